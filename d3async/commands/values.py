@@ -1,0 +1,112 @@
+"""Types of the fields of commands: how a cell becomes a value, and what is said when it can't."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+D3_TIME = "%Y-%m-%d %H:%M:%S"
+_SEPARATORS = re.compile(r"[;,\s]+")
+_YES_NO = {
+    **dict.fromkeys(("yes", "y", "true", "1"), "Yes"),
+    **dict.fromkeys(("no", "n", "false", "0"), "No"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How cells are read, handed to pydantic as its context. *due* turns a Due Date cell into D3's form."""
+
+    due: Callable[[object], str]
+
+
+def as_text(value: object) -> str:
+    """Text as it is; whole numbers of JSON as their digits. Raises `PydanticCustomError`."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise PydanticCustomError("not_text", "is not text: write it in quotes")
+
+
+def _stripped(value: object) -> str:
+    text = as_text(value).strip()
+    if not text:
+        raise PydanticCustomError("empty", "is empty")
+    return text
+
+
+def _filled(value: object) -> str:
+    text = as_text(value)
+    if not text.strip():
+        raise PydanticCustomError("empty", "is empty")
+    return text
+
+
+def _yes_no(value: object) -> str:
+    answer = _YES_NO.get(str(value).strip().casefold())
+    if answer is None:
+        raise PydanticCustomError("not_yes_no", "is neither Yes nor No")
+    return answer
+
+
+def _due(value: object, info: ValidationInfo) -> str:
+    reading = info.context
+    if isinstance(reading, Reading):
+        return reading.due(value)
+    return plain_due(value)
+
+
+def plain_due(value: object) -> str:
+    """D3's `yyyy-MM-dd HH:mm:ss` of a `datetime` or an ISO 8601 text, both without a zone: D3's page knows none.
+
+    Raises `PydanticCustomError` for anything else.
+    """
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value.strip())
+        except ValueError:
+            raise PydanticCustomError("not_a_date", "is not a date like 2026-12-31 17:00:00") from None
+    if not isinstance(value, date):
+        raise PydanticCustomError("not_a_date", "is not a date like 2026-12-31 17:00:00")
+    if not isinstance(value, datetime):
+        return f"{value:%Y-%m-%d} 00:00:00"
+    if value.tzinfo is not None:
+        raise PydanticCustomError("zone", "has a time zone and D3 takes none: convert it to the server's zone")
+    return f"{value:%Y-%m-%d %H:%M:%S}"
+
+
+def _numbers(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        parts: list[str] = _SEPARATORS.split(value)
+    elif isinstance(value, list | tuple):
+        parts = [as_text(part).strip() for part in value]
+    else:
+        parts = [as_text(value)]
+    return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def _some(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not value:
+        raise PydanticCustomError("empty", "is empty")
+    return value
+
+
+Text = Annotated[str, BeforeValidator(_stripped)]
+"""Text without blanks at its ends; empty is an error."""
+AsGiven = Annotated[str, BeforeValidator(_filled)]
+"""Text sent as given, blanks and all; nothing but blanks is an error."""
+YesNo = Annotated[str, BeforeValidator(_yes_no)]
+"""`Yes` or `No`; also y/n, true/false, 1/0."""
+DueDate = Annotated[str, BeforeValidator(_due)]
+"""`yyyy-MM-dd HH:mm:ss`, as D3's Create Task page asks."""
+Numbers = Annotated[tuple[str, ...], BeforeValidator(_numbers), AfterValidator(_some)]
+"""Incident numbers: a list, or text with `;`, `,`, blanks or newlines between them; each once, in order."""
+
+Json = Any

@@ -1,0 +1,74 @@
+"""Every error d3async raises, in one tree; each carries what is known as data."""
+
+from __future__ import annotations
+
+
+class D3Error(Exception):
+    """The root: catch this to catch everything d3async raises on purpose.
+
+    *status* is the last HTTP status (None when no answer came), *retry_after* seconds the server asked to wait,
+    *attempts* the number of requests that really left, *sent* whether D3 may have seen the request,
+    *code* a stable machine word (the `_code` of a results file).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "error",
+        status: int | None = None,
+        retry_after: float | None = None,
+        attempts: int = 0,
+        sent: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.status = status
+        self.retry_after = retry_after
+        self.attempts = attempts
+        self.sent = sent
+
+
+class NotSentError(D3Error):
+    """The request provably never left: DNS, refused, TLS, connect time-out. It did not happen."""
+
+
+class RefusedError(D3Error):
+    """D3 said no: a 4xx, a 200 with `error`, or "Failed". It did not happen."""
+
+
+class UnauthorizedError(RefusedError):
+    """401: the key is wrong, or its user may not do this (D3's pages do not tell the two apart)."""
+
+
+class ThrottledError(D3Error):
+    """D3 asks for a longer pause than the caller allows; *retry_after* says how long. It did not happen."""
+
+
+class UnknownOutcomeError(D3Error):
+    """It left us and no trustworthy answer came: it may have happened. Never sent again by itself."""
+
+
+class SettingsError(D3Error):
+    """A setting is missing or cannot be used; the message names the variable and the option that set it."""
+
+
+class JobFileError(D3Error):
+    """The job file cannot be read as a whole (missing, binary, no header …); rows have their own problems."""
+
+
+class JournalError(D3Error):
+    """The run folder cannot be read or written."""
+
+
+class FolderHeldError(JournalError):
+    """Another process holds the run folder; the message says who, where and since when."""
+
+
+class FencedError(JournalError):
+    """Another process has taken the run folder over: this one must not send any more."""
+
+
+class ConservationError(D3Error):
+    """Rows or items do not add up: a defect in d3async. Nothing is overwritten."""

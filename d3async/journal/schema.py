@@ -1,0 +1,45 @@
+"""Tables of the journal: SQLite is the embedded form; every file of a run folder can be written again from it."""
+
+VERSION = 1
+
+TABLES = """
+create table meta(key text primary key, value text) without rowid;
+create table run(
+    epoch integer primary key, pid integer, host text, started_at real, finished_at real, exit_code integer,
+    facts text
+);
+create table job(
+    id integer primary key,
+    row integer, line integer,
+    identity blob not null, occurrence integer not null, content blob,
+    command text, username text, site text, lane_key text, lane integer, label text,
+    params text, raw text not null,
+    todo integer not null default 0,
+    state text not null, prior text,
+    code text, message text, http integer, attempts integer not null default 0,
+    sent_at real, done_at real, epoch integer, answer integer, maybe integer not null default 0
+);
+create unique index job_identity on job(identity, occurrence);
+create index job_row on job(row);
+create index job_todo on job(lane, id) where todo = 1;
+create table item(
+    id integer primary key,
+    job integer not null references job(id), pos integer not null, lane integer,
+    name text not null, fold text not null,
+    todo integer not null default 0,
+    state text not null default 'pending', code text, message text, maybe integer not null default 0
+);
+create index item_job on item(job, pos);
+create index item_twin on item(lane, fold);
+create index item_todo on item(lane, id) where todo = 1;
+create table answer(id integer primary key, body text);
+create table event(epoch integer, at real, kind text, seconds real, note text);
+"""
+# job.row     data row in the current file, null once the row vanished from it
+# job.state   pending | sent | ok | partial | failed | unknown | invalid      item.state: the same without partial, invalid
+# job.todo    1 = this run is to send it
+# job.prior   the state before `sent`, restored when a request provably never left or was refused by a 429
+# job.maybe, item.maybe   1 = an earlier attempt of ours may have reached D3
+# times       seconds since 1970, UTC
+# event.kind  'throttled' (a 429; seconds = the wait it asked for), 'pause' (the gate stayed closed, seconds),
+#             'outage' (no connection), 'rate' (seconds = the rate per second learnt), 'stop' (note = why)

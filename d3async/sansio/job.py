@@ -1,0 +1,62 @@
+"""What a job file is made of once it is read: rows, and the jobs or problems they turn out to be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from d3async.commands.base import Command
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a job file. *number* counts data rows from 1, *line* is the physical line it starts on.
+
+    *keys* is the header as spelt in the file (one shared tuple for a CSV); *raw* is the row's own text, without its
+    line end, from which results and feed-back files are written again.
+    """
+
+    number: int
+    line: int
+    keys: tuple[str, ...]
+    cells: Sequence[object]
+    raw: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong in a row, where, and what would be right. *code* is the word after `invalid.` in `_code`."""
+
+    code: str
+    column: str
+    value: str
+    message: str
+    cure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A row that can be sent. *site* is the effective one; *username* only when the row has its own."""
+
+    row: int
+    line: int
+    raw: str
+    command: Command
+    username: str | None
+    site: str
+    key: str | None = None
+    warnings: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """A row that is never sent, with everything that is wrong with it."""
+
+    row: int
+    line: int
+    raw: str
+    problems: tuple[Problem, ...]
+    key: str | None = None
