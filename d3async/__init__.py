@@ -1,3 +1,37 @@
-"""d3async."""
+"""An asyncio client and bulk runner for the D3 SOAR command API."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from d3async import sandbox as sandbox
+    from d3async.client import D3Client as D3Client
+    from d3async.commands.create_task import CreateTask as CreateTask
+    from d3async.commands.remove_linked_incidents import RemoveLinkedIncidents as RemoveLinkedIncidents
+    from d3async.errors import D3Error as D3Error
+    from d3async.settings import Settings as Settings
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "CreateTask": "d3async.commands.create_task",
+    "D3Client": "d3async.client",
+    "D3Error": "d3async.errors",
+    "RemoveLinkedIncidents": "d3async.commands.remove_linked_incidents",
+    "Settings": "d3async.settings",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first asked for: `d3async --help` must not wait for aiohttp and pydantic."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name == "sandbox":
+        return importlib.import_module("d3async.sandbox")
+    raise AttributeError(f"module 'd3async' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*_HOMES, "__version__", "sandbox"])

@@ -1,0 +1,1 @@
+"""Job files in, results files out."""

@@ -1,0 +1,85 @@
+"""The command line: lists the subcommands, and turns whatever they raise into a line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from d3async import __version__
+from d3async.cli.console import say
+from d3async.errors import ConservationError, D3Error
+
+_ABOUT = {
+    "run": "Bring D3 to what a job file says; safe to repeat.",
+    "check": "Check a job file; sends nothing.",
+    "status": "What a run folder says, and what to type next.",
+    "results": "Write a run folder's results again.",
+    "report": "Write a run folder's report.html again.",
+    "reconcile": "Look up unknown rows in D3 and settle those it can prove.",
+    "template": "An empty job file with the right header.",
+    "call": "One D3 command; prints the answer as JSON.",
+    "doctor": "Check settings, network, key and clock.",
+    "sandbox": "A local D3 look-alike to try against.",
+    "demo": "Run the samples against the sandbox.",
+    "login": "Put a key into the system keyring.",
+    "logout": "Take a key out of the system keyring.",
+}
+INTERNAL = 70
+USAGE = 2
+
+
+class _Commands(click.Group):
+    """Subcommands imported when they are used, one file each; their one-line helps stand here for `--help`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_ABOUT)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
+        if cmd_name not in _ABOUT:
+            return None
+        module = importlib.import_module(f"d3async.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_ABOUT.items()))
+
+
+@click.command(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Settings come from options, D3_* variables and a profile; `d3async doctor` shows them.",
+)
+@click.version_option(__version__, prog_name="d3async", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Bulk task creation and link removal for D3 SOAR, with an honest outcome for every row."""
+
+
+def main() -> None:
+    """Run the command line and exit with the code the README lists."""
+    sys.exit(exit_code_of(cli))
+
+
+def exit_code_of(command: click.Command, args: list[str] | None = None) -> int:
+    """Run *command* and say in one line what stopped it, if anything did."""
+    try:
+        result = command.main(args=args, prog_name="d3async", standalone_mode=False)
+    except click.exceptions.Abort:
+        return 130
+    except click.ClickException as error:
+        say(f"d3async: {error.format_message()}")
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            say(f"help: {error.ctx.command_path} --help")
+        return USAGE
+    except ConservationError as error:
+        say(f"d3async: internal error: {error.message}")
+        return INTERNAL
+    except D3Error as error:
+        say(f"d3async: {error.message}")
+        return USAGE
+    except BrokenPipeError:
+        return 141
+    return result if isinstance(result, int) else 0
