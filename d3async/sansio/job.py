@@ -49,6 +49,8 @@ class Job:
     site: str
     key: str | None = None
     warnings: tuple[Problem, ...] = ()
+    selected: bool = True
+    """False when `--where` or `--limit` leaves the row out of this run: it stays `unsent`."""
 
 
 @dataclass(frozen=True, slots=True)

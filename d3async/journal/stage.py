@@ -1,0 +1,172 @@
+"""The rows of a job file on their way into a journal: kept on disk, so that memory does not grow with the file."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from d3async.sansio.job import Invalid, Job, Problem
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Iterator
+
+_TABLES = (
+    """create temp table incoming(
+        row integer primary key, line integer, identity blob, occurrence integer default 0, content blob, keyed integer,
+        command text, username text, site text, lane_key text, label text, params text, raw text,
+        state text, code text, message text, selected integer, facet1 text, facet2 text)""",
+    "create temp table incoming_item(row integer, pos integer, name text, fold text)",
+)
+_INSERT = f"insert into incoming values ({', '.join('?' * 19)})"
+_CHUNK = 2000
+
+
+def digest(*parts: str) -> bytes:
+    """16 bytes that stand for *parts*: equal parts, equal digest."""
+    return blake2b("\x1f".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+class Stage:
+    """Takes `Job`s and `Invalid`s, finds duplicates among them, counts what the plan tells.
+
+    With *keep* off (`check`) only what these need is stored.
+    """
+
+    def __init__(self, db: sqlite3.Connection, *, keep: bool = True) -> None:
+        self._db = db
+        self._keep = keep
+        self.jobs = 0
+        self.invalid = 0
+        for table in _TABLES:
+            db.execute(table)
+
+    @property
+    def rows(self) -> int:
+        """Rows read, valid or not."""
+        return self.jobs + self.invalid
+
+    def add(self, entries: Iterable[Job | Invalid]) -> None:
+        """Store *entries*, reading them as they come."""
+        entries = iter(entries)
+        while chunk := list(islice(entries, _CHUNK)):
+            self._db.executemany(_INSERT, map(self._encoded, chunk))
+            self._db.executemany("insert into incoming_item values (?, ?, ?, ?)", _items(chunk))
+
+    def _encoded(self, entry: Job | Invalid) -> tuple[Any, ...]:
+        if isinstance(entry, Invalid):
+            self.invalid += 1
+            return _encoded_invalid(entry, keep=self._keep)
+        self.jobs += 1
+        return _encoded_job(entry, keep=self._keep)
+
+    def duplicates(self, *, allow: bool) -> Iterator[Invalid]:
+        """Mark rows that repeat an earlier one, and yield each as the `Invalid` it becomes.
+
+        The same id twice is always wrong. Identical rows of a command that must not be done twice are wrong unless
+        *allow*; otherwise they are told apart by their occurrence.
+        """
+        for row, line, identity, keyed, command, state, label in self._repeated():
+            first_row, first_line, occurrence = self._seen(identity, row)
+            if keyed or (not allow and state == "pending" and not _repeatable(command)):
+                yield self._reject(row, line, label, first_row, first_line, keyed=bool(keyed))
+            else:
+                self._db.execute("update incoming set occurrence = ? where row = ?", (occurrence, row))
+
+    def _repeated(self) -> list[tuple[Any, ...]]:
+        self._db.execute("create temp table if not exists repeated(identity blob primary key) without rowid")
+        self._db.execute(
+            "insert or ignore into repeated select identity from incoming group by identity having count(*) > 1"
+        )
+        if not self._db.execute("select exists(select 1 from repeated)").fetchone()[0]:
+            return []
+        self._db.execute("create index if not exists temp.incoming_identity on incoming(identity, row)")
+        # not a list of the file: only of rows that repeat another one
+        return self._db.execute(
+            "select row, line, identity, keyed, command, state, label from incoming i"
+            " where identity in (select identity from repeated)"
+            " and row > (select min(row) from incoming f where f.identity = i.identity) order by row"
+        ).fetchall()
+
+    def _seen(self, identity: bytes, row: int) -> tuple[int, int, int]:
+        first, occurrence = self._db.execute(
+            "select min(row), sum(row < ?) from incoming where identity = ?", (row, identity)
+        ).fetchone()
+        line = self._db.execute("select line from incoming where row = ?", (first,)).fetchone()[0]
+        return first, line, occurrence
+
+    def _reject(self, row: int, line: int, label: str, first: int, first_line: int, *, keyed: bool) -> Invalid:
+        if keyed:
+            problem = Problem(
+                "id", "id", label or "", f"the id of line {first_line} stands here again", "make ids unique"
+            )
+        else:
+            problem = Problem(
+                "duplicate", "", label or "", f"the same as line {first_line}", "--allow-duplicates if both are meant"
+            )
+        state = self._db.execute("select state from incoming where row = ?", (row,)).fetchone()[0]
+        self.jobs -= state == "pending"
+        self.invalid += state == "pending"
+        self._db.execute(
+            "update incoming set state = 'invalid', code = ?, message = ?, identity = ? where row = ?",
+            (f"invalid.{problem.code}", _sentence(problem), digest("repeated", str(first), str(row)), row),
+        )
+        self._db.execute("delete from incoming_item where row = ?", (row,))
+        return Invalid(row=row, line=line, raw="", problems=(problem,))
+
+    def facets(self) -> dict[str, int]:
+        """How many different subjects (`facet1`) and people (`facet2`) the valid rows speak of, and items in all."""
+        subjects, people = self._db.execute(
+            "select count(distinct facet1), count(distinct facet2) from incoming where state = 'pending'"
+        ).fetchone()
+        items = self._db.execute("select count(*) from incoming_item").fetchone()[0]
+        return {"subjects": subjects, "people": people, "items": items}
+
+    def close(self) -> None:
+        """Forget the rows."""
+        for table in ("incoming", "incoming_item", "repeated"):
+            self._db.execute(f"drop table if exists temp.{table}")
+
+
+def _encoded_job(job: Job, *, keep: bool) -> tuple[Any, ...]:
+    command = job.command
+    kind = type(command)
+    subject = getattr(command, kind.subject)
+    params = command.model_dump_json(by_alias=True, exclude={kind.items} if kind.items else None)
+    content = digest(kind.__name__, job.site, params, *(getattr(command, kind.items) if kind.items else ()))
+    identity = digest("key", job.key) if job.key is not None else content
+    person = kind.facets.get("people")
+    return (
+        job.row, job.line, identity, 0, content, job.key is not None, kind.__name__, job.username, job.site,
+        "\x1f".join((job.username or "", job.site, subject.casefold())), subject, params if keep else None,
+        job.raw if keep else None, "pending", None, None, job.selected,
+        subject, getattr(command, person) if person else None,
+    )  # fmt: skip
+
+
+def _encoded_invalid(entry: Invalid, *, keep: bool) -> tuple[Any, ...]:
+    identity = digest("key", entry.key) if entry.key is not None else digest("invalid", str(entry.row), entry.raw)
+    message = "; ".join(_sentence(problem) for problem in entry.problems)
+    return (
+        entry.row, entry.line, identity, 0, identity, entry.key is not None, None, None, None, None, None, None,
+        entry.raw if keep else None, "invalid", f"invalid.{entry.problems[0].code}", message, True, None, None,
+    )  # fmt: skip
+
+
+def _sentence(problem: Problem) -> str:
+    where = f"{problem.column}: " if problem.column else ""
+    return f"{where}{problem.message}" + (f" ({problem.cure})" if problem.cure else "")
+
+
+def _items(chunk: list[Job | Invalid]) -> Iterator[tuple[int, int, str, str]]:
+    for entry in chunk:
+        if isinstance(entry, Job) and type(entry.command).items:
+            names = getattr(entry.command, type(entry.command).items or "")
+            yield from ((entry.row, at, name, name.casefold()) for at, name in enumerate(names))
+
+
+def _repeatable(command: str) -> bool:
+    from d3async.commands import all_commands  # noqa: PLC0415 - only files with repeated rows come here
+
+    return all_commands()[command].repeatable
