@@ -1,0 +1,137 @@
+"""Answers no client should trust: well-formed ones that lie, and bytes that hurt."""
+
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+
+from d3async.sandbox.answers import HTML, Answer, Json, encode, error, page, refused, success
+from d3async.sandbox.faults import Fault
+
+DEPTH = 100_000
+MEGABYTE = 1024 * 1024
+HUGE_MEGABYTES = 256
+ANSI_TEXT = "\x1b[2J\x1b[31mAll tasks deleted\x1b[0m\r\n\x07\x1b]0;owned\x07\x9b1m \u202egnorts"
+
+
+def spoil(fault: Fault, body: Json, *, elsewhere: str) -> Answer | None:
+    """Turn the honest *body* into the answer that *fault* gives; None for a fault that lies in the sending.
+
+    A redirect points to *elsewhere*.
+    """
+    match fault.kind:
+        case "error":
+            return error(fault.status)
+        case "page":
+            return page(fault.status)
+        case "redirect":
+            return Answer(fault.status, b"moved", HTML, {"Location": elsewhere})
+        case "mangle":
+            return success(_MANGLERS[fault.name](body))
+        case "raw":
+            return Answer(200, _RAW[fault.name](body))
+        case "headers":
+            return Answer(200, encode(body), headers=_HEADERS[fault.name])
+    return None
+
+
+def huge_body() -> Iterator[bytes]:
+    """Yield a JSON object with one string of 256 MB, in pieces."""
+    yield b'{"error": "", "returnData": "'
+    piece = b"x" * MEGABYTE
+    for _ in range(HUGE_MEGABYTES):
+        yield piece
+    yield b'"}'
+
+
+def gzip_bomb() -> Iterator[bytes]:
+    """Yield 256 MB of JSON packed a thousand times smaller, as one gzip stream."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    for piece in huge_body():
+        yield packer.compress(piece)
+    yield packer.flush()
+
+
+def _foreign(body: Json) -> Json:
+    _error_data(body).append({"Incident Number": "20190101-1", "Error message": "This incident is closed."})
+    return body
+
+
+def _repeated(body: Json) -> Json:
+    _error_data(body).extend([dict(item) for item in _error_data(body)])
+    return body
+
+
+def _missing(body: Json) -> Json:
+    _return_data(body).pop("ErrorData", None)
+    return body
+
+
+def _odd_case(body: Json) -> Json:
+    _error_data(body)[:] = [
+        {"Incident number": item["Incident Number"].swapcase(), "Error Message": item["Error message"]}
+        for item in _error_data(body)
+    ]
+    return body
+
+
+def _other_key(body: Json) -> Json:
+    if "Data" in _return_data(body):
+        (remaining,) = body["returnData"]["Data"].values()
+        body["returnData"]["Data"] = {"Linked incidents left": remaining}
+    return body
+
+
+def _wrong_status(body: Json) -> Json:
+    if _return_data(body):
+        body["returnData"]["Status"] = "Successful" if _error_data(body) else "Failed"
+    return body
+
+
+def _as_string(body: Json) -> Json:
+    return {**body, "returnData": json.dumps(body["returnData"])}
+
+
+def _return_data(body: Json) -> Json:
+    found = body["returnData"]
+    return found if isinstance(found, dict) else {}
+
+
+def _error_data(body: Json) -> list[Json]:
+    found: list[Json] = _return_data(body).get("ErrorData", [])
+    return found
+
+
+def _deep(body: Json) -> bytes:
+    return b'{"error": "", "returnData": ' + b"[" * DEPTH + b"]" * DEPTH + b"}" if body else b""
+
+
+def _invalid_utf8(body: Json) -> bytes:
+    return encode(body).replace(b"ccess", b"cc\xff\xfe\xc3ess") + b" " if body else b""
+
+
+def _duplicate_keys(body: Json) -> bytes:
+    opposite = refused("Unexpected Error.")
+    return encode(body)[:-1] + b", " + encode(opposite)[1:]
+
+
+_MANGLERS: Mapping[str, Callable[[Json], Json]] = {
+    "foreign-error-data": _foreign,
+    "repeated-error-data": _repeated,
+    "missing-error-data": _missing,
+    "odd-case-error-data": _odd_case,
+    "other-data-key": _other_key,
+    "wrong-status": _wrong_status,
+    "still-linked": lambda body: body,
+    "string-return-data": _as_string,
+    "empty-answer": lambda _: {"error": "", "returnData": ""},
+    "ansi-message": lambda _: refused(ANSI_TEXT),
+}
+_RAW: Mapping[str, Callable[[Json], bytes]] = {
+    "deep-json": _deep,
+    "invalid-utf8": _invalid_utf8,
+    "duplicate-keys": _duplicate_keys,
+}
+_HEADERS: Mapping[str, dict[str, str]] = {
+    "set-cookie": {"Set-Cookie": "session=tracked; Path=/"},
+    "giant-header": {"X-Debug": "x" * MEGABYTE},
+}
