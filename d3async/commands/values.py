@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from __future__ import annotations
+
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 D3_TIME = "%Y-%m-%d %H:%M:%S"
 _SEPARATORS = re.compile(r"[;,\s]+")
@@ -108,5 +112,3 @@ DueDate = Annotated[str, BeforeValidator(_due)]
 """`yyyy-MM-dd HH:mm:ss`, as D3's Create Task page asks."""
 Numbers = Annotated[tuple[str, ...], BeforeValidator(_numbers), AfterValidator(_some)]
 """Incident numbers: a list, or text with `;`, `,`, blanks or newlines between them; each once, in order."""
-
-Json = Any

@@ -36,7 +36,8 @@ create table answer(id integer primary key, body text);
 create table event(epoch integer, at real, kind text, seconds real, note text);
 """
 # job.row     data row in the current file, null once the row vanished from it
-# job.state   pending | sent | ok | partial | failed | unknown | invalid      item.state: the same without partial, invalid
+# job.state   pending | sent | ok | partial | failed | unknown | invalid
+# item.state  pending | sent | ok | failed | unknown
 # job.todo    1 = this run is to send it
 # job.prior   the state before `sent`, restored when a request provably never left or was refused by a 429
 # job.maybe, item.maybe   1 = an earlier attempt of ours may have reached D3

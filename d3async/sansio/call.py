@@ -1,0 +1,43 @@
+"""One request to be: what it asks for, and which rows and items it carries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, carrying one row, or several items of one lane.
+
+    *params* is `CommandParams` without the list of items, *items* that list. *tried* holds the items (case-folded)
+    that an earlier attempt of ours may already have dealt with. *job* is the row's id in the journal, 0 for a call
+    of items: the journal knows which rows an item belongs to.
+    """
+
+    command: str
+    params: Mapping[str, Any]
+    username: str | None
+    site: str
+    lane: int
+    label: str
+    job: int = 0
+    items: tuple[str, ...] = ()
+    tried: frozenset[str] = frozenset()
+
+    def halves(self) -> tuple[Call, Call]:
+        """Two calls that carry what this one carries."""
+        middle = (len(self.items) + 1) // 2
+        return replace(self, items=self.items[:middle]), replace(self, items=self.items[middle:])
+
+    def after_doubt(self) -> Call:
+        """The same call once an attempt of it may have reached D3."""
+        return replace(self, tried=self.tried | {fold(item) for item in self.items})
+
+
+def fold(number: str) -> str:
+    """An incident number as numbers are compared: blanks around it and letter case do not matter."""
+    return number.strip().casefold()

@@ -1,0 +1,271 @@
+"""D3's envelope and answers: a command becomes an `ApiRequest`, an `ApiResponse` becomes what it proves."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+API_PATH = "/api/Command/"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiRequest:
+    """One POST: *command* is D3's name (the last part of the URL), *body* the JSON envelope."""
+
+    command: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ApiResponse:
+    """An answer read to its end. *headers* have lower-case names, *elapsed* is seconds from headers sent to read."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    elapsed: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """No whole answer. *sent* is False only when the request provably never left us.
+
+    *code* is `dns`, `refused`, `tls`, `connect_timeout`, `connect_failed`, `read_timeout`, `connection_lost`,
+    `cut_answer`, `answer_too_large` or `cancelled`.
+    """
+
+    sent: bool
+    code: str
+    message: str
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ItemError:
+    """One entry of `ErrorData`: D3's word about one incident."""
+
+    incident: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """D3 answered the command. *status* is its own word; *remaining* the links it lists as left, None when it does not.
+
+    *nameless* is set when an entry of `ErrorData` does not say for which incident it speaks; *anomalies* tells what
+    in the answer could not be understood or contradicts itself.
+    """
+
+    status: Literal["ok", "partial", "failed"]
+    errors: tuple[ItemError, ...] = ()
+    remaining: tuple[str, ...] | None = None
+    nameless: bool = False
+    anomalies: tuple[str, ...] = ()
+    data: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """D3 said no as a whole: it did not happen."""
+
+    code: str
+    message: str
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unauthorized:
+    """401."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """429: refused before it was looked at (RFC 6585 section 4). *retry_after* in seconds, None when not said."""
+
+    message: str
+    retry_after: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Doubtful:
+    """Something answered, and it proves nothing: 3xx, 5xx, HTML, an empty or unreadable body."""
+
+    code: str
+    message: str
+    status: int
+
+
+Answer = Reply | Refused | Unauthorized | Throttled | Doubtful | Broken
+
+
+def envelope(command: str, params: Mapping[str, Any], *, username: str, site: str) -> ApiRequest:
+    """The request for *command*: D3's envelope with `Username`, `Site` and `CommandParams`."""
+    body = {"Username": username, "Site": site, "CommandParams": params}
+    return ApiRequest(command, json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def read(response: ApiResponse, *, retry_after: float | None = None) -> Answer:
+    """What *response* proves. *retry_after* is the wait its headers ask for (`sansio.retry_after`), for a 429."""
+    body = _loads(response.body)
+    said = error_text(body) if isinstance(body, dict) else ""
+    status = response.status
+    if status == 429:  # noqa: PLR2004 - RFC 6585
+        return Throttled(said or "Too many requests.", retry_after)
+    if status == 401:  # noqa: PLR2004 - RFC 9110
+        return Unauthorized(said or "D3 answered 401 Unauthorized.")
+    if 400 <= status < 500 and status != 408:  # noqa: PLR2004 - RFC 9110; a gateway's 408 does not say who timed out
+        return Refused(f"http_{status}", said or f"D3 answered HTTP {status}.", status)
+    if status != 200:  # noqa: PLR2004 - D3's pages know no other success
+        return Doubtful(f"http_{status}", said or f"HTTP {status} does not say whether it happened.", status)
+    if not isinstance(body, dict):
+        return Doubtful("bad_response", _unreadable(response, body), status)
+    return _read_success(body, said)
+
+
+def returned(response: ApiResponse) -> Any:
+    """The JSON of *response*, or its text when it is not JSON."""
+    body = _loads(response.body)
+    return response.body.decode("utf-8", "replace") if body is _NOTHING else body
+
+
+class _Nothing:
+    """What an unreadable body holds."""
+
+
+_NOTHING = _Nothing()
+
+
+def _loads(body: bytes) -> Any:
+    try:
+        return _parsed(body.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        return _NOTHING
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return _NOTHING
+
+
+def _storable(text: str) -> str:
+    """*text* without lone surrogates, which JSON may hold and UTF-8 can't."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _unreadable(response: ApiResponse, body: Any) -> str:
+    if body is not _NOTHING:
+        return "The answer is JSON, but not an object: it does not say whether it happened."
+    kind = response.headers.get("content-type", "").partition(";")[0] or "no content type"
+    what = "empty" if not response.body.strip() else f"not JSON ({kind})"
+    return f"HTTP 200 with an answer that is {what}: it does not say whether it happened."
+
+
+def error_text(body: Mapping[str, Any]) -> str:
+    """D3's own error text: `error` in a 200, `Error` in a 4xx or 5xx; "" when there is none."""
+    for key, value in body.items():
+        if key.strip().casefold() == "error" and value not in ("", None, [], {}, False):
+            return _storable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return ""
+
+
+_OK = frozenset({"successful", "succeed", "succeeded", "success", "true"})
+_FAILED = frozenset({"failed", "failure", "fail", "false", "unsuccessful"})
+_PARTIAL = frozenset({"partially successful", "partially succeed", "partial", "partially succeeded"})
+
+
+def _read_success(body: dict[str, Any], said: str) -> Answer:
+    content = _unwrapped(_field(body, "returndata"))
+    status = _status(content)
+    if said:
+        if status in {"ok", "partial"}:
+            message = f"The answer contradicts itself: returnData says {_shown(content)}, error says: {said}"
+            return Doubtful("contradiction", message, 200)
+        return Refused("command_error", said, 200)
+    if status == "":
+        empty = content in ("", None, [], {})
+        message = "D3 answered with nothing in it" if empty else f"D3 answered returnData {_shown(content)}"
+        return Doubtful("empty_answer" if empty else "bad_response", f"{message}: that proves nothing.", 200)
+    errors, complaints = _item_errors(content)
+    if status == "failed" and not errors:
+        return Refused("command_error", 'D3 answered "Failed" without a reason.', 200)
+    remaining, doubts = _remaining(content)
+    return Reply(status, errors, remaining, bool(complaints), (*complaints, *doubts), body)
+
+
+def _field(content: Any, name: str) -> Any:
+    if not isinstance(content, dict):
+        return None
+    return next((value for key, value in content.items() if key.strip().casefold() == name), None)
+
+
+def _unwrapped(content: Any) -> Any:
+    """An object that D3 serialised as text, or wrapped in a list of one, is the object."""
+    if isinstance(content, str) and content.lstrip()[:1] in {"{", "["}:
+        parsed = _parsed(content)
+        content = content if parsed is _NOTHING else parsed
+    if isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict):
+        return content[0]
+    return content
+
+
+def _status(content: Any) -> Literal["ok", "partial", "failed", ""]:
+    word = _field(content, "status") if isinstance(content, dict) else content
+    said = " ".join(str(word).split()).casefold() if isinstance(word, str | bool) else ""
+    if said in _OK:
+        return "ok"
+    if said in _PARTIAL:
+        return "partial"
+    return "failed" if said in _FAILED else ""
+
+
+def _item_errors(content: Any) -> tuple[tuple[ItemError, ...], tuple[str, ...]]:
+    entries = _unwrapped_list(_field(content, "errordata"))
+    if entries is None:
+        return (), (f"ErrorData cannot be read: {_shown(_field(content, 'errordata'))}",)
+    errors = []
+    complaints = []
+    for entry in entries:
+        number = _field(entry, "incident number")
+        said = _field(entry, "error message")
+        if isinstance(number, str | int) and str(number).strip():
+            message = said if isinstance(said, str) and said else _shown(entry)
+            errors.append(ItemError(_storable(str(number)), _storable(message)))
+        else:
+            complaints.append(f"ErrorData names no incident: {_shown(entry)}")
+    return tuple(errors), tuple(complaints)
+
+
+def _unwrapped_list(value: Any) -> list[Any] | None:
+    if isinstance(value, str):
+        parsed = _parsed(value) if value.strip() else []
+        value = value if parsed is _NOTHING else parsed
+    if value is None or value == {}:
+        return []
+    if isinstance(value, dict):
+        return [value]
+    return value if isinstance(value, list) else None
+
+
+def _remaining(content: Any) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+    """Links D3 lists as left; the key names the source and ends in a blank, so the key is not matched."""
+    data = _field(content, "data")
+    lists = [data] if isinstance(data, list) else list(data.values()) if isinstance(data, dict) else []
+    if data in (None, "", {}, []) or not lists:
+        return None, ()
+    numbers = lists[0]
+    if len(lists) > 1 or not isinstance(numbers, list) or not all(isinstance(n, str | int) for n in numbers):
+        return None, (f"Data cannot be read: {_shown(data)}",)
+    return tuple(str(number) for number in numbers), ()
+
+
+def _shown(value: Any, most: int = 200) -> str:
+    text = _storable(json.dumps(value, ensure_ascii=False, default=str))
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,0 +1,236 @@
+"""The only room that speaks aiohttp: one `ApiRequest` out, an `ApiResponse` or what is known of the failure back."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ssl
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Self
+
+import aiohttp
+from aiohttp import ClientTimeout, TCPConnector, TraceConfig
+
+from d3async import __version__
+from d3async.errors import SettingsError
+from d3async.sansio.protocol import API_PATH, ApiRequest, ApiResponse, Broken
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+MAX_ANSWER = 16 * 1024 * 1024
+"""Bytes of an answer, after decompression, that are read at most."""
+_KEEP_ALIVE = 4.0
+"""Seconds an idle connection is kept: below the 5 s after which common servers close theirs."""
+_CONNECT = 10.0
+_CHUNK = 64 * 1024
+
+
+@dataclass(slots=True)
+class _Facts:
+    """What aiohttp's trace signals told about one request."""
+
+    headers_sent: bool = False
+    sent_at: float = 0.0
+    on_sent: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """How D3 is reached. Times in seconds; *ca_bundle* is trusted beside the system's authorities."""
+
+    base_url: str
+    timeout: float = 60.0
+    concurrency: int = 32
+    ca_bundle: Path | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
+
+
+class Transport:
+    """Sends requests over one `aiohttp.ClientSession`; never follows a redirect, never sends anything twice.
+
+    A *session* passed in is used as it is and not closed.
+    """
+
+    def __init__(self, network: Network, *, session: aiohttp.ClientSession | None = None) -> None:
+        self._network = network
+        self._root = network.base_url.rstrip("/") + API_PATH
+        self._session = session
+        self._trace = _trace()
+        self._closing = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        if self._session is None:
+            self._session = await self._closing.enter_async_context(self._open())
+        else:
+            _attach(self._session, self._trace)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._closing.aclose()
+
+    def _open(self) -> aiohttp.ClientSession:
+        connector = TCPConnector(
+            limit=self._network.concurrency + 4,
+            keepalive_timeout=_KEEP_ALIVE,
+            ttl_dns_cache=60,
+            ssl=tls(self._network),
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=True,
+            trace_configs=[self._trace],
+            headers={"User-Agent": f"d3async/{__version__}", "Accept": "application/json"},
+            auto_decompress=True,
+        )
+
+    async def send(
+        self,
+        request: ApiRequest,
+        headers: Mapping[str, str],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - a budget for aiohttp's own phases, not a scope around them
+        on_sent: Callable[[], None] | None = None,
+    ) -> ApiResponse | Broken:
+        """POST *request* once. *timeout* in seconds covers the attempt; *on_sent* is called when its headers leave.
+
+        Raises nothing for what a server or network can do: that comes back as `Broken`.
+        """
+        if self._session is None:
+            raise RuntimeError("use `async with` before sending")
+        facts = _Facts(on_sent=on_sent)
+        try:
+            return await self._exchange(self._session, request, headers, timeout or self._network.timeout, facts)
+        except (aiohttp.ClientError, TimeoutError, OSError, ssl.SSLError, ValueError) as error:
+            return broken(error, sent=facts.headers_sent)
+
+    async def _exchange(
+        self,
+        session: aiohttp.ClientSession,
+        request: ApiRequest,
+        headers: Mapping[str, str],
+        seconds: float,
+        facts: _Facts,
+    ) -> ApiResponse | Broken:
+        connect = min(_CONNECT, seconds)
+        async with session.post(
+            self._root + request.command,
+            data=request.body,
+            headers={"Content-Type": "application/json", **headers},
+            allow_redirects=False,
+            timeout=ClientTimeout(total=seconds, connect=connect, sock_connect=connect, sock_read=seconds),
+            trace_request_ctx=facts,
+        ) as response:
+            body = await _read(response)
+            if isinstance(body, Broken):
+                return body
+            names = {name.lower(): value for name, value in response.headers.items()}
+            return ApiResponse(response.status, names, body, time.monotonic() - facts.sent_at)
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes | Broken:
+    chunks = bytearray()
+    async for chunk in response.content.iter_chunked(_CHUNK):
+        chunks += chunk
+        if len(chunks) > MAX_ANSWER:
+            response.close()
+            limit = MAX_ANSWER // 1024 // 1024
+            return Broken(sent=True, code="answer_too_large", message=f"The answer is longer than {limit} MiB.")
+    return bytes(chunks)
+
+
+def _trace() -> TraceConfig:
+    async def note(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:  # noqa: RUF029 - aiohttp awaits it
+        facts = context.trace_request_ctx
+        if isinstance(facts, _Facts):
+            facts.headers_sent = True
+            facts.sent_at = time.monotonic()
+            if facts.on_sent:
+                facts.on_sent()
+
+    trace = TraceConfig()
+    trace.on_request_headers_sent.append(note)
+    return trace
+
+
+def _attach(session: aiohttp.ClientSession, trace: TraceConfig) -> None:
+    if trace not in session.trace_configs:
+        trace.freeze()
+        session.trace_configs.append(trace)
+
+
+def tls(network: Network) -> ssl.SSLContext:
+    """TLS 1.2 or newer, the system's authorities and the given ones, the client's certificate if there is one.
+
+    Raises `SettingsError` when a file cannot be used.
+    """
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        if network.ca_bundle:
+            context.load_verify_locations(cafile=network.ca_bundle)
+        if network.client_cert:
+            context.load_cert_chain(network.client_cert, network.client_key)
+    except (OSError, ssl.SSLError) as error:
+        message = f"D3_CA_BUNDLE, D3_CLIENT_CERT or D3_CLIENT_KEY cannot be used: {error}"
+        raise SettingsError(message, code="tls_files") from error
+    return context
+
+
+def broken(error: Exception, *, sent: bool) -> Broken:
+    """The failure *error*, in our words. The class of an exception only names it; *sent* decides what it means."""
+    if sent:
+        return _lost(error)
+    code, message = next(
+        ((code, text) for kinds, code, text in _BEFORE if isinstance(error, kinds)),
+        ("connect_failed", "The request could not be sent"),
+    )
+    if code == "connect_failed" and _errno(error) == errno.ECONNREFUSED:
+        code, message = "refused", "Connection refused"
+    return Broken(sent=False, code=code, message=_sentence(message, error))
+
+
+_BEFORE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str], ...] = (
+    (aiohttp.ClientConnectorDNSError, "dns", "The name cannot be resolved"),
+    (aiohttp.ClientSSLError, "tls", "No trusted TLS connection"),
+    (aiohttp.ClientProxyConnectionError, "proxy", "The proxy cannot be reached"),
+    (aiohttp.ClientHttpProxyError, "proxy", "The proxy refuses"),
+    (TimeoutError, "connect_timeout", "No connection in time"),
+    (aiohttp.InvalidURL, "bad_url", "The URL cannot be used"),
+)
+
+
+def _lost(error: Exception) -> Broken:
+    if isinstance(error, TimeoutError):
+        return Broken(sent=True, code="read_timeout", message="No whole answer came in time.")
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return Broken(sent=True, code="cut_answer", message=_sentence("The answer was cut off", error))
+    if isinstance(error, aiohttp.ClientResponseError | ValueError):
+        return Broken(sent=True, code="bad_response", message=_sentence("The answer is not HTTP", error))
+    return Broken(sent=True, code="connection_lost", message=_sentence("The connection was lost after sending", error))
+
+
+def _errno(error: BaseException) -> int | None:
+    """The operating system's number, also from behind several addresses tried at once."""
+    inner = getattr(error, "os_error", error)
+    if isinstance(inner, BaseExceptionGroup):
+        inner = inner.exceptions[0]
+    return inner.errno if isinstance(inner, OSError) else None
+
+
+def _sentence(what: str, error: Exception) -> str:
+    detail = " ".join(str(error).split())[:200]
+    return f"{what}: {detail}." if detail else f"{what}."
+
+
+def cancelled(*, sent: bool) -> Broken:
+    """An attempt that was cut short by us."""
+    if sent:
+        return Broken(sent=True, code="cancelled", message="Stopped while waiting for the answer.")
+    return Broken(sent=False, code="cancelled", message="Stopped before it was sent.")
