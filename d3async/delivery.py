@@ -1,0 +1,289 @@
+"""One call to its last word: slot, token, `sent` in the journal, wire, and again if `sansio.retry` says so."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+
+from d3async.commands import all_commands
+from d3async.sansio import protocol
+from d3async.sansio.protocol import Broken, Doubtful, Throttled
+from d3async.sansio.retry import Again, Budget, Policy, Settled, Stop, decide
+from d3async.sansio.retry_after import retry_after
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from d3async.auth import Auth
+    from d3async.limiter import Limiter
+    from d3async.sansio.call import Call
+    from d3async.sansio.protocol import Answer, ApiRequest, ApiResponse
+    from d3async.transport import Transport
+
+LATE = 0.05
+"""Seconds between token and wire after which the token is stale: a stalled disk must not let a burst go."""
+
+
+class Log(Protocol):
+    """What is written down around an attempt; see `journal.base.Journal`."""
+
+    async def claim(self, call: Call, at: float) -> None:
+        """Mark *call* as sent, durably."""
+        ...
+
+    def release(self, call: Call, *, sent: bool) -> None:
+        """Take the mark back: it did not happen."""
+        ...
+
+
+class NoLog:
+    """For calls nobody resumes."""
+
+    async def claim(self, call: Call, at: float) -> None:
+        """Write nothing."""
+
+    def release(self, call: Call, *, sent: bool) -> None:
+        """Write nothing."""
+
+
+class Stopper:
+    """Says when to start no new work, and wakes whoever waits before the wire."""
+
+    def __init__(self, on_stop: Callable[[Stop], None] | None = None) -> None:
+        self.reason: Stop | None = None
+        self._on_stop = on_stop
+        self._waiting: set[anyio.CancelScope] = set()
+
+    def stop(self, reason: Stop) -> None:
+        """Start nothing new from now on; the first reason stands."""
+        if self.reason is not None:
+            return
+        self.reason = reason
+        for scope in tuple(self._waiting):
+            scope.cancel()
+        if self._on_stop:
+            self._on_stop(reason)
+
+    @contextmanager
+    def before_the_wire(self) -> Iterator[anyio.CancelScope]:
+        """Where waiting ends when the run stops: then the scope's `cancelled_caught` is set."""
+        with anyio.CancelScope() as scope:
+            self._waiting.add(scope)
+            try:
+                if self.reason is not None:
+                    scope.cancel()
+                yield scope
+            finally:
+                self._waiting.discard(scope)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One request that left us, for observers: *number* counts from 1 within its call; *elapsed* in seconds."""
+
+    call: Call
+    number: int
+    answer: Answer
+    at: float
+    elapsed: float
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The last word about a call. *answer* is None when it was not sent, or provably did not happen, before a stop."""
+
+    call: Call
+    answer: Answer | None
+    attempts: int
+    response: ApiResponse | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who asks, where a call does not say itself."""
+
+    username: str
+    site: str
+
+
+class Delivery:
+    """Carries calls over one transport under one limiter. *wall* tells seconds since 1970."""
+
+    def __init__(
+        self,
+        *,
+        transport: Transport,
+        limiter: Limiter,
+        auth: Auth,
+        account: Account,
+        policy: Policy,
+        random: Callable[[], float],
+        max_outages: int = 20,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        on_attempt: Callable[[Attempt], None] | None = None,
+    ) -> None:
+        self.limiter = limiter
+        self.policy = policy
+        self._transport = transport
+        self._auth = auth
+        self._account = account
+        self._random = random
+        self._max_outages = max_outages
+        self._clock = clock
+        self._wall = wall
+        self._on_attempt = on_attempt
+        self._budget = Budget()
+
+    async def deliver(self, call: Call, *, repeatable: bool, log: Log, stopper: Stopper) -> Delivered:
+        """Send *call* until its last word. Raises `FencedError` and `JournalError` from *log*."""
+        slot = AsyncExitStack()
+        with stopper.before_the_wire() as waiting:
+            await slot.enter_async_context(self.limiter.slot())
+        if waiting.cancelled_caught:
+            await slot.aclose()
+            return Delivered(call, None, 0)
+        async with slot:
+            return await self._attempts(call, repeatable=repeatable, log=log, stopper=stopper)
+
+    async def _attempts(self, call: Call, *, repeatable: bool, log: Log, stopper: Stopper) -> Delivered:
+        charged, left = 1, 0
+        doubtful: tuple[Answer | None, ApiResponse | None] = (None, None)
+        while True:
+            granted = await self._turn(call, log, stopper, head=left > 0)
+            if granted is None:
+                return Delivered(call, doubtful[0], left, doubtful[1])
+            answer, response = await self._attempt(call, granted, log, left + 1)
+            left += _left(answer)
+            decision = self._decide(answer, repeatable=repeatable, attempt=charged)
+            if isinstance(decision, Settled):
+                return Delivered(call, answer, left, response)
+            if isinstance(decision, Again) and decision.happened:
+                doubtful = answer, response
+                call = call.after_doubt()
+                self._budget = self._budget.spent()
+            elif doubtful[0] is None:
+                log.release(call, sent=_left(answer))
+            if isinstance(decision, Stop):
+                stopper.stop(decision)
+                return Delivered(call, doubtful[0], left, doubtful[1])
+            charged += decision.counts
+            await self._pause(decision.delay, stopper)
+
+    async def _turn(self, call: Call, log: Log, stopper: Stopper, *, head: bool) -> float | None:
+        """Token, then the durable mark; None when the run stopped meanwhile and nothing is to be sent."""
+        granted = await self._token(stopper, head=head)
+        if granted is None:
+            return None
+        try:
+            await log.claim(call, self._wall())
+        except BaseException:
+            self.limiter.unused(granted)
+            log.release(call, sent=False)
+            raise
+        while self._clock() - granted > LATE:
+            self.limiter.unused(granted)
+            granted = await self._token(stopper, head=True)
+            if granted is None:
+                log.release(call, sent=False)
+                return None
+        return granted
+
+    async def _token(self, stopper: Stopper, *, head: bool) -> float | None:
+        granted = 0.0
+        with stopper.before_the_wire() as waiting:
+            granted = await self.limiter.token(head=head)
+        return None if waiting.cancelled_caught else granted
+
+    async def _attempt(self, call: Call, granted: float, log: Log, number: int) -> tuple[Answer, ApiResponse | None]:
+        wire = _Wire(self.limiter, granted, self._clock)
+        request = self._request(call)
+        headers = self._auth.headers(
+            call.command, username=call.username or self._account.username, site=call.site or self._account.site
+        )
+        at = self._wall()
+        try:
+            response = await self._transport.send(request, headers, on_sent=wire.left)
+        except BaseException:
+            self.limiter.strained(granted)
+            if not wire.sent:
+                log.release(call, sent=False)
+            raise
+        answer = response if isinstance(response, Broken) else self._read(response)
+        self._report(answer, granted)
+        if self._on_attempt and _left(answer):
+            self._on_attempt(Attempt(call, number, answer, at, self._clock() - granted))
+        return answer, None if isinstance(response, Broken) else response
+
+    def _request(self, call: Call) -> ApiRequest:
+        """The request *call* stands for; its list of items goes back under D3's name for it."""
+        params = call.params
+        if call.items:
+            params = {items_parameter(call.command): list(call.items), **params}
+        return protocol.envelope(
+            call.command, params, username=call.username or self._account.username, site=call.site or self._account.site
+        )
+
+    def _read(self, response: ApiResponse) -> Answer:
+        return protocol.read(response, retry_after=retry_after(response.headers, now=self._wall()))
+
+    def _report(self, answer: Answer, granted: float) -> None:
+        if isinstance(answer, Broken) and not answer.sent:
+            self.limiter.unreachable(granted)
+        elif isinstance(answer, Throttled):
+            self.limiter.throttled(granted, answer.retry_after)
+        elif isinstance(answer, Broken | Doubtful):
+            self.limiter.strained(granted)
+        else:
+            self._budget = self._budget.earned()
+            self.limiter.accepted(granted)
+
+    def _decide(self, answer: Answer, *, repeatable: bool, attempt: int) -> Settled | Again | Stop:
+        decision = decide(
+            answer,
+            repeatable=repeatable,
+            attempt=attempt,
+            policy=self.policy,
+            dice=self._random(),
+            budget=self._budget.left,
+        )
+        if isinstance(decision, Again) and isinstance(answer, Broken) and self.limiter.outages >= self._max_outages:
+            return Stop("unreachable", f"D3 cannot be reached, {self.limiter.outages} times in a row: {answer.message}")
+        if isinstance(answer, Throttled) and self.limiter.blocked_for > self.policy.max_wait:
+            return Stop("throttled", "D3 has answered nothing but 429 for longer than --max-wait", answer.retry_after)
+        return decision
+
+    @staticmethod
+    async def _pause(delay: float, stopper: Stopper) -> None:
+        if delay > 0:
+            with stopper.before_the_wire():
+                await anyio.sleep(delay)
+
+
+class _Wire:
+    """Notes when a request's headers left, and tells the limiter how long after its token."""
+
+    def __init__(self, limiter: Limiter, granted: float, clock: Callable[[], float]) -> None:
+        self.sent = False
+        self._limiter = limiter
+        self._granted = granted
+        self._clock = clock
+
+    def left(self) -> None:
+        self.sent = True
+        self._limiter.settle_jitter(self._clock() - self._granted)
+
+
+def _left(answer: Answer) -> bool:
+    """Whether a request left us at all."""
+    return not isinstance(answer, Broken) or answer.sent
+
+
+def items_parameter(command: str) -> str:
+    """D3's name of the parameter that lists the items of *command*."""
+    kind = all_commands()[command]
+    return kind.parameter(kind.items or "")

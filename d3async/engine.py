@@ -1,0 +1,188 @@
+"""Feeder, workers, one journal: brings every row that is to be sent to its outcome. Knows neither HTTP nor files."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+
+from d3async.commands import all_commands
+from d3async.delivery import Stopper
+from d3async.errors import FencedError, JournalError
+from d3async.journal.base import Event, Settlement
+from d3async.sansio.merge import ListLimit, Part, worth_splitting
+from d3async.sansio.outcome import judge
+from d3async.sansio.protocol import Reply
+from d3async.sansio.retry import Stop
+
+if TYPE_CHECKING:
+    from asyncio import Future
+    from collections.abc import Callable, Sequence
+
+    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+    from d3async.delivery import Delivered, Log
+    from d3async.journal.base import Journal, RowOutcome
+    from d3async.sansio.call import Call
+    from d3async.sansio.halt import Halt
+
+    Lane = tuple[int, Call | None]
+
+_PAGE = 200
+_ANSWER_KEPT = 16_384
+"""Characters of D3's answer kept in the journal."""
+
+
+class Carrier(Protocol):
+    """What the engine needs of `delivery.Delivery`."""
+
+    async def deliver(self, call: Call, *, repeatable: bool, log: Log, stopper: Stopper) -> Delivered:
+        """Bring *call* to its last word."""
+        ...
+
+
+class Engine:
+    """One run over one journal. *workers* calls at most are under way; *rows* this run is to send in all.
+
+    *on_row* hears of each finished row; *drain* is how long, in seconds, calls in flight may take after a stop.
+    """
+
+    def __init__(
+        self,
+        *,
+        carrier: Carrier,
+        journal: Journal,
+        rows: int,
+        workers: int = 32,
+        halts: Sequence[Halt] = (),
+        links_per_call: int = 50,
+        drain: float = 30.0,
+        on_row: Callable[[RowOutcome], None] | None = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.stopper = Stopper(self._stopping)
+        self.counts: Counter[str] = Counter()
+        self._carrier = carrier
+        self._journal = journal
+        self._rows = rows
+        self._workers = workers
+        self._halts = halts
+        self._limit = ListLimit(links_per_call)
+        self._drain = drain
+        self._on_row = on_row
+        self._wall = wall
+        self._scope = anyio.CancelScope()
+
+    async def run(self) -> Stop | None:
+        """Send what is to be sent; the reason why it ended early, or None.
+
+        Raises `JournalError` when an outcome could not be stored.
+        """
+        send, receive = anyio.create_memory_object_stream[Lane](0)
+        with self._scope:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._feed, send)
+                for _ in range(self._workers):
+                    group.start_soon(self._work, receive.clone())
+                receive.close()
+        with anyio.CancelScope(shield=True):
+            await self._journal.flush()
+        return self.stopper.reason
+
+    def stop(self, reason: Stop) -> None:
+        """Start nothing new; what is in flight may finish within *drain* seconds."""
+        self.stopper.stop(reason)
+
+    def cancel(self) -> None:
+        """Drop what is in flight: whatever has left becomes `unknown`."""
+        self._scope.cancel()
+
+    def _stopping(self, reason: Stop) -> None:
+        self._journal.note(Event(self._wall(), "stop", reason.retry_after, f"{reason.code}: {reason.message}"))
+        self._scope.deadline = anyio.current_time() + self._drain
+
+    async def _feed(self, send: MemoryObjectSendStream[Lane]) -> None:
+        after = -1
+        async with send:
+            while self.stopper.reason is None:
+                lanes = await self._guarded(self._journal.lanes(after, _PAGE))
+                if not lanes:
+                    return
+                after = lanes[-1][0]
+                for lane in lanes:
+                    with self.stopper.before_the_wire():
+                        await send.send(lane)
+
+    async def _guarded(self, lanes: object) -> Sequence[Lane]:
+        try:
+            return await lanes  # type: ignore[misc,no-any-return]
+        except JournalError as error:
+            self._lost_journal(error)
+            return ()
+
+    async def _work(self, receive: MemoryObjectReceiveStream[Lane]) -> None:
+        async with receive:
+            async for lane, call in receive:
+                try:
+                    await self._carry_lane(lane, call)
+                except JournalError as error:
+                    self._lost_journal(error)
+
+    def _lost_journal(self, error: JournalError) -> None:
+        code = "fenced" if isinstance(error, FencedError) else "journal"
+        self.stopper.stop(Stop(code, error.message))
+
+    async def _carry_lane(self, lane: int, call: Call | None) -> None:
+        """Carry the calls of *lane*, one after the other: one source is never in flight twice."""
+        if call is not None:
+            await self._carry(call)
+            return
+        while self.stopper.reason is None:
+            call = await self._journal.take(lane, self._limit.most)
+            if call is None:
+                return
+            await self._carry(call)
+
+    async def _carry(self, call: Call) -> tuple[Part, ...]:
+        if self.stopper.reason is not None:
+            return ()
+        repeatable = all_commands()[call.command].repeatable
+        done = await self._carrier.deliver(call, repeatable=repeatable, log=self._journal, stopper=self.stopper)
+        if done.answer is None:
+            return ()
+        if worth_splitting(call, done.answer):
+            return await self._split(done.call)
+        self._settle(done)
+        return (Part(len(call.items), taken=isinstance(done.answer, Reply)),)
+
+    async def _split(self, call: Call) -> tuple[Part, ...]:
+        self._journal.release(call, sent=True)
+        parts: tuple[Part, ...] = ()
+        for half in call.halves():
+            parts += await self._carry(half)
+        if sum(part.size for part in parts) == len(call.items):
+            self._limit.learn(len(call.items), parts)
+        return parts
+
+    def _settle(self, done: Delivered) -> None:
+        if done.answer is None:
+            return
+        answer = None
+        if done.response is not None:
+            answer = done.response.body[: 4 * _ANSWER_KEPT].decode("utf-8", "replace")[:_ANSWER_KEPT]
+        verdict = judge(done.call, done.answer)
+        future = self._journal.settle(Settlement(done.call, verdict, answer, self._wall()))
+        future.add_done_callback(self._rows_done)
+
+    def _rows_done(self, future: Future[list[RowOutcome]]) -> None:
+        if future.cancelled() or future.exception() is not None:
+            return
+        for row in future.result():
+            self.counts[row.outcome] += 1
+            if self._on_row:
+                self._on_row(row)
+        for rule in self._halts:
+            if self.stopper.reason is None and rule.reached(self.counts, self._rows):
+                self.stopper.stop(Stop("halt", f"--halt {rule}: {self.counts[rule.outcome]} rows {rule.outcome}"))
