@@ -1,0 +1,87 @@
+"""The settings of one D3: validated, frozen, with where each came from."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from d3async.credentials import Credentials, Hidden
+from d3async.errors import SettingsError
+from d3async.settings.sources import collect
+from d3async.settings.values import SETTINGS, read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What it takes to talk to one D3. Durations are seconds, rates requests a second.
+
+    *rate* None finds the rate by itself; *jwt_lifetime* None signs tokens that do not end. Raises SettingsError for a
+    value that cannot be used. Credentials are absent from `repr`, `public()` and pickles.
+    """
+
+    base_url: str
+    username: str
+    site: str
+    rate: float | None = 50.0
+    concurrency: int = 32
+    timeout: float = 60.0
+    max_attempts: int = 4
+    max_wait: float = 300.0
+    api_key_header: str = "d3key"
+    jwt_lifetime: float | None = None
+    ca_bundle: Path | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
+    profile: str | None = None
+    credentials: Credentials = field(default=Credentials(), repr=False)
+    origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        problems = []
+        for setting in SETTINGS:
+            try:
+                object.__setattr__(self, setting.field, read(setting, getattr(self, setting.field)))
+            except ValueError as error:
+                problems.append(f"{setting.field} {error}")
+        if self.client_key and not self.client_cert:
+            problems.append("client_key needs client_cert")
+        if problems:
+            raise SettingsError("; ".join(problems), code="settings")
+        object.__setattr__(self, "origins", dict(self.origins))
+
+    @classmethod
+    def from_env(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        *,
+        profile: str | None = None,
+        config: Path | None = None,
+        needs: Iterable[str] = (),
+        **overrides: Any,
+    ) -> Settings:
+        """Settings from *overrides*, then the environment, then a profile of config.toml, then the defaults.
+
+        *overrides* are the fields of this class, and `api_key`, `jwt`, `jwt_secret` (each also as `…_file`, a path,
+        and as `…s`, a mapping from D3's command name); None means not given. *needs* names commands that must have a
+        credential. Raises SettingsError with everything that is missing or wrong in one message.
+        """
+        environ, overrides = Hidden(os.environ if environ is None else environ), Hidden(overrides)  # type: ignore[assignment]
+        found = collect(environ, profile=profile, config=config, needs=tuple(needs), options=overrides)  # type: ignore[arg-type]
+        if found.problems:
+            raise SettingsError("\n".join(found.problems), code="settings")
+        name = found.profile.name or None
+        return cls(**found.values, profile=name, credentials=found.credentials, origins=found.origins)
+
+    def public(self) -> dict[str, object]:
+        """Every setting but the credentials, ready for JSON; *rate* None is "auto"."""
+        shown = {setting.field: getattr(self, setting.field) for setting in SETTINGS}
+        shown["rate"] = "auto" if self.rate is None else self.rate
+        return {
+            "profile": self.profile,
+            **{name: str(value) if isinstance(value, Path) else value for name, value in shown.items()},
+        }

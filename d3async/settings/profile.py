@@ -1,0 +1,172 @@
+"""One profile out of config.toml: settings, and references to secrets rather than secrets."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import stat
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from d3async.credentials import Hidden, Kind, Level, Secret, plain
+from d3async.errors import SettingsError
+from d3async.settings.references import How, Reference
+from d3async.settings.values import BY_FIELD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+TABLES = {Kind.API_KEY: "keys", Kind.JWT: "jwts", Kind.JWT_SECRET: "jwt_secrets"}
+_GENERAL = {f"{kind}{how}": (kind, how) for kind in Kind for how in How}
+_KNOWN = (*BY_FIELD, *_GENERAL, *TABLES.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What one `[profiles.NAME]` says; *name* is "" when none was chosen."""
+
+    name: str
+    path: Path
+    table: Hidden
+
+    @property
+    def origin(self) -> str:
+        """How its values are announced."""
+        return f"profile {self.name} in {self.path}"
+
+    def references(self) -> Iterator[Reference]:
+        """The credentials it speaks of."""
+        for name, (kind, how) in _GENERAL.items():
+            if name in self.table:
+                yield self._reference(kind, "", how, name, self.table[name])
+        for kind, title in TABLES.items():
+            for name, value in self.table.get(title, Hidden({})).items():
+                command, how = _split(name)
+                yield self._reference(kind, plain(command), how, f"{title}.{name}", value)
+
+    def _reference(self, kind: Kind, command: str, how: How, name: str, value: Any) -> Reference:
+        origin = f"{name} of {self.origin}"
+        text = value if isinstance(value, str) else ""
+        return Reference(kind, command, origin, Level.PROFILE, how, Secret(text), self.path.parent)
+
+
+def config_path(config: Path | None, environ: Mapping[str, str]) -> Path:
+    """Where config.toml is: --config, D3_CONFIG, else the user's config folder."""
+    if config is not None:
+        return config
+    if environ.get("D3_CONFIG"):
+        return Path(environ["D3_CONFIG"]).expanduser()
+    import platformdirs  # noqa: PLC0415 - only who has no D3_CONFIG pays for it
+
+    return platformdirs.user_config_path("d3async", appauthor=False) / "config.toml"
+
+
+def load_profile(config: Path | None, name: str | None, environ: Mapping[str, str]) -> Profile:
+    """The profile *name*, else D3_PROFILE, else the file's `default_profile`, else an empty one.
+
+    Raises SettingsError when the file or the profile is missing though it was asked for, or cannot be used.
+    """
+    path = config_path(config, environ)
+    wanted = name or environ.get("D3_PROFILE", "").strip()
+    named = config is not None or bool(environ.get("D3_CONFIG"))
+    if not (named or wanted) and not path.exists():
+        return Profile("", path, Hidden({}))
+    tree, problem = _read(path)
+    if problem:
+        raise SettingsError(f"{path} {problem}", code="config")
+    wanted = wanted or str(tree.get("default_profile") or "")
+    problems = [*_wrong(tree), *_absent(tree, wanted)]
+    if problems:
+        raise SettingsError(f"{path}: {'; '.join(problems)}", code="config")
+    profile = Profile(wanted, path, tree["profiles"][wanted] if wanted else Hidden({}))
+    if _tells(tree) and (mode := _open_to_others(path)):
+        raise SettingsError(
+            f"{path} holds a secret and others may read it (mode {mode:o}): type chmod 600 {path}, "
+            "or name an environment variable instead (api_key_env)",
+            code="config",
+        )
+    return profile
+
+
+def _read(path: Path) -> tuple[Hidden, str]:
+    """The file's tree, or what is wrong with it; no exception keeps the text, which may hold a secret."""
+    try:
+        return Hidden(tomllib.loads(path.read_bytes().decode("utf-8-sig"))), ""
+    except OSError as error:
+        return Hidden({}), f"cannot be read ({error.strerror}); --config and D3_CONFIG say where it is"
+    except UnicodeDecodeError:
+        return Hidden({}), "is not UTF-8"
+    except tomllib.TOMLDecodeError as error:
+        where = str(error).rpartition("(")[2].rstrip(")")
+        return Hidden({}), f"is no valid TOML ({where}): are texts in quotes?"
+
+
+def _wrong(tree: Hidden) -> Iterator[str]:
+    yield from _unknown("it", tree, ("default_profile", "profiles"))
+    profiles = tree.get("profiles", Hidden({}))
+    if not isinstance(profiles, Hidden):
+        yield "profiles must be tables: [profiles.NAME]"
+        return
+    for name, table in profiles.items():
+        if not isinstance(table, Hidden):
+            yield f"{name} must be a table: [profiles.{name}]"
+        else:
+            yield from _wrong_in(f"[profiles.{name}]", table)
+
+
+def _wrong_in(place: str, table: Hidden) -> Iterator[str]:
+    yield from _unknown(place, table, _KNOWN)
+    for title in TABLES.values():
+        inner = table.get(title, Hidden({}))
+        if not isinstance(inner, Hidden):
+            yield f"{place} {title} must be a table: CreateTask_env = …"
+            continue
+        yield from (f"{place} {title}.{key} must be text" for key in inner if not isinstance(inner[key], str))
+        yield from _said_twice(f"{place} {title}.", [(*_split(key), key) for key in inner])
+    yield from (f"{place} {key} must be text" for key in _GENERAL if not isinstance(table.get(key, ""), str))
+    yield from _said_twice(f"{place} ", [(kind, how, key) for key, (kind, how) in _GENERAL.items() if key in table])
+
+
+def _said_twice(place: str, names: list[tuple[str, How, str]]) -> Iterator[str]:
+    seen: dict[str, str] = {}
+    for what, _, name in names:
+        other = seen.setdefault(plain(what), name)
+        if other != name:
+            yield f"{place}{other} and {name} say the same thing: keep one"
+
+
+def _unknown(place: str, table: Hidden, known: tuple[str, ...]) -> Iterator[str]:
+    for name in table:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            yield f'{place} has no setting "{name}"' + (f'; did you mean "{near[0]}"?' if near else "")
+
+
+def _absent(tree: Hidden, wanted: str) -> Iterator[str]:
+    profiles = tree.get("profiles", {})
+    if wanted and wanted not in profiles:
+        yield f'there is no profile "{wanted}" in it (it has: {", ".join(profiles) or "none"})'
+
+
+def _split(name: str) -> tuple[str, How]:
+    for how in (How.ENV, How.FILE, How.KEYRING):
+        if name.endswith(how):
+            return name.removesuffix(how), how
+    return name, How.PLAIN
+
+
+def _tells(tree: Hidden) -> bool:
+    """Whether a secret itself stands in the file, in any profile."""
+    return any(
+        reference.how is How.PLAIN
+        for name, table in tree.get("profiles", Hidden({})).items()
+        for reference in Profile(name, Path(), table).references()
+    )
+
+
+def _open_to_others(path: Path) -> int:
+    """The file's mode when others may read or write it; Windows keeps no such bits, a home folder is private there."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    return mode if os.name == "posix" and mode & 0o077 else 0

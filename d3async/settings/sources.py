@@ -1,0 +1,167 @@
+"""Collect every setting from options, environment, profile and defaults, with where each came from."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from d3async.credentials import Credentials, Hidden, Kind, Level, Secret, how_to_set, plain
+from d3async.settings import keychain
+from d3async.settings.profile import Profile, load_profile
+from d3async.settings.references import How, Reference, fetch
+from d3async.settings.values import BY_FIELD, FILES, REQUIRED, SETTINGS, Setting, read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+RESERVED = frozenset({"D3_API_KEY_HEADER", "D3_JWT_LIFETIME"})
+OTHERS = frozenset({"D3_PROFILE", "D3_CONFIG"})
+_PREFIXES = tuple((kind, f"D3_{kind.upper()}") for kind in (Kind.API_KEY, Kind.JWT_SECRET, Kind.JWT))
+_SECRET_OPTIONS = {f"{kind}{ending}": (kind, ending) for kind in Kind for ending in ("", "s", "_file")}
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """All there is to know before it is judged; *problems* are whole sentences."""
+
+    values: dict[str, Any]
+    origins: dict[str, str]
+    credentials: Credentials
+    problems: list[str]
+    profile: Profile
+
+
+def collect(
+    environ: Hidden, *, profile: str | None, config: Path | None, needs: Iterable[str], options: Hidden
+) -> Collected:
+    """Read everything; only a config file that cannot be used, or an option that does not exist, raises."""
+    unknown = set(options) - set(BY_FIELD) - set(_SECRET_OPTIONS)
+    if unknown:
+        raise TypeError(f"no such setting: {', '.join(sorted(unknown))}")
+    chosen = load_profile(config, profile, environ)
+    found = Collected({}, {}, _credentials(options, environ, chosen, tuple(needs)), [], chosen)
+    for setting in SETTINGS:
+        _settle(setting, options, environ, found)
+    found.problems.extend(_misfits(found.values))
+    found.problems.extend(_key_problems(found.credentials, needs))
+    return found
+
+
+def _settle(setting: Setting, options: Hidden, environ: Hidden, found: Collected) -> None:
+    value, origin, name = _first(setting, options, environ, found.profile)
+    if value is REQUIRED:
+        found.problems.append(
+            f"{setting.variable} is not set: set it, give {setting.option}, or put {setting.field} into a profile"
+            + _near_miss(setting, environ)
+        )
+        return
+    try:
+        found.values[setting.field] = read(setting, value)
+        found.origins[setting.field] = origin
+    except ValueError as error:
+        found.problems.append(f"{name} {error}")
+
+
+def _first(setting: Setting, options: Hidden, environ: Hidden, profile: Profile) -> tuple[Any, str, str]:
+    """The strongest value, its origin, and the name a complaint about it uses."""
+    if options.get(setting.field) is not None:
+        return options[setting.field], f"option {setting.option}", setting.option
+    if environ.get(setting.variable, "").strip():
+        return environ[setting.variable], f"environment {setting.variable}", setting.variable
+    if setting.field in profile.table:
+        value = profile.table[setting.field]
+        if setting.field in FILES and isinstance(value, str):
+            value = str(profile.path.parent / Path(value).expanduser())
+        return value, profile.origin, f"{setting.field} of {profile.origin}"
+    return setting.default, "default", setting.field
+
+
+def _near_miss(setting: Setting, environ: Hidden) -> str:
+    ours = {known.variable for known in SETTINGS} | OTHERS
+    strangers = [name for name in environ if name.startswith("D3") and name not in ours]
+    near = difflib.get_close_matches(setting.variable, strangers, n=1, cutoff=0.8)
+    return f" ({near[0]} is set; was {setting.variable} meant?)" if near else ""
+
+
+def _misfits(values: Mapping[str, Any]) -> Iterator[str]:
+    if values.get("client_key") and not values.get("client_cert"):
+        yield "a client key without its certificate: set D3_CLIENT_CERT or give --client-cert"
+
+
+def _key_problems(credentials: Credentials, needs: Iterable[str]) -> list[str]:
+    """What an option or a variable says must be usable; a profile's keys only when they are needed."""
+    early = [entry.problem for entry in credentials.entries if entry.level < Level.PROFILE and entry.problem]
+    chosen = [(command, credentials.best(command)) for command in needs]
+    late = [entry.problem if entry else how_to_set(command) for command, entry in chosen]
+    return list(dict.fromkeys(problem for problem in (*early, *late) if problem))
+
+
+def _credentials(options: Hidden, environ: Hidden, profile: Profile, needs: tuple[str, ...]) -> Credentials:
+    first: dict[tuple[bool, Kind, str], Reference] = {}
+    for reference in (*_from_options(options), *_from_environment(environ), *profile.references()):
+        first.setdefault(reference.slot, reference)
+    without = Credentials(tuple(fetch(reference, environ) for reference in first.values()))
+    stored = tuple(fetch(reference, environ) for reference in _from_logins(profile, without, needs))
+    return Credentials((*without.entries, *stored))
+
+
+def _from_options(options: Hidden) -> Iterator[Reference]:
+    for name, (kind, ending) in _SECRET_OPTIONS.items():
+        value = options.get(name)
+        if not value:
+            continue
+        how = How.FILE if ending == "_file" else How.PLAIN
+        table = Hidden(value) if ending == "s" else Hidden({"": value})
+        origin = f"option --{name.replace('_', '-')}"
+        for command in table:
+            text = table[command] if isinstance(table[command], Secret) else str(table[command])
+            yield Reference(kind, plain(command), origin, Level.OPTION, how, Secret(text), Path())
+
+
+def _from_environment(environ: Hidden) -> Iterator[Reference]:
+    first: dict[tuple[bool, Kind, str], Reference] = {}
+    for name in sorted(environ):
+        parsed = _parse_variable(name)
+        if parsed is None or not environ[name].strip():
+            continue
+        kind, command, how = parsed
+        new = Reference(kind, command, f"environment {name}", Level.ENVIRONMENT, how, Secret(environ[name]), Path())
+        old = first.setdefault(new.slot, new)
+        if old is not new:
+            first[new.slot] = replace(old, problem=f"{old.origin} and {name} say the same thing: unset one of them")
+    yield from first.values()
+
+
+def _parse_variable(name: str) -> tuple[Kind, str, How] | None:
+    """`D3_JWT_SECRET_CREATE_TASK_FILE` as (JWT secret, createtask, file)."""
+    if name in RESERVED:
+        return None
+    how = How.FILE if name.endswith("_FILE") else How.PLAIN
+    stem = name.removesuffix("_FILE")
+    for kind, prefix in _PREFIXES:
+        if stem == prefix or stem.startswith(f"{prefix}_"):
+            return kind, plain(stem.removeprefix(prefix)), how
+    return None
+
+
+def _from_logins(profile: Profile, others: Credentials, needs: tuple[str, ...]) -> Iterator[Reference]:
+    """What `login` stored for this profile, where no other source has a credential for that command."""
+    wanted = [command for command in needs if others.best(command) is None]
+    if needs and not wanted:
+        return
+    for entry in sorted(keychain.logins(profile.path.parent)):
+        for kind, command in _readings(entry, profile.name):
+            if others.best(command) is None and (not needs or command in {"", *map(plain, wanted)}):
+                origin = f"keyring entry {entry}"
+                yield Reference(kind, command, origin, Level.LOGIN, How.KEYRING, Secret(entry), Path())
+
+
+def _readings(entry: str, profile: str) -> Iterator[tuple[Kind, str]]:
+    for kind in Kind:
+        command = entry.rpartition("/")[2]
+        if entry == keychain.entry_name(profile, kind, command):
+            yield kind, command
+        elif entry == keychain.entry_name(profile, kind, ""):
+            yield kind, ""

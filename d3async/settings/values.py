@@ -1,0 +1,157 @@
+"""Every setting that is no secret: its names, its default, and how its text is read."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from d3async.settings.base_url import clean_base_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+REQUIRED = object()
+_SHORTEST_LIFETIME = 10
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+", re.ASCII)
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
+_OUR_HEADERS = frozenset(
+    {"accept", "accept-encoding", "connection", "content-length", "content-type", "cookie", "d3jwt", "expect", "host"}
+    | {"te", "trailer", "transfer-encoding", "upgrade", "user-agent"}
+)
+
+
+def seconds(value: object) -> float:
+    """`30s`, `2m`, `1h30m`, `500ms` or a plain number of seconds, as seconds. ValueError says what would be right."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return _finite(float(value))
+    text = str(value).strip().lower()
+    if _DURATION.fullmatch(text):
+        return _finite(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)))
+    return _finite(_number(text, "is no duration: write 30s, 2m, 1h30m, 500ms or a number of seconds"))
+
+
+def _positive_seconds(value: object) -> float:
+    number = seconds(value)
+    if number <= 0:
+        raise ValueError("must be longer than 0")
+    return number
+
+
+def _waiting(value: object) -> float:
+    number = seconds(value)
+    if number < 0:
+        raise ValueError("must not be below 0")
+    return number
+
+
+def _lifetime(value: object) -> float:
+    number = seconds(value)
+    if number < _SHORTEST_LIFETIME:
+        raise ValueError(f"must be at least {_SHORTEST_LIFETIME} s, so that clocks may differ a little")
+    return number
+
+
+def _rate(value: object) -> float | None:
+    if value is None or (isinstance(value, str) and value.strip().lower() == "auto"):
+        return None
+    number = _number(value, 'is no rate: write a number of requests a second, or "auto"')
+    if not (0 < number < math.inf):
+        raise ValueError("must be above 0")
+    return number
+
+
+def _count(value: object) -> int:
+    number = _number(value, "is no whole number")
+    if number != int(number) or number < 1:
+        raise ValueError("must be a whole number, 1 or more")
+    return int(number)
+
+
+def _number(value: object, complaint: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ValueError(complaint)  # noqa: TRY004 - one exception for every setting that cannot be read
+    try:
+        number = float(value)
+    except ValueError:
+        raise ValueError(complaint) from None
+    return _finite(number)
+
+
+def _finite(number: float) -> float:
+    if not math.isfinite(number):
+        raise ValueError("must be finite")
+    return number
+
+
+def _words(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("is empty")
+    if not value.strip().isprintable():
+        raise ValueError("has a control character in it")
+    return value.strip()
+
+
+def _header_name(value: object) -> str:
+    name = _words(value)
+    if not _TOKEN.fullmatch(name):
+        raise ValueError("is no header name: letters, digits and dashes")
+    if name.lower() in _OUR_HEADERS:
+        raise ValueError("is a header with a meaning of its own: the key needs another one")
+    return name
+
+
+def _file(value: object) -> Path:
+    path = Path(_words(str(value))).expanduser()
+    if not path.is_file():
+        raise ValueError("names a file that is not there")
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting; its variable and its option follow from its field."""
+
+    field: str
+    read: Callable[[Any], Any]
+    default: Any
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return f"D3_{self.field.upper()}"
+
+    @property
+    def option(self) -> str:
+        """The option that sets it."""
+        return "--" + self.field.replace("_", "-")
+
+
+SETTINGS = (
+    Setting("base_url", clean_base_url, REQUIRED),
+    Setting("username", _words, REQUIRED),
+    Setting("site", _words, REQUIRED),
+    Setting("rate", _rate, 50.0),
+    Setting("concurrency", _count, 32),
+    Setting("timeout", _positive_seconds, 60.0),
+    Setting("max_attempts", _count, 4),
+    Setting("max_wait", _waiting, 300.0),
+    Setting("api_key_header", _header_name, "d3key"),
+    Setting("jwt_lifetime", _lifetime, None),
+    Setting("ca_bundle", _file, None),
+    Setting("client_cert", _file, None),
+    Setting("client_key", _file, None),
+)
+BY_FIELD = {setting.field: setting for setting in SETTINGS}
+FILES = frozenset({"ca_bundle", "client_cert", "client_key"})
+
+
+def read(setting: Setting, value: object) -> Any:
+    """*value* as the type the setting has; an optional one may stay None. ValueError says what is wrong."""
+    if value is None and setting.default is None:
+        return None
+    return setting.read(value)
