@@ -1,0 +1,59 @@
+"""Files that are there whole or not at all: written aside, for the owner alone, then renamed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from d3async.errors import JournalError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+_LINES = 500
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
+
+
+@contextmanager
+def aside(path: Path) -> Iterator[BinaryIO]:
+    """A new file that takes the place of *path* when the block ends well; mode 0600.
+
+    Raises `JournalError` when the disk or the folder refuses it.
+    """
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise _refused(path, error) from error
+    part = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise _refused(path, error) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_lines(file: BinaryIO, lines: Iterable[str], encode: Callable[[str], bytes] = _utf8) -> None:
+    """Write *lines*, which bring their own line ends, some at a time."""
+    lines = iter(lines)
+    while chunk := "".join(islice(lines, _LINES)):
+        file.write(encode(chunk))
+
+
+def _refused(path: Path, error: OSError) -> JournalError:
+    reason = error.strerror or str(error)
+    return JournalError(
+        f"{path} cannot be written: {reason}; close it where it is open, or make room, "
+        f"then write it again: d3async results {path.parent}"
+    )

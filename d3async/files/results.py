@@ -1,0 +1,164 @@
+"""Results: one line for each row of the input, one for each item, in the input's order.
+
+CSV is written to open in Excel and LibreOffice with the columns right: UTF-8 with BOM, the input's separator, CRLF
+between records (RFC 4180), and no cell a spreadsheet would run. Rows shorter or longer than the header are made to fit
+it; feed-back files hold them as they are.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from functools import lru_cache
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from d3async.files.inputs import parsed
+from d3async.files.instants import instants
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from d3async.files.inputs import Inputs
+    from d3async.journal.records import ItemRecord, RowRecord
+
+COLUMNS = (
+    "_row", "_line", "_outcome", "_code", "_message", "_http", "_attempts", "_sent_at", "_done_at",
+    "_items_ok", "_items_failed", "_items_unknown",
+)  # fmt: skip
+ITEM_COLUMNS = ("_row", "_line", "_source", "_item", "_outcome", "_code", "_message")
+
+_RUN_BY_SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r")
+_CONTROLS = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029]+")
+
+
+def guarded(cell: str) -> str:
+    """*cell* as text that no spreadsheet runs as a formula."""
+    return f"'{cell}" if cell.startswith(_RUN_BY_SPREADSHEETS) else cell
+
+
+def one_line(text: str) -> str:
+    """*text* without line ends and control characters."""
+    return text if text.isprintable() else _CONTROLS.sub(" ", text).strip()
+
+
+def csv_lines(rows: Iterable[RowRecord], inputs: Inputs) -> Iterator[str]:
+    """Lines of results.csv, the header first."""
+    written = _csv_writer(inputs.delimiter)
+    yield written([*COLUMNS, *map(guarded, inputs.header)])
+    between, instant, input_cells = inputs.delimiter, instants(), _input_cells(inputs, written)
+
+    @lru_cache(maxsize=1024)
+    def text(value: str) -> str:
+        return written(["", guarded(one_line(value))]).removeprefix(between).removesuffix("\r\n")
+
+    for row in rows:
+        yield between.join((
+            f"{row.row}{between}{row.line}", row.outcome, text(row.code), text(row.message),
+            f"{_known(row.http)}{between}{row.attempts}", instant(row.sent_at), instant(row.done_at),
+            f"{_known(row.items_ok)}{between}{_known(row.items_failed)}{between}{_known(row.items_unknown)}",
+            input_cells(row.raw),
+        ))  # fmt: skip
+
+
+def item_lines(items: Iterable[ItemRecord], inputs: Inputs) -> Iterator[str]:
+    """Lines of items.csv, the header first."""
+    written = _csv_writer(inputs.delimiter)
+    yield written(ITEM_COLUMNS)
+    for row, line, *texts in items:
+        yield written([row, line, *(guarded(one_line(text)) for text in texts)])
+
+
+def json_lines(
+    rows: Iterable[RowRecord], items: Iterable[ItemRecord], inputs: Inputs, answer: Callable[[int], str | None]
+) -> Iterator[str]:
+    """Lines of results.jsonl. *answer* finds D3's answer; rows of one call share theirs."""
+    instant = instants()
+    response = lru_cache(maxsize=16)(lambda number: _response(answer(number)))
+    for row, its_items in with_items(rows, items):
+        told = {
+            "row": row.row,
+            "line": row.line,
+            "outcome": row.outcome,
+            "code": row.code,
+            "message": one_line(row.message),
+            "http": row.http,
+            "attempts": row.attempts,
+            "sent_at": instant(row.sent_at) or None,
+            "done_at": instant(row.done_at) or None,
+            "items": [
+                {"item": item.item, "outcome": item.outcome, "code": item.code, "message": one_line(item.message)}
+                for item in its_items
+            ],
+            "response": None if row.answer is None else response(row.answer),
+            "input": inputs.told(row.raw),
+        }
+        yield f"{compact(told)}\n"
+
+
+def json_array(lines: Iterable[str]) -> Iterator[str]:
+    """The same lines as one JSON array."""
+    before = "[\n"
+    for line in lines:
+        yield before + line.removesuffix("\n")
+        before = ",\n"
+    yield "\n]\n" if before == ",\n" else "[]\n"
+
+
+def with_items(
+    rows: Iterable[RowRecord], items: Iterable[ItemRecord]
+) -> Iterator[tuple[RowRecord, Sequence[ItemRecord]]]:
+    """Each row with its items; both come in the input's order, and no row's items without the row."""
+    groups = groupby(items, attrgetter("row"))
+    ahead = next(groups, None)
+    for row in rows:
+        if ahead is not None and ahead[0] == row.row:
+            yield row, list(ahead[1])
+            ahead = next(groups, None)
+        else:
+            yield row, ()
+
+
+def compact(told: Any) -> str:
+    """*told* as JSON in one line, readable; half of a surrogate pair, which UTF-8 has no bytes for, stays escaped."""
+    text = json.dumps(told, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(told)
+    return text
+
+
+def _input_cells(inputs: Inputs, written: Callable[[Iterable[object]], str]) -> Callable[[str], str]:
+    """From a row's own text to its cells in results.csv; text that is right as it stands is not taken apart."""
+    if inputs.is_json:
+        return lambda raw: written([guarded(cell) for cell in inputs.cells(raw)])
+    mark = re.escape(inputs.delimiter)
+    cell = rf'(?:[^=+\-@\t\r\n"{mark}][^\r\n"{mark}]*+)?+'
+    right = re.compile(rf"{cell}(?:{mark}{cell}){{{len(inputs.header) - 1}}}+").fullmatch
+
+    def cells(raw: str) -> str:
+        return f"{raw}\r\n" if right(raw) else written([guarded(cell) for cell in inputs.cells(raw)])
+
+    return cells
+
+
+def _csv_writer(delimiter: str) -> Callable[[Iterable[object]], str]:
+    return csv.writer(_Back(), delimiter=delimiter).writerow
+
+
+class _Back:
+    """Hands back what a csv.writer wrote: its `writerow` returns what `write` returns."""
+
+    def write(self, text: str) -> str:
+        return text
+
+
+def _known(number: int | None) -> int | str:
+    return "" if number is None else number
+
+
+def _response(body: str | None) -> Any:
+    return None if body is None else parsed(body)

@@ -1,0 +1,122 @@
+"""The files of a run folder, written again from its journal: the same journal, the same bytes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from d3async.files.aside import aside, write_lines
+from d3async.files.feedback import failed_records, unknown_records
+from d3async.files.format import Format
+from d3async.files.inputs import Inputs
+from d3async.files.results import csv_lines, item_lines, json_array, json_lines
+from d3async.files.summary import summary
+from d3async.journal.read import FILE, JournalReader
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+    from pathlib import Path
+    from typing import BinaryIO
+
+FORMATS = ("csv", "jsonl", "json")
+SUMMARY = "summary.json"
+_BOM = "\ufeff"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The files that were written; None where a file has no rows and is not there."""
+
+    results: Path
+    items: Path | None = None
+    failed: Path | None = None
+    unknown: Path | None = None
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+
+
+def write_folder(folder: Path, *, format: str | None = None) -> Written:  # noqa: A002 - the option's name
+    """Write results, items, failed and unknown of *folder* again from its journal.
+
+    Results are in *format* (`csv`, `jsonl` or `json`), else in the input's; results that lie there in another format
+    are written again too. Raises `JournalError`; `ConservationError` before anything is overwritten.
+    """
+    with JournalReader(folder / FILE) as reader:
+        reader.check()
+        form, inputs = inputs_of(reader)
+        wanted = format or ("jsonl" if form.kind == "jsonl" else "csv")
+        for name in FORMATS:
+            path = folder / f"results.{name}"
+            if name == wanted or path.exists():
+                with aside(path) as file:
+                    write_results(file, reader, name)
+        return Written(
+            results=folder / f"results.{wanted}",
+            items=_write_items(folder / "items.csv", reader, inputs),
+            failed=_write_feedback(folder, "failed", failed_records(reader, inputs), form),
+            unknown=_write_feedback(folder, "unknown", unknown_records(reader), form),
+            outcomes=reader.counts(),
+        )
+
+
+def write_summary(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Write summary.json from the journal's counts and the run's *facts*, and hand it back.
+
+    Raises `JournalError`; `ConservationError` before anything is overwritten.
+    """
+    with JournalReader(folder / FILE) as reader:
+        reader.check()
+        told = summary(reader, facts)
+    with aside(folder / SUMMARY) as file:
+        file.write(f"{json.dumps(told, indent=2, ensure_ascii=False)}\n".encode())
+    return told
+
+
+def write_results(
+    file: BinaryIO,
+    reader: JournalReader,
+    format: str,  # noqa: A002 - the option's name
+    outcomes: Collection[str] | None = None,
+    *,
+    bom: bool = True,
+) -> None:
+    """Write results in *format* to *file*; only rows of *outcomes* if any are given. CSV begins with a *bom*."""
+    _, inputs = inputs_of(reader)
+    rows = reader.rows(outcomes)
+    if format == "csv":
+        if inputs.is_json:
+            inputs = inputs.with_keys(row.raw for row in reader.rows())
+        lines = csv_lines(rows, inputs)
+        write_lines(file, chain((_BOM,), lines) if bom else lines)
+        return
+    lines = json_lines(rows, reader.items(outcomes), inputs, reader.answer)
+    write_lines(file, json_array(lines) if format == "json" else lines)
+
+
+def inputs_of(reader: JournalReader) -> tuple[Format, Inputs]:
+    """The form of the input and how to read its rows."""
+    meta = reader.meta()
+    form = Format.from_json(json.loads(meta["format"]))
+    return form, Inputs(form, json.loads(meta.get("header") or "[]"))
+
+
+def _write_items(path: Path, reader: JournalReader, inputs: Inputs) -> Path | None:
+    if not reader.has_items:
+        path.unlink(missing_ok=True)
+        return None
+    with aside(path) as file:
+        write_lines(file, chain((_BOM,), item_lines(reader.items(), inputs)))
+    return path
+
+
+def _write_feedback(folder: Path, name: str, records: Iterator[str], form: Format) -> Path | None:
+    path = folder / f"{name}.{'jsonl' if form.kind == 'jsonl' else 'csv'}"
+    first = next(records, None)
+    if first is None:
+        path.unlink(missing_ok=True)
+        return None
+    with aside(path) as file:
+        file.write(form.start())
+        write_lines(file, (record + form.line_ending for record in chain((first,), records)), form.encode)
+    return path

@@ -1,0 +1,243 @@
+"""The journal as it stands at one moment, for everything that is written again from it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from d3async.errors import ConservationError, JournalError
+from d3async.journal.records import Event, ItemRecord, Owner, RowRecord, Run
+from d3async.journal.schema import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+FILE = "journal.sqlite"
+OUTCOMES = ("ok", "partial", "failed", "unknown", "invalid", "unsent")
+INTERRUPTED = "it was sent and no answer was recorded: it may have happened"
+
+_STATES = {"unsent": ("pending",), "unknown": ("unknown", "sent")}
+_SPOKEN = """
+    case {0}.state when 'pending' then 'unsent' when 'sent' then 'unknown' else {0}.state end,
+    case {0}.state when 'sent' then 'interrupted' else coalesce({0}.code, '') end,
+    case {0}.state when 'sent' then '{1}' else coalesce({0}.message, '') end"""
+_ROW = "j.id, j.row, j.line, j.command, j.label, j.raw, j.http, j.attempts, j.sent_at, j.done_at, j.answer,"
+_TALLY = """
+    sum(i.state = 'ok') as ok, sum(i.state = 'failed') as failed, sum(i.state in ('unknown', 'sent')) as unknown,
+    sum(i.state = 'pending') as pending, count(i.id) as items"""
+# An item that was not tried yet counts nowhere; of a row that was, every item must be counted.
+_BROKEN = f"""
+    select row, state from (
+        select j.row, j.state, {_TALLY} from job j join item i on i.job = j.id where j.row is not null group by j.id
+    ) where not case state
+        when 'ok' then ok = items
+        when 'failed' then failed = items
+        when 'partial' then ok > 0 and failed > 0 and ok + failed = items
+        when 'unknown' then unknown > 0 and pending = 0
+        else 1 end
+    limit 1"""
+
+
+class JournalReader:
+    """A journal at one moment: whatever is asked, the answers belong together, also while a run is writing.
+
+    Raises `JournalError` when *path* is missing, torn, no journal, or of a newer d3async. It changes nothing; where
+    it may, it opens the file for writing all the same, so that SQLite tidies its `-wal` and `-shm` away on closing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        if not path.is_file():
+            raise JournalError(f"{path.parent} is no run folder: it has no {path.name}; `d3async run FILE` makes one")
+        with self._translated():
+            self._db = _opened(path)
+        self._check_schema()
+        self._has_items = bool(self._one("select exists(select 1 from item)"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the moment and of the file."""
+        self._db.close()
+
+    def meta(self) -> dict[str, str]:
+        """Everything the journal says about itself and its file."""
+        return dict(self._all("select key, value from meta"))
+
+    def owner(self) -> Owner | None:
+        """Who holds the run folder, or who held it last without letting go."""
+        told = self._one("select value from meta where key = 'owner'")
+        if not told:
+            return None
+        known = json.loads(told)
+        return Owner(int(known["pid"]), str(known["host"]), known.get("since"))
+
+    def counts(self) -> dict[str, int]:
+        """Rows of the current file by outcome, all six always; a row in flight counts as `unknown`."""
+        return self._counted("select state, count(*) from job where row is not null group by state")
+
+    def item_counts(self) -> dict[str, int]:
+        """Items of the current file's rows by outcome, all six always."""
+        return self._counted(
+            "select i.state, count(*) from item i join job j on j.id = i.job where j.row is not null group by i.state"
+        )
+
+    def vanished(self) -> int:
+        """Rows that were in an earlier state of the file and are no longer."""
+        return self._number("select count(*) from job where row is null")
+
+    def in_flight(self) -> int:
+        """Rows sent whose answer is not recorded."""
+        return self._number("select count(*) from job where row is not null and state = 'sent'")
+
+    def to_send(self) -> int:
+        """Rows the current run still has to send."""
+        return self._number("select count(*) from job where todo = 1 and state <> 'sent'")
+
+    def done_since(self, at: float) -> int:
+        """Rows answered after *at*, in seconds since 1970, UTC."""
+        return self._number("select count(*) from job where row is not null and done_at > ?", at)
+
+    @property
+    def has_items(self) -> bool:
+        """Whether any row has items."""
+        return self._has_items
+
+    def rows(self, outcomes: Iterable[str] | None = None) -> Iterator[RowRecord]:
+        """Rows of the current file, in its order; only those of *outcomes* if any are given."""
+        chosen, states = _chosen(outcomes)
+        tally, joined, grouped = "null, null, null", "", ""
+        if self._has_items:
+            tried = "case when count(i.id) > sum(i.state = 'pending') then sum({}) end"
+            tally = ", ".join(
+                tried.format(f"i.state in {which}") for which in ("('ok')", "('failed')", "('unknown', 'sent')")
+            )
+            joined, grouped = "left join item i on i.job = j.id", "group by j.row"
+        sql = f"""select {_ROW} {_SPOKEN.format("j", INTERRUPTED)}, {tally} from job j {joined}
+            where j.row is not null {chosen} {grouped} order by j.row"""
+        return map(RowRecord._make, self._each(sql, *states))
+
+    def items(self, outcomes: Iterable[str] | None = None) -> Iterator[ItemRecord]:
+        """Items of the current file's rows, in the rows' order; only of rows of *outcomes* if any are given."""
+        chosen, states = _chosen(outcomes)
+        sql = f"""select j.row, j.line, coalesce(j.label, ''), i.name, {_SPOKEN.format("i", INTERRUPTED)}
+            from job j join item i on i.job = j.id
+            where j.row is not null {chosen} order by j.row, i.pos"""
+        return map(ItemRecord._make, self._each(sql, *states))
+
+    def answer(self, number: int) -> str | None:
+        """D3's answer as text; None where it was not kept."""
+        body: str | None = self._one("select body from answer where id = ?", number)
+        return body
+
+    def runs(self) -> list[Run]:
+        """Every run over the folder, the first one first."""
+        told = self._all("select epoch, started_at, finished_at, exit_code, facts from run order by epoch")
+        return [
+            Run(epoch, started, finished, code, json.loads(facts) if facts else {})
+            for epoch, started, finished, code, facts in told
+        ]
+
+    def events(self, epoch: int) -> Iterator[Event]:
+        """What happened to a run beside its rows, in order of time."""
+        sql = "select epoch, at, kind, seconds, note from event where epoch = ? order by at"
+        return map(Event._make, self._each(sql, epoch))
+
+    def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """Rows of one small SQL question; for aggregates that need no name of their own here."""
+        return self._all(sql, *values)
+
+    def check(self) -> None:
+        """Raise `ConservationError` unless every row, and every item of a row that was tried, has one outcome."""
+        expected = int(self.meta().get("rows", 0))
+        found, first, last = self._all("select count(row), min(row), max(row) from job where row is not null")[0]
+        by_outcome = sum(self.counts().values())
+        if found != expected or by_outcome != expected or (found and (first, last) != (1, expected)):
+            raise ConservationError(
+                f"{self._path}: the file has {expected} rows, the journal {found} ({first} to {last}), "
+                f"outcomes add up to {by_outcome}; nothing was overwritten"
+            )
+        broken = self._all(_BROKEN) if self._has_items else []
+        if broken:
+            row, state = broken[0]
+            raise ConservationError(
+                f"{self._path}: the items of row {row} do not add up to its outcome `{state}`; nothing was overwritten"
+            )
+
+    def _check_schema(self) -> None:
+        version = self._one("select value from meta where key = 'schema'")
+        if version is None or not version.isdecimal():
+            raise JournalError(f"{self._path} is not a journal of d3async")
+        if int(version) > VERSION:
+            raise JournalError(
+                f"{self._path} is of a newer d3async (journal version {version}, this one reads up to {VERSION}): "
+                "use that d3async, or update this one"
+            )
+
+    def _counted(self, sql: str) -> dict[str, int]:
+        counts = dict.fromkeys(OUTCOMES, 0)
+        for state, number in self._each(sql):
+            outcome = {"pending": "unsent", "sent": "unknown"}.get(state, state)
+            if outcome not in counts:
+                raise ConservationError(f"{self._path}: a row has the unheard-of state {state!r}")
+            counts[outcome] += number
+        return counts
+
+    def _number(self, sql: str, *values: object) -> int:
+        return int(self._one(sql, *values))
+
+    def _one(self, sql: str, *values: object) -> Any:
+        found = self._all(sql, *values)
+        return found[0][0] if found else None
+
+    def _all(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        return list(self._each(sql, *values))
+
+    def _each(self, sql: str, *values: object) -> Iterator[tuple[Any, ...]]:
+        with self._translated():
+            yield from self._db.execute(sql, values)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            raise JournalError(f"{self._path} cannot be read: {error}") from error
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    place = path.absolute().as_uri()
+    tidy = not path.with_name(path.name + "-wal").exists()
+    for manner in ("mode=rw", "mode=ro", *(["mode=ro&immutable=1"] if tidy else [])):
+        database = sqlite3.connect(f"{place}?{manner}", uri=True, isolation_level=None)
+        try:
+            database.execute("pragma query_only = 1")
+            database.execute("begin")
+            database.execute("select 1 from sqlite_schema").fetchall()
+        except sqlite3.OperationalError as error:
+            database.close()
+            failed = error
+        except sqlite3.DatabaseError:
+            database.close()
+            raise
+        else:
+            return database
+    raise failed
+
+
+def _chosen(outcomes: Iterable[str] | None) -> tuple[str, list[str]]:
+    if outcomes is None:
+        return "", []
+    states = [state for outcome in outcomes for state in _STATES.get(outcome, (outcome,))]
+    return f"and j.state in ({', '.join('?' * len(states))})", states
