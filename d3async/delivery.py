@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -213,6 +213,7 @@ class Delivery:
             if not wire.sent:
                 log.release(call, sent=False)
             raise
+        response = self._masked(response)
         answer = response if isinstance(response, Broken) else self._read(response)
         self._report(answer, granted)
         if self._on_attempt and _left(answer):
@@ -230,6 +231,14 @@ class Delivery:
 
     def _read(self, response: ApiResponse) -> Answer:
         return protocol.read(response, retry_after=retry_after(response.headers, now=self._wall()))
+
+    def _masked(self, response: ApiResponse | Broken) -> ApiResponse | Broken:
+        """A server or proxy may say our key back to us: it goes no further."""
+        if isinstance(response, Broken):
+            return replace(response, message=self._auth.mask(response.message))
+        text = response.body.decode("utf-8", "surrogateescape")
+        masked = self._auth.mask(text)
+        return response if masked == text else replace(response, body=masked.encode("utf-8", "surrogateescape"))
 
     def _report(self, answer: Answer, granted: float) -> None:
         if isinstance(answer, Broken) and not answer.sent:
