@@ -1,0 +1,197 @@
+"""How a text file is written: its encoding, line ends and separator; every guess that may be wrong is told."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from d3async.files.format import BOMS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from d3async.errors import JobFileError
+    from d3async.files.source import Source
+
+_CHUNK = 1 << 20
+_DELIMITERS = ",;\t|"
+_NAMED = {"tab": "\t", r"\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "bar": "|"}
+_MAGIC = {
+    b"PK\x03\x04": "is an Excel workbook or another ZIP file: give --format xlsx, or name it .xlsx",
+    b"\xd0\xcf\x11\xe0": "is an old Excel workbook (.xls): save it as .xlsx or as CSV",
+    b"%PDF": "is a PDF, not a job file",
+    b"\x1f\x8b": "is compressed: unpack it first",
+    b"BZh": "is compressed: unpack it first",
+    b"\x28\xb5\x2f\xfd": "is compressed: unpack it first",
+    b"\xfd7zXZ": "is compressed: unpack it first",
+    b"SQLite format 3": "is a SQLite database, not a job file",
+}
+_ESCAPED = re.compile("[\udc80-\udcff]")
+_FOREIGN = re.compile("[^\x00-\x7f\udc80-\udcff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What one look at the whole file tells."""
+
+    encoding: str
+    bom: bool
+    nul: bool
+    cr_only: bool
+    doubts: tuple[str, ...] = ()
+
+
+def sha256(source: Source) -> str:
+    """The file's SHA-256 in hexadecimal."""
+    digest = hashlib.sha256()
+    for chunk in _chunks(source):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def scan(source: Source, given: str | None = None) -> Scan:
+    """Read all of *source* once, in constant memory. *given* is the user's `--encoding`. Raises `JobFileError`."""
+    head = source.head()
+    if not head:
+        raise source.error("is empty")
+    for magic, what in _MAGIC.items():
+        if head.startswith(magic):
+            raise source.error(what)
+    encoding, bom = _declared(source, head, given)
+    if encoding is None and head.count(0) > len(head) // 100:
+        raise source.error("is a binary file, not text")
+    if encoding is not None and encoding != "utf-8":
+        guessed = not bom and given is None
+        doubts = (f"zero bytes look like {encoding} without BOM: if not, give --encoding",) if guessed else ()
+        return _read_through(source, encoding, bom=bom, doubts=doubts)
+    return _utf8(source, bom=bom, sure=encoding is not None)
+
+
+def _declared(source: Source, head: bytes, given: str | None) -> tuple[str | None, bool]:
+    """The encoding that the user, a BOM or the pattern of zero bytes says; None when nothing does."""
+    marked = next((name for name in reversed(BOMS) if head.startswith(BOMS[name])), None)
+    if given is not None:
+        wanted = _codec(source, given)
+        if wanted in {"utf-16", "utf-32"}:
+            return (marked, True) if marked and marked.startswith(wanted) else (f"{wanted}-le", False)
+        return wanted, marked == wanted
+    if marked is not None:
+        return marked, True
+    even, odd = head[0::2].count(0), head[1::2].count(0)
+    if max(even, odd) * 10 > len(head) * 2 and min(even, odd) * 50 < len(head):
+        return ("utf-16-le" if odd > even else "utf-16-be"), False
+    return None, False
+
+
+def _codec(source: Source, given: str) -> str:
+    try:
+        name = codecs.lookup(given).name
+        "".encode(name)
+    except LookupError:
+        raise source.error(f'no encoding is called "{given}": try utf-8, utf-16, cp1252') from None
+    return "utf-8" if name == "utf-8-sig" else name
+
+
+def _read_through(source: Source, encoding: str, *, bom: bool, doubts: tuple[str, ...] = ()) -> Scan:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    lines, nul, cr, lf = 1, False, False, False
+    try:
+        for chunk in _chunks(source):
+            text = decoder.decode(chunk)
+            lines += text.count("\n")
+            nul, cr, lf = nul or "\0" in text, cr or "\r" in text, lf or "\n" in text
+        decoder.decode(b"", final=True)
+    except UnicodeError:
+        raise source.error(f"is not {encoding}, somewhere after line {lines}: give another --encoding") from None
+    return Scan(encoding, bom, nul, cr and not lf, doubts)
+
+
+def _utf8(source: Source, *, bom: bool, sure: bool) -> Scan:
+    look = _Utf8Look()
+    for chunk in _chunks(source):
+        look.at(chunk)
+    look.end()
+    if look.bad_line is None:
+        return Scan("utf-8", bom, look.nul, look.cr and not look.lf)
+    if sure or bom:
+        raise source.error(f"line {look.bad_line} is not UTF-8: give another --encoding")
+    if look.foreign:
+        raise _mixed(source, look.bad_line)
+    doubt = f"line {look.bad_line} is not UTF-8, so cp1252 is assumed: if names look wrong, give --encoding"
+    return _read_through(source, "cp1252", bom=False, doubts=(doubt,))
+
+
+def _mixed(source: Source, line: int) -> JobFileError:
+    return source.error(f"line {line} is not UTF-8 although lines before it are: mend it, or give --encoding")
+
+
+class _Utf8Look:
+    """Finds the first line that is not UTF-8, and whether anything beyond ASCII stood before it."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self._lines = 1
+        self.nul = self.cr = self.lf = self.foreign = False
+        self.bad_line: int | None = None
+
+    def at(self, chunk: bytes) -> None:
+        self.nul = self.nul or b"\0" in chunk
+        self.cr = self.cr or b"\r" in chunk
+        self.lf = self.lf or b"\n" in chunk
+        if self.bad_line is not None:
+            return
+        if chunk.isascii() and not self._decoder.getstate()[0]:
+            self._lines += chunk.count(b"\n")
+        else:
+            self._text(self._decoder.decode(chunk))
+
+    def end(self) -> None:
+        if self.bad_line is None:
+            self._text(self._decoder.decode(b"", final=True))
+
+    def _text(self, text: str) -> None:
+        bad = _ESCAPED.search(text)
+        before = text[: bad.start()] if bad else text
+        self.foreign = self.foreign or _FOREIGN.search(before.removeprefix("\ufeff")) is not None
+        self._lines += before.count("\n")
+        if bad:
+            self.bad_line = self._lines
+
+
+def _chunks(source: Source) -> Iterator[bytes]:
+    source.file.seek(0)
+    while chunk := source.file.read(_CHUNK):
+        yield chunk
+
+
+def given_delimiter(source: Source, given: str) -> str:
+    """*given* as one character: itself, or `tab`, `comma`, `semicolon`, `pipe`. Raises `JobFileError`."""
+    delimiter = _NAMED.get(given.casefold(), given)
+    if len(delimiter) != 1 or delimiter in '"\r\n':
+        raise source.error(f'"{given}" is no separator: give one character, or tab')
+    return delimiter
+
+
+def find_delimiter(header: str) -> tuple[str, tuple[str, ...]]:
+    """The separator that cuts *header* into most columns, and the doubt about it if another does half as well."""
+    counts = {delimiter: len(_split(header, delimiter)) - 1 for delimiter in _DELIMITERS}
+    best, second, *_ = sorted(_DELIMITERS, key=lambda delimiter: -counts[delimiter])
+    if counts[second] * 2 >= counts[best] > 0:
+        doubt = f"the header has {_shown(best)} and {_shown(second)}; {_shown(best)} is assumed to separate"
+        return best, (f"{doubt}: if columns look wrong, give --delimiter",)
+    return best, ()
+
+
+def _split(header: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([header], delimiter=delimiter), [])
+    except csv.Error:
+        return []
+
+
+def _shown(delimiter: str) -> str:
+    return "tab" if delimiter == "\t" else f'"{delimiter}"'
