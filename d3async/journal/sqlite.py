@@ -70,7 +70,7 @@ class RunFolder:
     def begin(self, selection: Selection, *, now: float, facts: Mapping[str, Any]) -> int:
         """Become the owner: raise the epoch, settle what an earlier owner left in the air, mark what is to be sent.
 
-        Returns the number of rows to send. Commits.
+        Returns the number of rows to send. Nothing of it holds until `commit`.
         """
         self.epoch = int(self.meta_of("epoch") or 0) + 1
         owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
@@ -81,18 +81,25 @@ class RunFolder:
         )
         repeatable = [name for name, command in all_commands().items() if command.repeatable]
         adopt.settle_leftovers(self.db)
-        rows = adopt.mark_todo(self.db, repeatable, retry_unknown=selection.retry_unknown, serial=selection.serial)
-        self.db.execute("commit")
-        return rows
+        return adopt.mark_todo(self.db, repeatable, retry_unknown=selection.retry_unknown, serial=selection.serial)
+
+    def commit(self) -> None:
+        """Make the folder's new state hold; raises `JournalError` when it cannot be stored."""
+        try:
+            self.db.execute("commit")
+        except sqlite3.Error as error:
+            raise JournalError(f"The journal cannot be written: {error}.", code="journal") from error
 
     def finish(self, *, now: float, exit_code: int, facts: Mapping[str, Any]) -> None:
-        """Give the journal up, with what the run was."""
-        with self.db:
-            self.db.execute(
-                "update run set finished_at = ?, exit_code = ?, facts = ? where epoch = ?",
-                (now, exit_code, json.dumps(dict(facts)), self.epoch),
-            )
-            self.db.execute("delete from meta where key = 'owner'")
+        """Give the journal up, with what the run was; whatever is still `sent` is unknown from now on."""
+        self.db.execute("begin immediate")
+        adopt.settle_leftovers(self.db)
+        self.db.execute(
+            "update run set finished_at = ?, exit_code = ?, facts = ? where epoch = ?",
+            (now, exit_code, json.dumps(dict(facts)), self.epoch),
+        )
+        self.db.execute("delete from meta where key = 'owner'")
+        self.commit()
 
     def abandon(self) -> None:
         """Undo everything since the folder was opened; a folder that was made for it disappears."""
@@ -203,8 +210,8 @@ def _check_schema(db: sqlite3.Connection, path: Path) -> None:
     if found is None or int(found[0]) > VERSION:
         db.close()
         message = (
-            f"The journal {path} was written by a newer d3async (schema {found and found[0]}, this one knows {VERSION}):"
-            " use that version, or give another folder with -o."
+            f"The journal {path} was written by a newer d3async (schema {found and found[0]}; this one knows"
+            f" {VERSION}): use that version, or give another folder with -o."
         )
         raise JournalError(message, code="journal_newer")
 

@@ -1,0 +1,251 @@
+"""How a run shows itself while it goes on: a bar on a terminal, plain lines elsewhere, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Protocol
+
+from d3async.cli.console import say
+from d3async.sansio.outcome import OUTCOMES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+    from d3async.journal.base import RowOutcome
+    from d3async.limiter import LimiterNumbers
+
+_PLAIN_EVERY = 10.0
+_JSON_EVERY = 1.0
+
+
+class Progress(Protocol):
+    """Shows how far a run is. Times in seconds."""
+
+    def row(self, row: RowOutcome) -> None:
+        """A row is finished."""
+        ...
+
+    def tick(self, numbers: LimiterNumbers) -> None:
+        """Some time has passed; called a few times a second."""
+        ...
+
+    def tell(self, text: str) -> None:
+        """Say something that stays."""
+        ...
+
+    def close(self) -> None:
+        """The run is over."""
+        ...
+
+
+class Tally:
+    """Counts of finished rows, and the speed of late, for whoever shows them."""
+
+    def __init__(self, rows: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.rows = rows
+        self.counts: Counter[str] = Counter()
+        self.started = clock()
+        self._clock = clock
+
+    @property
+    def done(self) -> int:
+        """Rows finished."""
+        return self.counts.total()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return self._clock() - self.started
+
+    def left(self, numbers: LimiterNumbers) -> float | None:
+        """Seconds still to go: by the limit, or by the pace so far where that is slower; None when nobody can say."""
+        remaining = self.rows - self.done
+        if remaining <= 0:
+            return 0.0
+        pace = self.done / self.elapsed if self.elapsed > 0 else 0.0
+        speed = min(pace, numbers.rate) if self.elapsed > 3 and pace > 0 else numbers.rate  # noqa: PLR2004 - a pace of 3 s is one
+        return remaining / speed + numbers.opens_in if speed > 0 else None
+
+    def words(self) -> str:
+        """`ok 2,371 · failed 9`."""
+        return " · ".join(f"{name} {self.counts[name]:,}" for name in OUTCOMES if name == "ok" or self.counts[name])
+
+
+def lost(numbers: LimiterNumbers) -> str:
+    """Why it is not faster, in a few words; empty when nothing holds it up."""
+    if numbers.outages:
+        return f"D3 does not answer, trying again in {max(0.0, numbers.opens_in):.0f} s"
+    if numbers.opens_in >= 1:
+        return f"D3 says wait: {numbers.opens_in:.0f} s"
+    return f"429s {numbers.throttled:,}" if numbers.throttled else ""
+
+
+def clock_text(seconds: float | None) -> str:
+    """`0:01:05`, or `-:--:--`."""
+    if seconds is None:
+        return "-:--:--"
+    whole = int(seconds + 0.5)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+class NoProgress:
+    """Shows nothing but what has to be said."""
+
+    def row(self, row: RowOutcome) -> None:
+        """Nothing."""
+
+    def tick(self, numbers: LimiterNumbers) -> None:
+        """Nothing."""
+
+    def tell(self, text: str) -> None:
+        """Say *text*."""
+        say(text)
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+class PlainProgress(NoProgress):
+    """One line every ten seconds."""
+
+    def __init__(self, rows: int) -> None:
+        self._tally = Tally(rows)
+        self._next = _PLAIN_EVERY
+
+    def row(self, row: RowOutcome) -> None:
+        """Count it."""
+        self._tally.counts[row.outcome] += 1
+
+    def tick(self, numbers: LimiterNumbers) -> None:
+        """Say a line when it is time."""
+        tally = self._tally
+        if tally.elapsed < self._next:
+            return
+        self._next += _PLAIN_EVERY
+        why = lost(numbers)
+        say(
+            f"{tally.done:,}/{tally.rows:,}  {tally.words()}  {tally.done / tally.elapsed:.1f}/s"
+            f"  left {clock_text(tally.left(numbers))}" + (f"  {why}" if why else "")
+        )
+
+
+class JsonProgress(NoProgress):
+    """One JSON object a line on stderr: `{"event": "progress", …}` every second, `{"event": "message", …}`."""
+
+    def __init__(self, rows: int) -> None:
+        self._tally = Tally(rows)
+        self._next = _JSON_EVERY
+
+    def row(self, row: RowOutcome) -> None:
+        """Count it, and report a row that is not ok."""
+        self._tally.counts[row.outcome] += 1
+        if row.outcome != "ok":
+            self._event("row", row=row.row, outcome=row.outcome, code=row.code, message=row.message)
+
+    def tick(self, numbers: LimiterNumbers) -> None:
+        """Report when it is time."""
+        if self._tally.elapsed >= self._next:
+            self._next = self._tally.elapsed + _JSON_EVERY
+            self._report(numbers)
+
+    def _report(self, numbers: LimiterNumbers) -> None:
+        self._event(
+            "progress",
+            done=self._tally.done,
+            rows=self._tally.rows,
+            outcomes=dict(self._tally.counts),
+            elapsed_s=round(self._tally.elapsed, 3),
+            left_s=self._tally.left(numbers),
+            rate=round(numbers.rate, 2),
+            learnt=numbers.learnt,
+            throttled=numbers.throttled,
+            paused_s=round(numbers.paused_s, 3),
+            in_flight=numbers.in_flight,
+        )
+
+    def tell(self, text: str) -> None:
+        """Report *text*."""
+        self._event("message", text=text)
+
+    @staticmethod
+    def _event(kind: str, **facts: object) -> None:
+        say(json.dumps({"event": kind, **facts}, ensure_ascii=False))
+
+
+class BarProgress(NoProgress):
+    """rich's bar: done of all, outcomes, rate against the limit, time left, and what holds it up."""
+
+    def __init__(self, rows: int) -> None:
+        self._tally = Tally(rows)
+        self._bar, self._task = _rich_bar(rows)
+        self._recent: list[tuple[float, int]] = []
+
+    def row(self, row: RowOutcome) -> None:
+        """Count it."""
+        self._tally.counts[row.outcome] += 1
+
+    def tick(self, numbers: LimiterNumbers) -> None:
+        """Draw anew."""
+        ceiling = f" of {numbers.ceiling:g}" if numbers.ceiling else ""
+        self._bar.update(
+            self._task,
+            completed=self._tally.done,
+            counts=self._tally.words(),
+            rate=f"{self._pace():.1f}/s{ceiling}",
+            left=clock_text(self._tally.left(numbers)),
+            why=lost(numbers),
+            refresh=True,
+        )
+
+    def _pace(self) -> float:
+        """Rows a second over the last five seconds."""
+        now, done = self._tally.elapsed, self._tally.done
+        self._recent.append((now, done))
+        while len(self._recent) > 2 and now - self._recent[0][0] > 5:  # noqa: PLR2004 - a window of 5 s, two points
+            self._recent.pop(0)
+        since, had = self._recent[0]
+        return (done - had) / (now - since) if now > since else 0.0
+
+    def tell(self, text: str) -> None:
+        """Say *text* above the bar."""
+        self._bar.console.print(text, markup=False, highlight=False)
+
+    def close(self) -> None:
+        """Leave the last state on the screen."""
+        self._bar.stop()
+
+
+def _rich_bar(rows: int) -> tuple[RichProgress, TaskID]:
+    from rich.console import Console  # noqa: PLC0415 - 44 ms, needed on a terminal only
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn  # noqa: PLC0415 - as above
+    from rich.progress import Progress as RichProgress  # noqa: PLC0415 - as above
+
+    bar = RichProgress(
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[counts]} · {task.fields[rate]} · {task.fields[left]}", markup=False),
+        TextColumn("{task.fields[why]}", markup=False, style="yellow"),
+        console=Console(stderr=True),
+        auto_refresh=False,
+        refresh_per_second=4,
+        transient=False,
+    )
+    task = bar.add_task("", total=rows, counts="", rate="", left="", why="")
+    bar.start()
+    return bar, task
+
+
+def chosen(kind: str, rows: int, *, quiet: bool) -> Progress:
+    """The progress for `--progress` *kind*; `auto` is a bar on a terminal and plain lines elsewhere."""
+    if quiet or kind == "none":
+        return NoProgress()
+    if kind == "auto":
+        kind = "bar" if sys.stderr.isatty() else "plain"
+    makers: dict[str, Callable[[int], Progress]] = {"bar": BarProgress, "plain": PlainProgress, "json": JsonProgress}
+    return makers[kind](rows)

@@ -1,0 +1,23 @@
+"""The exit code of a run, and what to do next, from its outcomes and why it ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from d3async.sansio.retry import Stop
+
+OK, SOME_FAILED, USAGE, INVALID_FILE, SOME_UNKNOWN, STOPPED, THROTTLED, INTERNAL = 0, 1, 2, 3, 4, 5, 6, 70
+INTERRUPTED, TERMINATED = 130, 143
+_STOPS = {"throttled": THROTTLED, "interrupted": INTERRUPTED, "terminated": TERMINATED, "fenced": USAGE}
+
+
+def exit_code(outcomes: Mapping[str, int], stop: Stop | None) -> int:
+    """The code the README lists: a stop outranks unknown rows, unknown rows outrank failed ones."""
+    if stop is not None:
+        return _STOPS.get(stop.code, STOPPED)
+    if outcomes.get("unknown"):
+        return SOME_UNKNOWN
+    return SOME_FAILED if any(outcomes.get(outcome) for outcome in ("failed", "partial", "invalid")) else OK
