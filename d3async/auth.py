@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 TOKENS_KEPT = 1_024
 _JWT_HEADER = "d3jwt"
 _SHORTEST_MASKED = 4
+_ESCAPE = re.compile("%[0-9A-F]{2}")
 _JWT_FORM = r"\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"
 
 
@@ -60,7 +61,7 @@ class Auth:
         self._lifetime = settings.jwt_lifetime
         self._now = now
         self._tokens: OrderedDict[tuple[Secret, str, str], tuple[float, Secret]] = OrderedDict()
-        self._pattern = _pattern(entry.secret for entry in self._credentials.entries)
+        self._masked = _masker(entry.secret for entry in self._credentials.entries)
 
     def headers(self, command: str, *, username: str, site: str) -> dict[str, str]:
         """The header for one request of *command*; *username* and *site* are the body's own.
@@ -88,7 +89,7 @@ class Auth:
         Mask before cutting a text to length: half a secret is not recognised. Secrets of fewer than four letters are
         left, masking them would eat ordinary words.
         """
-        return self._pattern.sub(MASK, text)
+        return self._masked(text)
 
     def _usable(self, command: str) -> Credential:
         credential = self._credentials.best(command)
@@ -145,17 +146,24 @@ def _sign(claims: dict[str, object], credential: Credential) -> Secret:
     raise SettingsError(problem, code="bad_key")
 
 
-def _pattern(secrets: Iterator[Secret]) -> re.Pattern[str]:
+def _masker(secrets: Iterator[Secret]) -> Callable[[str], str]:
+    """A function rather than the pattern itself: the `repr` of a pattern is its text."""
     forms = {form for secret in secrets for form in _forms(secret.reveal())}
     longest_first = sorted((form for form in forms if len(form) >= _SHORTEST_MASKED), key=len, reverse=True)
-    return re.compile("|".join([*map(re.escape, longest_first), _JWT_FORM]))
+    pattern = re.compile("|".join([*map(re.escape, longest_first), _JWT_FORM]))
+
+    def masked(text: str) -> str:
+        return pattern.sub(MASK, text)
+
+    return masked
 
 
 def _forms(secret: str) -> Iterator[str]:
     """The spellings in which a secret is met in URLs, JSON, `repr`s and encoded headers."""
     yield secret
-    yield quote(secret, safe="")
-    yield quote_plus(secret)
+    for quoted in (quote(secret), quote(secret, safe=""), quote_plus(secret)):
+        yield quoted
+        yield _ESCAPE.sub(lambda escape: escape[0].lower(), quoted)
     yield json.dumps(secret)[1:-1]
     yield json.dumps(secret, ensure_ascii=False)[1:-1]
     yield repr(secret)[1:-1]
