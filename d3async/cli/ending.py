@@ -1,0 +1,95 @@
+"""The last words of a run: what became of the rows, why, where it stands, and what to type next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from d3async.sansio.exit_code import INTERRUPTED, TERMINATED, THROTTLED
+from d3async.sansio.outcome import OUTCOMES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from d3async.files.write import Written
+    from d3async.sansio.retry import Stop
+
+_SPOKEN = {"unsent": "not sent"}
+_CAUSES = (
+    "select text, count(*) n from (select coalesce(message, code) text from job where row is not null"
+    " and state = 'failed' and not exists (select 1 from item where item.job = job.id)"
+    " union all select message from item join job on job.id = item.job where job.row is not null"
+    " and item.state = 'failed') group by text order by n desc, text limit ?"
+)
+
+
+def causes_query(most: int = 5) -> tuple[str, int]:
+    """SQL that groups why rows and items failed, most frequent first."""
+    return _CAUSES, most
+
+
+def next_step(
+    outcomes: Mapping[str, int], stop: Stop | None, *, command_line: str, folder: Path, repeatable: bool
+) -> str | None:
+    """The command to type next; None when nothing is left to do."""
+    if stop is not None and stop.code == "unauthorized":
+        return "d3async doctor"
+    if outcomes.get("unsent"):
+        return command_line
+    if outcomes.get("unknown"):
+        return command_line if repeatable else f"d3async reconcile {folder}"
+    if any(outcomes.get(outcome) for outcome in ("failed", "partial", "invalid")):
+        return command_line
+    return None
+
+
+def last_words(
+    outcomes: Mapping[str, int],
+    stop: Stop | None,
+    *,
+    causes: Sequence[tuple[str, int]],
+    written: Written,
+    folder: Path,
+    next_line: str | None,
+    code: int,
+) -> list[str]:
+    """The lines that end a run."""
+    lines = [_verdict(outcomes, stop, code)]
+    lines += [f"  {count:,} x {text}" for text, count in causes]
+    if outcomes.get("unknown"):
+        where = written.unknown or folder / "results.csv"
+        lines.append(f"{outcomes['unknown']:,} unknown: they may have happened in D3; look before you send: {where}")
+    if written.failed:
+        lines.append(f"to mend   {written.failed}")
+    lines.append(f"results   {written.results}      report  {folder / 'report.html'}")
+    if next_line:
+        lines.append(f"{_what_for(outcomes, stop, next_line):<9} {next_line}")
+    return lines
+
+
+def counts_words(outcomes: Mapping[str, int]) -> str:
+    """`2,391 ok · 9 failed · 713 not sent`."""
+    parts = [f"{outcomes[name]:,} {_SPOKEN.get(name, name)}" for name in OUTCOMES if outcomes.get(name)]
+    return " · ".join(parts) or "no rows"
+
+
+def _verdict(outcomes: Mapping[str, int], stop: Stop | None, code: int) -> str:
+    counts = counts_words(outcomes)
+    if stop is None:
+        return f"Done. {counts}"
+    if code in {INTERRUPTED, TERMINATED}:
+        return f"Stopped. {counts}"
+    if stop.code == "unauthorized":
+        return f"Stopped: D3 does not accept the key ({stop.message}) {counts}"
+    if code == THROTTLED:
+        pause = "" if stop.retry_after is None else f": it asks for {stop.retry_after:,.0f} s"
+        return f"Stopped: {stop.message}{pause}. {counts}"
+    return f"Stopped: {stop.message.rstrip('.')}. {counts}"
+
+
+def _what_for(outcomes: Mapping[str, int], stop: Stop | None, next_line: str) -> str:
+    if stop is not None and stop.code == "unauthorized":
+        return "to mend"
+    if next_line.startswith("d3async reconcile"):
+        return "to settle"
+    return "to go on" if outcomes.get("unsent") else "again"
