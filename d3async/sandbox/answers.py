@@ -18,6 +18,7 @@ ERRORS = {
 NOT_LINKED = "The source incident is not linked to this incident."
 HTML = "text/html; charset=utf-8"
 JSON = "application/json; charset=utf-8"
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Answer:
 
 def encode(body: Json) -> bytes:
     """Write *body* as UTF-8 JSON."""
-    return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+    return _ENCODER.encode(body).encode("utf-8", "replace")
 
 
 def success(body: Json) -> Answer:

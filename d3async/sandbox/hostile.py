@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 
 from d3async.sandbox.answers import HTML, Answer, Json, encode, error, page, refused, success
-from d3async.sandbox.faults import Fault
+from d3async.sandbox.faults import Fault, Kind
 
 DEPTH = 100_000
 MEGABYTE = 1024 * 1024
@@ -18,20 +18,8 @@ def spoil(fault: Fault, body: Json, *, elsewhere: str) -> Answer | None:
 
     A redirect points to *elsewhere*.
     """
-    match fault.kind:
-        case "error":
-            return error(fault.status)
-        case "page":
-            return page(fault.status)
-        case "redirect":
-            return Answer(fault.status, b"moved", HTML, {"Location": elsewhere})
-        case "mangle":
-            return success(_MANGLERS[fault.name](body))
-        case "raw":
-            return Answer(200, _RAW[fault.name](body))
-        case "headers":
-            return Answer(200, encode(body), headers=_HEADERS[fault.name])
-    return None
+    shape = _SHAPES.get(fault.kind)
+    return shape(fault, body, elsewhere) if shape else None
 
 
 def huge_body() -> Iterator[bytes]:
@@ -134,4 +122,12 @@ _RAW: Mapping[str, Callable[[Json], bytes]] = {
 _HEADERS: Mapping[str, dict[str, str]] = {
     "set-cookie": {"Set-Cookie": "session=tracked; Path=/"},
     "giant-header": {"X-Debug": "x" * MEGABYTE},
+}
+_SHAPES: Mapping[Kind, Callable[[Fault, Json, str], Answer]] = {
+    "error": lambda fault, _body, _elsewhere: error(fault.status),
+    "page": lambda fault, _body, _elsewhere: page(fault.status),
+    "redirect": lambda fault, _body, elsewhere: Answer(fault.status, b"moved", HTML, {"Location": elsewhere}),
+    "mangle": lambda fault, body, _elsewhere: success(_MANGLERS[fault.name](body)),
+    "raw": lambda fault, body, _elsewhere: Answer(200, _RAW[fault.name](body)),
+    "headers": lambda fault, body, _elsewhere: Answer(200, encode(body), headers=_HEADERS[fault.name]),
 }

@@ -96,7 +96,7 @@ class Ledger:
         """Add up what a request changed; a task with the same parameters as an earlier one is *repeated*."""
         self._counts["", "links_removed"] += removed
         if task is not None:
-            meaning = hash(tuple(task.as_params().values()))
+            meaning = hash(task[1:-1])
             self._counts["", "tasks"] += 1
             self._counts["", "tasks_repeated"] += meaning in self._seen_tasks
             self._seen_tasks.add(meaning)

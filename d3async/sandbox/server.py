@@ -32,6 +32,11 @@ class Sandbox(str):  # noqa: SLOT000 - a str cannot have slots with content
         return sandbox
 
     @property
+    def ledger_url(self) -> str:
+        """Where the ledger is to be had over HTTP."""
+        return f"{self.removesuffix(SITE_PATH)}/ledger"
+
+    @property
     def state(self) -> World:
         """The tasks and links as they are now."""
         return self.backend.world

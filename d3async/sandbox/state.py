@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from sys import intern
+from typing import NamedTuple
 
 # 20231025-130, 090924-13297, TEST-INCIDENT-73: all seen on D3's pages.
 _WELL_FORMED = re.compile(r"[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*-[0-9]+")
@@ -13,8 +13,7 @@ MISSING = ("1900*", "MISSING-*")
 UNKNOWN_ASSIGNEES = ("nobody",)
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """One created task: *n* is the request that made it, the rest is what was sent."""
 
     n: int
@@ -126,7 +125,7 @@ class World:
         self._seed = tuple(links)
         self._known = dict.fromkeys((*(number for pair in self._seed for number in pair), *incidents))
         self._strict = strict
-        self._missing = tuple(missing)
+        self._missing = re.compile("|".join(map(translate, missing)) or "(?!)")
         self._assignees = None if assignees is None else {name.casefold() for name in assignees}
         self._unknown = {name.casefold() for name in unknown_assignees}
         self._symmetric = symmetric
@@ -141,7 +140,7 @@ class World:
 
     def exists(self, incident: str) -> bool:
         """Tell whether the incident is there."""
-        if any(fnmatchcase(incident, pattern) for pattern in self._missing):
+        if self._missing.match(incident):
             return False
         return incident in self._known if self._strict else _WELL_FORMED.fullmatch(incident) is not None
 

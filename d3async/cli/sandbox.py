@@ -1,0 +1,166 @@
+"""`d3async sandbox`: a local D3 look-alike to try against."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from d3async.cli.console import say
+from d3async.sandbox.faults import FAULTS, MAX_LIST, find_fault
+from d3async.sandbox.limits import KINDS
+from d3async.sandbox.samples import SEED, read_links, sample
+from d3async.sandbox.state import MISSING
+from d3async.settings.base_url import is_loopback
+from d3async.settings.values import seconds
+
+if TYPE_CHECKING:
+    from d3async.sandbox import Sandbox
+
+_FAULT_HELP = "\n".join(f"  {fault.name:<20} {fault.says}" for fault in FAULTS.values())
+
+
+def _duration(_ctx: click.Context, _param: click.Parameter, text: str) -> float:
+    try:
+        return seconds(text)
+    except ValueError as problem:
+        raise click.BadParameter(f"{text} {problem}") from None
+
+
+def _faults(_ctx: click.Context, _param: click.Parameter, texts: tuple[str, ...]) -> dict[str, float]:
+    found = {}
+    for text in texts:
+        name, _, share = text.partition("=")
+        try:
+            if name != MAX_LIST:
+                find_fault(name)
+            found[name] = float(share.removesuffix("%")) / (100 if share.endswith("%") else 1)
+        except ValueError as problem:
+            raise click.BadParameter(f"{text}: NAME=SHARE, as in drop-after=0.02 or drop-after=2%; {problem}") from None
+    return found
+
+
+def _retry_after(_ctx: click.Context, _param: click.Parameter, text: str) -> str | float:
+    if text in {"none", "seconds", "decimal", "date"}:
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise click.BadParameter("none, seconds, decimal, date, or a number of seconds that is always sent") from None
+
+
+def _host(_ctx: click.Context, _param: click.Parameter, text: str) -> str:
+    if not is_loopback(text):
+        raise click.BadParameter("its keys are no secrets, so it listens on this machine only: 127.0.0.1 or ::1")
+    return text
+
+
+def _links(_ctx: click.Context, _param: click.Parameter, text: str | None) -> list[tuple[str, str]]:
+    if text == "none":
+        return []
+    try:
+        return read_links(sample(SEED) if text is None else Path(text))
+    except (OSError, ValueError) as problem:
+        raise click.BadParameter(str(problem)) from None
+
+
+_HELP = "A local D3 look-alike to try against: keys, links, tasks, a limit, and faults on demand."
+_EPILOG = f"""\b
+Faults, each with the share of requests it hits:
+{_FAULT_HELP}
+  error-NNN-before     status NNN, nothing was carried out
+  error-NNN-after      status NNN, the command was carried out
+  {MAX_LIST}=N           lists of more than N incidents are refused with 400 (no share)
+
+\b
+Incidents: every well-formed number is there, but those that fit --missing.
+Assignees: everybody is there but "nobody".
+What happened: GET /ledger, /ledger?summary=1 without the rows, DELETE /ledger starts anew.
+"""
+
+
+@click.command("sandbox", help=_HELP, epilog=_EPILOG)
+@click.option("--host", default="127.0.0.1", show_default=True, callback=_host)
+@click.option("--port", default=8471, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one")
+@click.option("--rate", default=50.0, show_default=True, type=click.FloatRange(0), help="requests a second, 0: any")
+@click.option("--limiter", default="sliding", show_default=True, type=click.Choice(KINDS), help="how they are counted")
+@click.option(
+    "--burst", type=click.FloatRange(0), help="of bucket (default: one second's worth) and nginx (default: 0)"
+)
+@click.option(
+    "--retry-after",
+    default="none",
+    show_default=True,
+    callback=_retry_after,
+    metavar="FORM",
+    help="in a 429: none, seconds, decimal, date, or always this number of seconds",
+)
+@click.option("--latency", default="0s", show_default=True, callback=_duration, help="how long a request takes")
+@click.option("--jitter", default="0s", show_default=True, callback=_duration, help="how much that varies, up and down")
+@click.option("--fault", "faults", multiple=True, callback=_faults, metavar="NAME=SHARE", help="see below; repeatable")
+@click.option("--seed", default=0, show_default=True, help="of the dice for faults and jitter")
+@click.option(
+    "--hang-for", default="1h", show_default=True, callback=_duration, help="how long a hanging request hangs"
+)
+@click.option("--key-header", default="d3key", show_default=True, help="the header that carries the key")
+@click.option(
+    "--links", callback=_links, metavar="FILE", help="CSV source,linked; `none`; default: those of the samples"
+)
+@click.option("--one-way", is_flag=True, help="a link is seen from its source only")
+@click.option("--strict", is_flag=True, help="only incidents named in the links are there")
+@click.option("--missing", multiple=True, default=MISSING, show_default=True, help="incidents that are not; * fits all")
+@click.option("--assignee", "assignees", multiple=True, help="only these are there; repeatable")
+@click.option("--zone-label", default="China Standard Time", show_default=True, help="after a task's due date")
+@click.option(
+    "--log-shape", default="1", show_default=True, type=click.Choice(["1", "2"]), help="of command centre logs"
+)
+@click.option("--counts-only", is_flag=True, help="the ledger keeps no rows: for long runs")
+def command(**options: Any) -> None:
+    """Run until Ctrl-C."""
+    options["symmetric"] = not options.pop("one_way")
+    options["keep"] = not options.pop("counts_only")
+    options["log_shape"] = int(options["log_shape"])
+    options["assignees"] = options["assignees"] or None
+    try:
+        asyncio.run(_serve(options))
+    except (OSError, ValueError) as problem:
+        raise click.ClickException(f"the sandbox cannot start: {problem}") from None
+
+
+async def _serve(options: dict[str, Any]) -> None:
+    from d3async.sandbox import serve  # noqa: PLC0415 - aiohttp is not wanted for --help
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    async with serve(**options) as sandbox:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with suppress(NotImplementedError):
+                loop.add_signal_handler(number, stop.set)
+        _welcome(sandbox, options)
+        await stop.wait()
+        counts = sandbox.backend.ledger.counts()
+    say(f"Stopped. {counts['requests']} requests, {counts['tasks']} tasks, {counts['links_removed']} links removed.")
+
+
+def _welcome(sandbox: Sandbox, options: dict[str, Any]) -> None:
+    limit = f"{options['rate']:g} requests/s ({options['limiter']})" if options["rate"] else "no limit"
+    faults = ", ".join(f"{name}={share:g}" for name, share in options["faults"].items()) or "none"
+    say(f"D3 sandbox at {sandbox}: {limit}, {len(options['links'])} links, faults: {faults}")
+    say("To use it, paste into another terminal:\n")
+    per_command = {name: value for name, value in sandbox.env.items() if name.startswith("D3_API_KEY_")}
+    for name, value in sandbox.env.items():
+        if name not in per_command:
+            say(f"  export {name}={shlex.quote(value)}")
+    if options["key_header"] != "d3key":
+        say(f"  export D3_API_KEY_HEADER={shlex.quote(options['key_header'])}")
+    with suppress(FileNotFoundError):
+        say(f"  d3async run {shlex.quote(str(sample('tasks.csv')))} -o /tmp/tasks.d3run")
+    say("\nOr a key for each command, as D3 has them:\n")
+    for name, value in per_command.items():
+        say(f"  export {name}={shlex.quote(value)}")
+    say(f"\nWhat happened: {sandbox.ledger_url}   Ctrl-C stops it.")
