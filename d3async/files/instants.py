@@ -15,6 +15,7 @@ def instants() -> Callable[[float | None], str]:
 
     It remembers the seconds it met: rows come in nearly the order of time.
     """
+    thousandth = [f".{number:03d}Z" for number in range(1000)]
 
     @lru_cache(maxsize=1024)
     def second(at: int) -> str:
@@ -24,6 +25,6 @@ def instants() -> Callable[[float | None], str]:
         if at is None:
             return ""
         whole, thousandths = divmod(int(at * 1000 + 0.5), 1000)
-        return f"{second(whole)}.{thousandths:03d}Z"
+        return second(whole) + thousandth[thousandths]
 
     return instant

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from d3async import __version__
 from d3async.files.instants import instants
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from d3async.journal.read import JournalReader
+    from d3async.journal.records import Run
 
 _TIMES = ("started_at", "finished_at")
 _COUNTED = ("requests", "throttled", "paused_s", "elapsed_s", "rate")
@@ -31,7 +33,7 @@ def summary(reader: JournalReader, facts: Mapping[str, Any]) -> dict[str, Any]:
         "outcomes": reader.counts(),
         "items": reader.item_counts() if reader.has_items else None,
         "vanished": reader.vanished(),
-        **{key: facts.get(key, 0) for key in _COUNTED},
+        **{key: facts.get(key) for key in _COUNTED},
         **{key: instant(facts.get(key)) for key in _TIMES},
         "exit_code": facts.get("exit_code"),
         "next": facts.get("next"),
@@ -39,6 +41,29 @@ def summary(reader: JournalReader, facts: Mapping[str, Any]) -> dict[str, Any]:
     return told | {key: value for key, value in facts.items() if key not in told}
 
 
+def last_facts(runs: Sequence[Run]) -> dict[str, Any]:
+    """What the last of *runs* told of itself; of one that was cut short, what is known all the same."""
+    if not runs:
+        return {}
+    run = runs[-1]
+    known = {"started_at": run.started_at, "finished_at": run.finished_at, "exit_code": run.exit_code}
+    return {**known, **run.facts}
+
+
 def instant(at: float | str | None) -> str | None:
     """*at* as files tell times; a text is one already."""
     return at if isinstance(at, str) else instants()(at) or None
+
+
+def next_steps(told: Mapping[str, Any], folder: str = "DIR") -> list[str]:
+    """What to type next: what the run said, else (it was cut short) what the counts of the summary *told* ask for."""
+    said = told.get("next")
+    if said:
+        return [said] if isinstance(said, str) else [str(step) for step in said]
+    outcomes = told["outcomes"]
+    steps = []
+    if outcomes["unsent"]:
+        steps.append(told.get("command_line") or f"d3async run {shlex.quote(told['input']['path'] or 'FILE')}")
+    if outcomes["unknown"]:
+        steps.append(f"d3async reconcile {shlex.quote(folder)}")
+    return steps

@@ -11,6 +11,7 @@ from d3async.files.aside import aside, write_lines
 from d3async.files.feedback import failed_records, unknown_records
 from d3async.files.format import Format
 from d3async.files.inputs import Inputs
+from d3async.files.report import report_html
 from d3async.files.results import csv_lines, item_lines, json_array, json_lines
 from d3async.files.summary import summary
 from d3async.journal.read import FILE, JournalReader
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("csv", "jsonl", "json")
 SUMMARY = "summary.json"
+REPORT = "report.html"
 _BOM = "\ufeff"
 
 
@@ -30,6 +32,7 @@ class Written:
     """The files that were written; None where a file has no rows and is not there."""
 
     results: Path
+    report: Path
     items: Path | None = None
     failed: Path | None = None
     unknown: Path | None = None
@@ -37,7 +40,7 @@ class Written:
 
 
 def write_folder(folder: Path, *, format: str | None = None) -> Written:  # noqa: A002 - the option's name
-    """Write results, items, failed and unknown of *folder* again from its journal.
+    """Write results, items, failed, unknown and the report of *folder* again from its journal.
 
     Results are in *format* (`csv`, `jsonl` or `json`), else in the input's; results that lie there in another format
     are written again too. Raises `JournalError`; `ConservationError` before anything is overwritten.
@@ -53,6 +56,7 @@ def write_folder(folder: Path, *, format: str | None = None) -> Written:  # noqa
                     write_results(file, reader, name)
         return Written(
             results=folder / f"results.{wanted}",
+            report=_write_report(folder / REPORT, reader),
             items=_write_items(folder / "items.csv", reader, inputs),
             failed=_write_feedback(folder, "failed", failed_records(reader, inputs), form),
             unknown=_write_feedback(folder, "unknown", unknown_records(reader), form),
@@ -73,6 +77,12 @@ def write_summary(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     return told
 
 
+def write_report(folder: Path) -> Path:
+    """Write report.html of *folder* again. Raises `JournalError`."""
+    with JournalReader(folder / FILE) as reader:
+        return _write_report(folder / REPORT, reader)
+
+
 def write_results(
     file: BinaryIO,
     reader: JournalReader,
@@ -83,14 +93,13 @@ def write_results(
 ) -> None:
     """Write results in *format* to *file*; only rows of *outcomes* if any are given. CSV begins with a *bom*."""
     _, inputs = inputs_of(reader)
-    rows = reader.rows(outcomes)
     if format == "csv":
         if inputs.is_json:
             inputs = inputs.with_keys(row.raw for row in reader.rows())
-        lines = csv_lines(rows, inputs)
+        lines = csv_lines(reader.rows(outcomes), inputs)
         write_lines(file, chain((_BOM,), lines) if bom else lines)
         return
-    lines = json_lines(rows, reader.items(outcomes), inputs, reader.answer)
+    lines = json_lines(reader.rows(outcomes, full=True), reader.items(outcomes), inputs, reader.answer)
     write_lines(file, json_array(lines) if format == "json" else lines)
 
 
@@ -99,6 +108,12 @@ def inputs_of(reader: JournalReader) -> tuple[Format, Inputs]:
     meta = reader.meta()
     form = Format.from_json(json.loads(meta["format"]))
     return form, Inputs(form, json.loads(meta.get("header") or "[]"))
+
+
+def _write_report(path: Path, reader: JournalReader) -> Path:
+    with aside(path) as file:
+        write_lines(file, report_html(reader))
+    return path
 
 
 def _write_items(path: Path, reader: JournalReader, inputs: Inputs) -> Path | None:

@@ -19,26 +19,31 @@ if TYPE_CHECKING:
 
 FILE = "journal.sqlite"
 OUTCOMES = ("ok", "partial", "failed", "unknown", "invalid", "unsent")
-INTERRUPTED = "it was sent and no answer was recorded: it may have happened"
+INTERRUPTED = "It was sent and no answer is recorded: it may have happened."
 
 _STATES = {"unsent": ("pending",), "unknown": ("unknown", "sent")}
 _SPOKEN = """
     case {0}.state when 'pending' then 'unsent' when 'sent' then 'unknown' else {0}.state end,
     case {0}.state when 'sent' then 'interrupted' else coalesce({0}.code, '') end,
     case {0}.state when 'sent' then '{1}' else coalesce({0}.message, '') end"""
-_ROW = "j.id, j.row, j.line, j.command, j.label, j.raw, j.http, j.attempts, j.sent_at, j.done_at, j.answer,"
 _TALLY = """
     sum(i.state = 'ok') as ok, sum(i.state = 'failed') as failed, sum(i.state in ('unknown', 'sent')) as unknown,
     sum(i.state = 'pending') as pending, count(i.id) as items"""
-# An item that was not tried yet counts nowhere; of a row that was, every item must be counted.
+_TRIED = ", ".join(
+    f"case when count(i.id) > sum(i.state = 'pending') then sum(i.state in {states}) end"
+    for states in ("('ok')", "('failed')", "('unknown', 'sent')")
+)
+_WITH_ITEMS = "left join item i on i.job = j.id"
+# A pending item is one that came with a change of its row: it waits for the next run.
 _BROKEN = f"""
     select row, state from (
-        select j.row, j.state, {_TALLY} from job j join item i on i.job = j.id where j.row is not null group by j.id
-    ) where not case state
+        select j.row, j.state, {_TALLY} from job j join item i on i.job = j.id
+        where j.row is not null and j.todo = 0 group by j.id
+    ) where ok + failed + unknown + pending <> items or not case state
         when 'ok' then ok = items
-        when 'failed' then failed = items
-        when 'partial' then ok > 0 and failed > 0 and ok + failed = items
-        when 'unknown' then unknown > 0 and pending = 0
+        when 'failed' then ok = 0 and unknown = 0
+        when 'partial' then ok > 0 and ok < items and unknown = 0
+        when 'unknown' then unknown > 0
         else 1 end
     limit 1"""
 
@@ -114,18 +119,14 @@ class JournalReader:
         """Whether any row has items."""
         return self._has_items
 
-    def rows(self, outcomes: Iterable[str] | None = None) -> Iterator[RowRecord]:
-        """Rows of the current file, in its order; only those of *outcomes* if any are given."""
+    def rows(self, outcomes: Iterable[str] | None = None, *, full: bool = False) -> Iterator[RowRecord]:
+        """Rows of the current file, in its order; only those of *outcomes* if any; label and answer only if *full*."""
         chosen, states = _chosen(outcomes)
-        tally, joined, grouped = "null, null, null", "", ""
-        if self._has_items:
-            tried = "case when count(i.id) > sum(i.state = 'pending') then sum({}) end"
-            tally = ", ".join(
-                tried.format(f"i.state in {which}") for which in ("('ok')", "('failed')", "('unknown', 'sent')")
-            )
-            joined, grouped = "left join item i on i.job = j.id", "group by j.row"
-        sql = f"""select {_ROW} {_SPOKEN.format("j", INTERRUPTED)}, {tally} from job j {joined}
-            where j.row is not null {chosen} {grouped} order by j.row"""
+        tally, joined = ("null, null, null", "") if not self._has_items else (_TRIED, _WITH_ITEMS)
+        more = "j.label, j.answer" if full else "null, null"
+        sql = f"""select j.row, j.line, {_SPOKEN.format("j", INTERRUPTED)},
+            j.http, j.attempts, j.sent_at, j.done_at, j.raw, {tally}, {more}
+            from job j {joined} where j.row is not null {chosen} {"group by j.row" if joined else ""} order by j.row"""
         return map(RowRecord._make, self._each(sql, *states))
 
     def items(self, outcomes: Iterable[str] | None = None) -> Iterator[ItemRecord]:

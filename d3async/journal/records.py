@@ -9,27 +9,25 @@ from typing import Any, NamedTuple
 class RowRecord(NamedTuple):
     """What became of one row of the current file. *sent_at* and *done_at* are seconds since 1970, UTC.
 
-    *raw* is the row's own text, *answer* the id of D3's answer, *label* the incident it is about. The item counts are
-    None for rows without items and for rows none of whose items was tried.
+    *raw* is the row's own text. The item counts are None for rows without items and for rows none of whose items was
+    tried. *label*, the incident it is about, and *answer*, the id of D3's answer, are told only where asked for.
     """
 
-    job: int
     row: int
     line: int
-    command: str | None
-    label: str | None
-    raw: str
+    outcome: str
+    code: str
+    message: str
     http: int | None
     attempts: int
     sent_at: float | None
     done_at: float | None
-    answer: int | None
-    outcome: str
-    code: str
-    message: str
+    raw: str
     items_ok: int | None
     items_failed: int | None
     items_unknown: int | None
+    label: str | None
+    answer: int | None
 
 
 class ItemRecord(NamedTuple):

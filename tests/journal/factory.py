@@ -6,12 +6,14 @@ import json
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from d3async.files.format import Format
 from d3async.journal.read import FILE
 from d3async.journal.schema import TABLES, VERSION
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 START = 1_796_144_400.0  # 2026-12-01T17:00:00Z
 TASK_HEADER = ("incident", "name", "assignee", "due")
@@ -102,7 +104,8 @@ def _insert(db: sqlite3.Connection, job: int, row: int | None, entry: Entry, com
     line = entry.line or (row or 0) + 1
     db.execute(
         "insert into job(id, row, line, identity, occurrence, command, label, params, raw, todo, state, code, message,"
-        " http, attempts, sent_at, done_at, epoch, answer) values (?, ?, ?, ?, 0, ?, ?, '{}', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " http, attempts, sent_at, done_at, epoch, answer)"
+        " values (?, ?, ?, ?, 0, ?, ?, '{}', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (job, row, line, job.to_bytes(8), command, entry.label, entry.raw, entry.todo, entry.state, entry.code,
          entry.message, entry.http, entry.attempts, entry.sent_at, entry.done_at, entry.epoch, answer),
     )  # fmt: skip
@@ -134,3 +137,41 @@ def every_outcome(folder: Path) -> Path:
             Entry("20260125-9,Gone,admin user,2026-12-31 17:00:00", vanished=True),
         ],
     )  # fmt: skip
+
+
+def long_run(folder: Path, rows: int = 10_000, *, rate: float = 48.0) -> Path:
+    """A run of *rows* tasks at *rate* a second: failures of four kinds, 429s with a pause, the rest stopped."""
+    asked = rows * 9 // 10
+    entries = [_of_long_run(row, asked, rate) for row in range(1, rows + 1)]
+    middle = START + asked / rate / 2
+    events = [(2, middle + step / 10, "throttled", 5.0, "429") for step in range(7)]
+    events += [(2, middle + 5.2, "pause", 5.2, ""), (2, START + 30, "outage", 8.0, "no connection")]
+    first = Told({"requests": 12, "throttled": 0}, START - 900, START - 890, 130)
+    second = Told(
+        {
+            "version": "0.1.0", "command_line": "d3async run tasks.csv --yes", "requests": asked, "throttled": 7,
+            "paused_s": 5.2, "elapsed_s": asked / rate, "rate": rate, "exit_code": 5, "stop": "more than 3 % failed",
+            "next": "d3async run tasks.csv --yes", "settings": {"rate": "50", "concurrency": "32"},
+            "warnings": ["41 due dates are in the past (lines 12, 19, 22 …)"],
+        },
+        START, START + asked / rate, 5,
+    )  # fmt: skip
+    return make(folder, entries, runs=(first, second), events=tuple(events))
+
+
+def _of_long_run(row: int, asked: int, rate: float) -> Entry:
+    label = f"20260125-{row % 212}"
+    raw = f"{label},Call the user {row},user {row % 41},2026-12-31 17:00:00"
+    if row > asked:
+        return unsent(raw, label=label)
+    sent = START + row / rate + (5.2 if row > asked / 2 else 0)
+    times = {"sent_at": sent, "done_at": sent + 0.12 + (row * 7919 % 97) ** 2 / 40_000, "label": label, "epoch": 2}
+    if row % 211 == 0:
+        return Entry(raw, "unknown", "read_timeout", "no answer within 60 s", http=None, **times)
+    if row % 53 == 0:
+        return Entry(raw, "failed", "command_error", f"Incident {label} does not exist.", **times)
+    if row % 97 == 0:
+        return Entry(raw, "failed", "command_error", "Assignee <script>alert('d3')</script> is not a user", **times)
+    if row == 801:
+        return invalid(raw, "invalid.assignee", "assignee is empty")
+    return Entry(raw, **times)
