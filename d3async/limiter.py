@@ -1,0 +1,228 @@
+"""Slot, gate, token: every request waits here for its place, its pause and its turn."""
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from d3async.sansio.in_flight import InFlightCap
+from d3async.sansio.jitter import JitterMargin
+from d3async.sansio.outage import Outage
+from d3async.sansio.rate import RateController
+from d3async.turns import Turns
+
+
+@dataclass(frozen=True, slots=True)
+class LimiterNumbers:
+    """What the limiter knows at one moment. Rates are requests a second, times are seconds.
+
+    *ceiling* is the limit that was set, else the one learnt from refusals, else None. *paused_s* is the time the
+    gate was closed while somebody waited. *learnt* is the rate the last refusal showed the server to accept; None
+    before the first, and again once the ceiling is regained.
+    """
+
+    rate: float
+    ceiling: float | None
+    granted: int
+    throttled: int
+    paused_s: float
+    in_flight: int
+    in_flight_cap: int
+    waiting: int
+    opens_in: float
+    outages: int
+    learnt: float | None
+
+
+class Limiter:
+    """One limit, shared by every caller of one event loop. aiolimiter is the clock, `sansio.rate` the mind.
+
+    The order is slot, token, (journal), wire. *rate* is the most requests in any second, paced a little below; None
+    finds it. *concurrency* is the most requests in flight. A token may be used up to 10 ms later than it was granted
+    without more than *rate* requests reaching the wire in any second; tell `settle_jitter` where it takes longer.
+
+    Raises RuntimeError where a second event loop uses it while the first is still open.
+    """
+
+    def __init__(
+        self,
+        *,
+        rate: float | None = 50.0,
+        concurrency: int = 32,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        if rate is not None and not 0 < rate < float("inf"):
+            raise ValueError(f"rate must be a positive number of requests a second, or None to find it; got {rate!r}")
+        if concurrency < 1:
+            raise ValueError(f"concurrency must be at least 1; got {concurrency!r}")
+        self._set_rate = rate
+        self._clock, self._random = clock, random
+        self._mind = RateController(rate)
+        self._outage = Outage()
+        self._rules = _Both(self._mind, self._outage)
+        self._turns = Turns(self._rules, clock=clock, sleep=sleep)
+        self._margin = JitterMargin()
+        self._cap = InFlightCap(concurrency)
+        self._places: deque[asyncio.Future[None]] = deque()
+        self._in_flight = 0
+        self._throttled = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def slot(self) -> AbstractAsyncContextManager[None]:
+        """Hold one in-flight place, first come first served; the places shrink under time-outs and 5xx."""
+        return self._slot()
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        await self._take_place()
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            self._fill_places()
+
+    async def token(self, *, head: bool = False) -> float:
+        """Wait for gate and pace, first come first served; return the clock time of the grant ("sent at").
+
+        *head* is for a retry: it goes before everyone but earlier retries. A cancelled wait costs nobody a turn.
+        """
+        self._enter_loop()
+        return await self._turns.take(head=head)
+
+    def accepted(self, sent_at: float) -> None:
+        """Note that the request granted at *sent_at* got an answer that was not a 429."""
+        now = self._clock()
+        self._mind.accepted(sent_at, now)
+        self._cap.accepted(sent_at)
+        self._fill_places()
+        self._outage.reached()
+        self._turns.look_again()
+
+    def throttled(self, sent_at: float, retry_after: float | None) -> None:
+        """Note a 429 for the request granted at *sent_at*, with the wait in seconds that it stated."""
+        self._throttled += 1
+        self._mind.throttled(sent_at, self._clock(), retry_after, self._random())
+        self._outage.reached()
+        self._turns.look_again()
+
+    def strained(self, sent_at: float) -> None:
+        """Note a time-out or a 5xx of the request granted at *sent_at*: fewer places in flight for everyone."""
+        self._cap.strained(sent_at, self._clock())
+        self._mind.silent(sent_at)
+        self._outage.timed_out(sent_at)
+        self._turns.look_again()
+
+    def unreachable(self, sent_at: float) -> None:
+        """Note that no connection could be made: everyone waits, 0.5 s doubling to 8 s, and one request tries."""
+        self._mind.silent(sent_at)
+        self._outage.unreachable(sent_at, self._clock(), self._random())
+        self._turns.look_again()
+
+    def unused(self, sent_at: float) -> None:
+        """Note that the token granted at *sent_at* was not used: no answer will come for it."""
+        self._mind.silent(sent_at)
+        self._outage.timed_out(sent_at)
+        self._turns.look_again()
+
+    def settle_jitter(self, header_delay_s: float) -> None:
+        """Take in how long after its grant a request's headers were written; widens the margin where it varies."""
+        if self._margin.late(header_delay_s):
+            self._turns.metronome.owe()
+        self._mind.allow(self._margin.margin)
+
+    @property
+    def outages(self) -> int:
+        """Outage events in a row; 0 while the server can be reached."""
+        return self._outage.events
+
+    @property
+    def blocked_for(self) -> float:
+        """Seconds since which nothing but 429 came; 0.0 unless the last answer was one."""
+        return self._mind.blocked_for(self._clock())
+
+    @property
+    def opens_in(self) -> float:
+        """Seconds until the gate opens; 0.0 while it is open."""
+        return max(self._rules.opens_at() - self._clock(), 0.0)
+
+    @property
+    def numbers(self) -> LimiterNumbers:
+        """The state of this moment, for progress and summary."""
+        return LimiterNumbers(
+            rate=self._mind.rate,
+            ceiling=self._mind.learnt if self._set_rate is None else self._set_rate,
+            granted=self._rules.grants,
+            throttled=self._throttled,
+            paused_s=self._turns.paused,
+            in_flight=self._in_flight,
+            in_flight_cap=self._cap.cap,
+            waiting=len(self._turns),
+            opens_in=self.opens_in,
+            outages=self._outage.events,
+            learnt=self._mind.learnt,
+        )
+
+    def _enter_loop(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            if self._loop is not None and not self._loop.is_closed():
+                raise RuntimeError("this Limiter belongs to another event loop that is still open; make one per loop")
+            self._loop = loop
+            self._places.clear()
+            self._in_flight = 0
+            self._turns = self._turns.afresh()
+        return loop
+
+    async def _take_place(self) -> None:
+        loop = self._enter_loop()
+        if not self._places and self._in_flight < self._cap.cap:
+            self._in_flight += 1
+            return
+        place: asyncio.Future[None] = loop.create_future()
+        self._places.append(place)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.cancelled():
+                with suppress(ValueError):
+                    self._places.remove(place)
+            else:
+                self._in_flight -= 1
+                self._fill_places()
+            raise
+
+    def _fill_places(self) -> None:
+        while self._places and self._in_flight < self._cap.cap:
+            place = self._places.popleft()
+            if not place.done():
+                self._in_flight += 1
+                place.set_result(None)
+
+
+class _Both:
+    """The rate controller and the outage gate, asked as one."""
+
+    def __init__(self, mind: RateController, outage: Outage) -> None:
+        self._mind, self._outage = mind, outage
+        self.grants = 0
+
+    def pace(self) -> float:
+        return self._mind.rate
+
+    def opens_at(self) -> float:
+        return max(self._mind.opens_at, self._outage.opens_at)
+
+    def granted(self, now: float) -> None:
+        self.grants += 1
+        self._mind.granted(now)
+        self._outage.granted(now)
+
+    def returned(self, granted_at: float) -> None:
+        self.grants -= 1
+        self._mind.silent(granted_at)
+        self._outage.unused(granted_at)

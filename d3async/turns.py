@@ -1,0 +1,140 @@
+"""The line for the wire: first come first served, retries first, one dispenser that keeps gate and pace."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Protocol
+
+from d3async.metronome import Metronome
+
+
+class Rules(Protocol):
+    """What the line asks at every grant."""
+
+    def pace(self) -> float:
+        """Return the rate, in requests a second."""
+
+    def opens_at(self) -> float:
+        """Return the time before which nobody may leave."""
+
+    def granted(self, now: float) -> None:
+        """Note a grant."""
+
+    def returned(self, granted_at: float) -> None:
+        """Note that a grant will not be used."""
+
+
+class Turns:
+    """Waiters of one event loop. The dispenser task lives only while somebody waits."""
+
+    def __init__(
+        self, rules: Rules, *, clock: Callable[[], float], sleep: Callable[[float], Awaitable[object]]
+    ) -> None:
+        self._rules, self._clock, self._sleep = rules, clock, sleep
+        self.metronome = Metronome(clock)
+        self._retries: deque[asyncio.Future[float]] = deque()
+        self._queue: deque[asyncio.Future[float]] = deque()
+        self._dispenser: asyncio.Task[None] | None = None
+        self._paused = 0.0
+        self._paused_at: float | None = None
+        self._pause_until = 0.0
+
+    def afresh(self) -> "Turns":
+        """Return an empty line with the same rules and the time paused so far: the old loop's waiters died with it."""
+        turns = Turns(self._rules, clock=self._clock, sleep=self._sleep)
+        turns._paused = self._paused
+        return turns
+
+    def __len__(self) -> int:
+        return len(self._retries) + len(self._queue)
+
+    @property
+    def paused(self) -> float:
+        """Seconds the gate was closed while somebody waited."""
+        return self._paused + (0.0 if self._paused_at is None else self._clock() - self._paused_at)
+
+    async def take(self, *, head: bool) -> float:
+        """Wait for one turn; *head* goes before everyone but earlier heads. Return the clock time of the grant."""
+        now = self._clock()
+        rules = self._rules
+        if self._dispenser is None and now >= rules.opens_at() and self.metronome.ready(rules.pace(), now):
+            granted_at = await self.metronome.tick(rules.pace())
+            rules.granted(granted_at)
+            return granted_at
+        turn: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        (self._retries if head else self._queue).append(turn)
+        if self._dispenser is None:
+            self._start()
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            self._leave(turn)
+            raise
+
+    def look_again(self) -> None:
+        """Wake the dispenser where the gate opens earlier than it thought, or nobody is left to wait for."""
+        if self._dispenser is None:
+            return
+        if not len(self) or (self._paused_at is not None and self._rules.opens_at() < self._pause_until):
+            self._dispenser.cancel()
+            self._dispenser = None
+            self._end_pause()
+            if len(self):
+                self._start()
+
+    def _start(self) -> None:
+        self._dispenser = asyncio.get_running_loop().create_task(self._dispense(), name="d3async-dispenser")
+        self._dispenser.add_done_callback(self._pass_on_failure)
+
+    def _pass_on_failure(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        self._dispenser = None
+        for turn in (*self._retries, *self._queue):
+            if not turn.done():
+                turn.set_exception(error)
+        self._retries.clear()
+        self._queue.clear()
+
+    async def _dispense(self) -> None:
+        while len(self):
+            opens_at = self._rules.opens_at()
+            if opens_at > self._clock():
+                await self._pause(opens_at)
+            else:
+                await self.metronome.tick(self._rules.pace())
+                self._grant_next()
+        self._dispenser = None
+
+    async def _pause(self, until: float) -> None:
+        self._paused_at, self._pause_until = self._clock(), until
+        await self._sleep(until - self._paused_at)
+        self._end_pause()
+
+    def _end_pause(self) -> None:
+        self._paused, self._paused_at = self.paused, None
+
+    def _grant_next(self) -> None:
+        now = self._clock()
+        if self._rules.opens_at() > now:
+            return
+        for line in (self._retries, self._queue):
+            while line:
+                turn = line.popleft()
+                if not turn.done():
+                    self._rules.granted(now)
+                    turn.set_result(now)
+                    return
+
+    def _leave(self, turn: asyncio.Future[float]) -> None:
+        for line in (self._retries, self._queue):
+            with suppress(ValueError):
+                line.remove(turn)
+        if not turn.cancelled():
+            self._rules.returned(turn.result())
+            if len(self):
+                self._grant_next()
+            else:
+                self.metronome.give_back(turn.result())
+        self.look_again()
