@@ -1,0 +1,127 @@
+"""How the cells below one header become one command: worked out once, used for every row."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
+
+from d3async.commands.values import as_text
+from d3async.sansio.advice import Advice
+from d3async.sansio.headers import SITE, USERNAME
+from d3async.sansio.job import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from d3async.commands.base import Command
+    from d3async.commands.values import Reading
+
+_SHOWN = 200
+_CURES = {"not_yes_no": "write Yes or No"}
+
+
+class Shape:
+    """*at* says where the columns of *command* stand among *keys*, *filled* what empty or absent ones are taken for."""
+
+    def __init__(
+        self,
+        command: type[Command],
+        keys: Sequence[str],
+        at: Mapping[str, int],
+        filled: Mapping[str, str],
+        *,
+        reading: Reading,
+        now: str = "",
+    ) -> None:
+        self._validate = TypeAdapter(command).validator.validate_python
+        self._reading = reading
+        self._spelt = {name: keys[place].strip() for name, place in at.items()}
+        self._fields = tuple(name for name in command.model_fields if name in at)
+        self._pick = _picker([at[name] for name in self._fields])
+        self._set = {name: filled[name] for name in command.model_fields if name in filled}
+        self._optional = [
+            name for name in self._fields if name in filled or not command.model_fields[name].is_required()
+        ]
+        self._site_at, self._username_at = at.get(SITE), at.get(USERNAME)
+        self._site, self._username = filled.get(SITE, ""), filled.get(USERNAME)
+        self.envelope_at = bool(at.keys() & {SITE, USERNAME})
+        self.envelope_set = (self._site, self._username, ())
+        self._advice = Advice(command, now)
+
+    def command(self, cells: Sequence[Any]) -> tuple[Command | None, tuple[Problem, ...], tuple[Problem, ...]]:
+        """The command, or what is wrong; and what is odd about it."""
+        picked = self._pick(cells)
+        values = dict(zip(self._fields, picked, strict=True))
+        if self._set or "" in picked:
+            values = self._filled(values)
+        try:
+            job = self._validate(values, context=self._reading)
+        except ValidationError:
+            # blank cells are rare: they are looked at when something is wrong anyway
+            values = self._filled(values)
+            try:
+                job = self._validate(values, context=self._reading)
+            except ValidationError as error:
+                return None, tuple(self._problem(one) for one in error.errors(include_url=False)), ()
+        if self._advice.needless(job):
+            return job, (), ()
+        if wrong := self._advice.unseen(job):
+            return None, self._in_file(wrong), ()
+        return job, (), self._in_file(self._advice.of(job, values))
+
+    def _filled(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """*values* without empty cells of fields that have a default or are set; JSON's null is empty."""
+        found = {name: "" if value is None else value for name, value in values.items()}
+        for name in self._optional:
+            value = found[name]
+            if isinstance(value, str) and not value.strip():
+                del found[name]
+        return {**self._set, **found}
+
+    def envelope(self, cells: Sequence[Any]) -> tuple[str, str | None, tuple[Problem, ...]]:
+        """The row's own site ("" for none) and user, and what is wrong with them."""
+        problems: list[Problem] = []
+        site = self._text(cells, self._site_at, SITE, problems) or self._site
+        username = self._text(cells, self._username_at, USERNAME, problems) or self._username
+        return site, username, tuple(problems)
+
+    def _text(self, cells: Sequence[Any], at: int | None, name: str, problems: list[Problem]) -> str:
+        if at is None or cells[at] is None:
+            return ""
+        try:
+            return as_text(cells[at]).strip()
+        except PydanticCustomError as error:
+            problems.append(Problem(name.casefold(), self._spelt[name], shown(cells[at]), error.message()))
+            return ""
+
+    def _problem(self, error: Mapping[str, Any]) -> Problem:
+        name = str(error["loc"][0])
+        column = self._spelt.get(name, name)
+        if error["type"] == "missing":
+            return Problem(name, column, "", "is missing", f"--set '{name}=…' fills it")
+        cure = error.get("ctx", {}).get("cure") or _CURES.get(error["type"], "")
+        return Problem(name, column, shown(error["input"]), error["msg"], cure)
+
+    def _in_file(self, problems: Sequence[Problem]) -> tuple[Problem, ...]:
+        """*problems* under the names that columns have in the file."""
+        return tuple(replace(problem, column=self._spelt.get(problem.column, problem.column)) for problem in problems)
+
+
+def shown(value: object) -> str:
+    """*value* as people are told it, cut where it is long."""
+    try:
+        text = str(value)
+    except ValueError:
+        return "a very long number"
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+
+
+def _picker(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    """What takes the cells at *places* out of a row; `itemgetter` gives a tuple for two and more only."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda cells: tuple(cells[place] for place in places)
