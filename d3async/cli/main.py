@@ -9,7 +9,16 @@ import click
 
 from d3async import __version__
 from d3async.cli.console import say
-from d3async.errors import ConservationError, D3Error
+from d3async.errors import (
+    ConservationError,
+    D3Error,
+    NotSentError,
+    RefusedError,
+    ThrottledError,
+    UnauthorizedError,
+    UnknownOutcomeError,
+)
+from d3async.sansio.exit_code import INTERNAL, INTERRUPTED, SOME_FAILED, SOME_UNKNOWN, STOPPED, THROTTLED, USAGE
 
 _ABOUT = {
     "run": "Bring D3 to what a job file says; safe to repeat.",
@@ -26,8 +35,15 @@ _ABOUT = {
     "login": "Put a key into the system keyring.",
     "logout": "Take a key out of the system keyring.",
 }
-INTERNAL = 70
-USAGE = 2
+_CODES: tuple[tuple[type[D3Error], int], ...] = (
+    (ConservationError, INTERNAL),
+    (UnauthorizedError, STOPPED),
+    (NotSentError, STOPPED),
+    (RefusedError, SOME_FAILED),
+    (UnknownOutcomeError, SOME_UNKNOWN),
+    (ThrottledError, THROTTLED),
+)
+"""Where several fit, the first counts."""
 
 
 class _Commands(click.Group):
@@ -68,18 +84,15 @@ def exit_code_of(command: click.Command, args: list[str] | None = None) -> int:
     try:
         result = command.main(args=args, prog_name="d3async", standalone_mode=False)
     except click.exceptions.Abort:
-        return 130
+        return INTERRUPTED
     except click.ClickException as error:
         say(f"d3async: {error.format_message()}")
         if isinstance(error, click.UsageError) and error.ctx is not None:
             say(f"help: {error.ctx.command_path} --help")
         return USAGE
-    except ConservationError as error:
-        say(f"d3async: internal error: {error.message}")
-        return INTERNAL
     except D3Error as error:
         say(f"d3async: {error.message}")
-        return USAGE
+        return next((code for kind, code in _CODES if isinstance(error, kind)), USAGE)
     except BrokenPipeError:
         return 141
     return result if isinstance(result, int) else 0

@@ -169,3 +169,32 @@ def question(plan: Plan) -> str:
         parts.append(f"{work.command.verb} {count:,} {work.command.nouns[count != 1]}")
     text = " and ".join(parts)
     return f"{text[:1].upper()}{text[1:]}?"
+
+
+def outcomes(db: sqlite3.Connection) -> dict[str, int]:
+    """What the journal knows of the file's rows before this run sends anything."""
+    spoken = {"pending": "unsent", "sent": "unknown"}
+    counts: dict[str, int] = {}
+    for state, count in db.execute("select state, count(*) from job where row is not null group by state"):
+        name = spoken.get(state, state)
+        counts[name] = counts.get(name, 0) + count
+    return counts
+
+
+def mirrored(db: sqlite3.Connection) -> int:
+    """How many pairs of incidents stand in the file both ways round; links may be symmetric (D3's page is silent)."""
+    if not db.execute("select exists(select 1 from item where todo = 1)").fetchone()[0]:
+        return 0
+    db.execute("create temp table source(lane integer primary key, fold text)")
+    db.execute(
+        "insert or ignore into source select lane, lower(trim(label)) from job where todo = 1 and lane is not null"
+        " and exists (select 1 from item where item.job = job.id)"
+    )
+    db.execute("create index temp.source_fold on source(fold)")
+    count = db.execute(
+        "select count(distinct a.lane || ' ' || a.fold) from item a join source there on there.fold = a.fold"
+        " join source here on here.lane = a.lane"
+        " join item b on b.lane = there.lane and b.fold = here.fold where a.todo = 1 and a.lane < b.lane"
+    ).fetchone()[0]
+    db.execute("drop table temp.source")
+    return int(count)

@@ -1,0 +1,117 @@
+"""After the last answer: settle the journal, write the folder's files, add everything up, say it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from d3async import __version__
+from d3async.cli import ending
+from d3async.cli.console import out, say
+from d3async.commands import all_commands
+from d3async.files.report import write_report
+from d3async.files.write import write_folder, write_summary
+from d3async.journal.read import JournalReader
+from d3async.journal.sqlite import FILE
+from d3async.sansio.exit_code import exit_code
+from d3async.sansio.outcome import check_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from d3async.cli.plan import Plan
+    from d3async.cli.running import Ran
+    from d3async.files.write import Written
+    from d3async.journal.sqlite import RunFolder
+    from d3async.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run that has ended. *ran* is None when there was nothing to send."""
+
+    folder: RunFolder
+    settings: Settings
+    plan: Plan
+    ran: Ran | None
+    started_at: float
+    as_json: bool
+
+
+def finish(run: Run) -> int:
+    """Write everything and say it; the exit code. Raises `ConservationError` before anything is overwritten."""
+    outcomes = _settled(run)
+    code = exit_code(outcomes, run.ran.stop if run.ran else None)
+    facts = _facts(run, outcomes, code)
+    run.folder.finish(now=time.time(), exit_code=code, facts=facts)
+    rows = int(run.folder.meta_of("rows") or 0)
+    check_rows(rows, outcomes)
+    path = run.folder.folder
+    run.folder.close()
+    written = write_folder(path)
+    summary = write_summary(path, facts)
+    write_report(path)
+    _say(run, outcomes, code, facts, written)
+    if run.as_json:
+        out(json.dumps(summary, ensure_ascii=False))
+    return code
+
+
+def _settled(run: Run) -> Mapping[str, int]:
+    run.folder.settle_leftovers()
+    with JournalReader(run.folder.folder / FILE) as reader:
+        return reader.counts()
+
+
+def _facts(run: Run, outcomes: Mapping[str, int], code: int) -> dict[str, Any]:
+    ran = run.ran
+    stop = ran.stop if ran else None
+    elapsed = ran.elapsed if ran else 0.0
+    requests = ran.requests if ran else 0
+    command_line = shlex.join(["d3async", *sys.argv[1:]])
+    return {
+        "version": __version__,
+        "argv": sys.argv[1:],
+        "command_line": command_line,
+        "settings": run.settings.public(),
+        "started_at": run.started_at,
+        "finished_at": time.time(),
+        "requests": requests,
+        "throttled": ran.numbers.throttled if ran else 0,
+        "paused_s": round(ran.numbers.paused_s, 3) if ran else 0.0,
+        "rate": round(requests / elapsed, 2) if elapsed else 0.0,
+        "elapsed_s": round(elapsed, 3),
+        "limiter": {"ceiling": ran.numbers.ceiling, "learnt": ran.numbers.learnt} if ran else None,
+        "stop": {"code": stop.code, "message": stop.message, "retry_after_s": stop.retry_after} if stop else None,
+        "next": ending.next_step(
+            outcomes, stop, command_line=command_line, folder=run.folder.folder, repeatable=_only_repeatable(run)
+        ),
+        "exit_code": code,
+    }
+
+
+def _only_repeatable(run: Run) -> bool:
+    """Whether the unknown rows are all of commands that the next run sends again."""
+    names = run.folder.db.execute("select distinct command from job where state = 'unknown' and row is not null")
+    return all(all_commands()[name].repeatable for (name,) in names.fetchall())
+
+
+def _say(run: Run, outcomes: Mapping[str, int], code: int, facts: Mapping[str, Any], written: Written) -> None:
+    folder = run.folder.folder
+    with JournalReader(folder / FILE) as reader:
+        causes = reader.query(*ending.causes_query())
+    lines = ending.last_words(
+        outcomes,
+        run.ran.stop if run.ran else None,
+        causes=[(str(text), int(count)) for text, count in causes],
+        written=written,
+        folder=folder,
+        next_line=facts["next"],
+        code=code,
+    )
+    for line in lines:
+        say(line)

@@ -1,0 +1,81 @@
+"""`d3async call NAME`: one D3 command, any name; its answer as JSON on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from d3async.cli.console import out
+from d3async.cli.settings_options import settings_from, settings_options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from d3async.settings import Settings
+
+
+@click.command("call")
+@click.argument("name")
+@click.option("-p", "--param", "params", multiple=True, metavar="'NAME=VALUE'", help="A parameter of D3's; repeatable.")
+@click.option(
+    "--json", "document", metavar="JSON|@FILE|-", help="CommandParams as JSON: lists, numbers. @FILE or - for stdin."
+)
+@settings_options
+def command(name: str, params: tuple[str, ...], document: str | None, options: Mapping[str, Any]) -> int:
+    """Send one D3 command, any name, and print the answer as JSON.
+
+    A value that is a JSON list or object is sent as one:  -p 'Log Type ID=[7, 14]'
+
+    \b
+    Example:
+      d3async call GetLinkedIncidentsOfAnIncident -p 'Incident Number=20231025-130'
+    """  # noqa: D301 - the \\b is click's mark for lines that are not re-flowed
+    import asyncio  # noqa: PLC0415 - `--help` need not load it
+
+    settings = settings_from(options, needs=(name,))
+    answer = asyncio.run(_call(settings, name, {**_document(document), **dict(map(_param, params))}))
+    out(json.dumps(answer, ensure_ascii=False, indent=2))
+    return 0
+
+
+async def _call(settings: Settings, name: str, params: Mapping[str, Any]) -> Any:
+    from d3async.client import D3Client  # noqa: PLC0415 - as above
+
+    async with D3Client(settings) as d3:
+        return await d3.call(name, params)
+
+
+def _param(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="-p")
+    if value.lstrip()[:1] in {"[", "{"}:
+        return name.strip(), _loads(value, "-p")
+    return name.strip(), value
+
+
+def _document(text: str | None) -> dict[str, Any]:
+    if text is None:
+        return {}
+    if text == "-":
+        text = sys.stdin.read()
+    elif text.startswith("@"):
+        try:
+            with open(text[1:], encoding="utf-8") as file:  # noqa: PTH123 - a path as the user gave it
+                text = file.read()
+        except (OSError, UnicodeDecodeError) as error:
+            raise click.BadParameter(f"{text[1:]} cannot be read: {error}", param_hint="--json") from error
+    params = _loads(text, "--json")
+    if not isinstance(params, dict):
+        raise click.BadParameter("CommandParams is an object: {…}", param_hint="--json")
+    return params
+
+
+def _loads(text: str, hint: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise click.BadParameter(f"not JSON: {error}", param_hint=hint) from error

@@ -1,0 +1,47 @@
+"""`run --dry-run`: the requests as they would be sent, secrets masked; nothing is sent."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+from d3async.cli.console import out
+from d3async.delivery import Account, request_for
+from d3async.journal.store import Store
+from d3async.sansio.protocol import API_PATH
+
+if TYPE_CHECKING:
+    from d3async.cli.plan import Plan
+    from d3async.journal.sqlite import RunFolder
+    from d3async.sansio.call import Call
+    from d3async.settings import Settings
+
+_PAGE = 200
+
+
+def print_requests(folder: RunFolder, plan: Plan, settings: Settings, links_per_call: int) -> None:
+    """Print each request *plan* comes to, as JSON, one a line; the folder's transaction is left to be undone."""
+    store = Store(folder.db, epoch=folder.epoch)
+    account = Account(settings.username, settings.site)
+    after = -1
+    while lanes := store.lanes(after, _PAGE):
+        after = lanes[-1][0]
+        for lane, call in lanes:
+            if call is not None:
+                _print(call, account, plan, settings)
+                continue
+            while (found := store.take(lane, links_per_call)) is not None:
+                _print(found, account, plan, settings)
+                store.claim(found, time.time())
+
+
+def _print(call: Call, account: Account, plan: Plan, settings: Settings) -> None:
+    request = request_for(call, account)
+    told = {
+        "method": "POST",
+        "url": f"{plan.base_url}{API_PATH}{request.command}",
+        "headers": {"Content-Type": "application/json", settings.api_key_header: "***"},
+        "body": json.loads(request.body),
+    }
+    out(json.dumps(told, ensure_ascii=False))

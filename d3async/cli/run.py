@@ -1,0 +1,80 @@
+"""`d3async run FILE`: bring D3 to what the file says; safe to repeat."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from d3async.cli.durations import DURATION
+from d3async.cli.jobfile import job_file_options
+from d3async.cli.settings_options import settings_from, settings_options
+from d3async.sansio import halt
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from d3async.cli.jobfile import JobFileOptions
+
+
+class _HaltRule(click.ParamType):
+    name = "rule"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> halt.Halt:
+        if isinstance(value, halt.Halt):
+            return value
+        try:
+            return halt.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command("run")
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="The run folder.")
+@job_file_options
+@settings_options
+@click.option(
+    "--max-links-per-call",
+    type=click.IntRange(min=1),
+    default=50,
+    show_default=True,
+    metavar="N",
+    help="Links of one source that one request carries at most; 1 turns merging off.",
+)
+@click.option("--serial-by", type=click.Choice(["incident"]), help="Never two requests at once about one incident.")
+@click.option(
+    "--halt", "halts", type=_HaltRule(), multiple=True, metavar="RULE", help="failed=3%, failed=20, unknown=5."
+)
+@click.option(
+    "--drain-timeout",
+    type=DURATION,
+    default="30s",
+    show_default=True,
+    metavar="D",
+    help="How long requests in flight may take after Ctrl-C.",
+)
+@click.option("--retry-unknown", is_flag=True, help="Send unknown rows again: they may then exist twice.")
+@click.option("--fresh", is_flag=True, help="A new run although the folder has one; the old one is moved aside.")
+@click.option("--dry-run", is_flag=True, help="Print the requests; send nothing.")
+@click.option(
+    "--progress", type=click.Choice(["auto", "bar", "plain", "json", "none"]), default="auto", show_default=True
+)
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but the last lines.")
+@click.option("-v", "--verbose", is_flag=True, help="Log every attempt.")
+@click.option("--json", "as_json", is_flag=True, help="The summary, and nothing else, on stdout.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def command(file: Path, job_file: JobFileOptions, options: Mapping[str, Any], **given: Any) -> int:
+    """Bring D3 to what FILE says: create its tasks, remove its links. `-` reads stdin.
+
+    Safe to repeat: rows that are done are never sent again, rows nobody knows about are never sent again by
+    themselves. After a crash, a Ctrl-C, an expired key or a mended row, run it again.
+
+    \b
+    Exit codes: 0 every row ok · 1 some failed · 2 usage or settings · 3 invalid rows, nothing sent ·
+    4 some unknown · 5 stopped early · 6 D3 asked for too long a pause · 130/143 interrupted
+    """  # noqa: D301 - the \\b is click's mark for lines that are not re-flowed
+    from d3async.cli.rundown import Options, run  # noqa: PLC0415 - `--help` need not load the engine
+
+    return run(file, job_file, lambda needs: settings_from(options, needs=needs), Options(**given))
