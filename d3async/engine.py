@@ -80,7 +80,7 @@ class Engine:
 
         Raises `JournalError` when an outcome could not be stored.
         """
-        send, receive = anyio.create_memory_object_stream[Lane](0)
+        send, receive = anyio.create_memory_object_stream["tuple[int, Call | None]"](0)
         with self._scope:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._feed, send)
