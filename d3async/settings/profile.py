@@ -46,6 +46,12 @@ class Profile:
                 command, how = _split(name)
                 yield self._reference(kind, plain(command), how, f"{title}.{name}", value)
 
+    def keyring_entry(self, kind: Kind, command: str) -> str:
+        """The keyring entry it names for this credential; "" when it names none."""
+        wanted = (kind, plain(command), How.KEYRING)
+        entries = [ref.value.reveal() for ref in self.references() if (ref.kind, ref.command, ref.how) == wanted]
+        return entries[0] if entries else ""
+
     def _reference(self, kind: Kind, command: str, how: How, name: str, value: Any) -> Reference:
         origin = f"{name} of {self.origin}"
         text = value if isinstance(value, str) else ""
