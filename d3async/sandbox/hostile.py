@@ -1,8 +1,10 @@
 """Answers no client should trust: well-formed ones that lie, and bytes that hurt."""
 
 import json
+import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from itertools import repeat
 
 from d3async.sandbox.answers import HTML, Answer, Json, encode, error, page, refused, success
 from d3async.sandbox.faults import Fault, Kind
@@ -10,6 +12,7 @@ from d3async.sandbox.faults import Fault, Kind
 DEPTH = 100_000
 MEGABYTE = 1024 * 1024
 HUGE_MEGABYTES = 256
+_BEGIN, _FILLING, _END = b'{"error": "", "returnData": "', b"x" * MEGABYTE, b'"}'
 ANSI_TEXT = "\x1b[2J\x1b[31mAll tasks deleted\x1b[0m\r\n\x07\x1b]0;owned\x07\x9b1m \u202egnorts"
 
 
@@ -24,19 +27,26 @@ def spoil(fault: Fault, body: Json, *, elsewhere: str) -> Answer | None:
 
 def huge_body() -> Iterator[bytes]:
     """Yield a JSON object with one string of 256 MB, in pieces."""
-    yield b'{"error": "", "returnData": "'
-    piece = b"x" * MEGABYTE
-    for _ in range(HUGE_MEGABYTES):
-        yield piece
-    yield b'"}'
+    yield _BEGIN
+    yield from repeat(_FILLING, HUGE_MEGABYTES)
+    yield _END
 
 
 def gzip_bomb() -> Iterator[bytes]:
-    """Yield 256 MB of JSON packed a thousand times smaller, as one gzip stream."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    """Yield the same packed a thousand times smaller, as one gzip stream."""
+    packed = {piece: _packed(piece) for piece in (_BEGIN, _FILLING, _END)}
+    crc = size = 0
+    yield b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
     for piece in huge_body():
-        yield packer.compress(piece)
-    yield packer.flush()
+        crc, size = zlib.crc32(piece, crc), size + len(piece)
+        yield packed[piece]
+    yield b"\x03\0" + struct.pack("<II", crc, size)
+
+
+def _packed(piece: bytes) -> bytes:
+    # After a full flush nothing before it is referred to, so the same bytes fit in anywhere.
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return packer.compress(piece) + packer.flush(zlib.Z_FULL_FLUSH)
 
 
 def _foreign(body: Json) -> Json:

@@ -40,7 +40,7 @@ class Ledger:
     _counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     _last_second: deque[float] = field(default_factory=deque)
     _in_flight: dict[tuple[str, str], dict[int, Callable[[], bool]]] = field(default_factory=dict)
-    _flying: int = 0
+    in_flight: int = 0
     _lane_max: Counter[str] = field(default_factory=Counter)
     _seen_tasks: set[int] = field(default_factory=set)
     _arrived: int = 0
@@ -48,7 +48,7 @@ class Ledger:
     def reset(self) -> None:
         """Forget everything but the requests that are in flight now."""
         fresh = Ledger(keep=self.keep)
-        fresh._in_flight, fresh._flying = self._in_flight, self._flying
+        fresh._in_flight, fresh.in_flight = self._in_flight, self.in_flight
         for name in self.__slots__:
             setattr(self, name, getattr(fresh, name))
 
@@ -72,16 +72,16 @@ class Ledger:
         for one in gone:
             del lane[one]
         lane[id(entry)] = connected
-        self._flying += 1 - len(gone)
+        self.in_flight += 1 - len(gone)
         self._lane_max[entry.command] = max(self._lane_max[entry.command], len(lane))
-        self.in_flight_max = max(self.in_flight_max, self._flying)
+        self.in_flight_max = max(self.in_flight_max, self.in_flight)
 
     def finish(self, entry: Entry) -> None:
         """Note that the request is no longer worked on."""
         key = entry.command, entry.incident
         lane = self._in_flight.get(key, {})
         if lane.pop(id(entry), None):
-            self._flying -= 1
+            self.in_flight -= 1
         if not lane:
             self._in_flight.pop(key, None)
 
@@ -118,6 +118,7 @@ class Ledger:
         return {
             "counts": self.counts(),
             "worst_second": self.worst_second,
+            "in_flight": self.in_flight,
             "in_flight_max": self.in_flight_max,
             "in_flight_max_per_source": self._lane_max["RemoveLinkedIncidents"],
             "in_flight_max_per_incident": self._lane_max["CreateTask"],
