@@ -160,12 +160,13 @@ def _masker(secrets: Iterator[Secret]) -> Callable[[str], str]:
 
 def _forms(secret: str) -> Iterator[str]:
     """The spellings in which a secret is met in URLs, JSON, `repr`s and encoded headers."""
+    raw = secret.encode("utf-8", "replace")
     yield secret
-    for quoted in (quote(secret), quote(secret, safe=""), quote_plus(secret)):
+    for quoted in (quote(raw), quote(raw, safe=""), quote_plus(raw)):
         yield quoted
         yield _ESCAPE.sub(lambda escape: escape[0].lower(), quoted)
     yield json.dumps(secret)[1:-1]
     yield json.dumps(secret, ensure_ascii=False)[1:-1]
     yield repr(secret)[1:-1]
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
-        yield encode(secret.encode()).decode().rstrip("=")
+        yield encode(raw).decode().rstrip("=")

@@ -35,7 +35,8 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
-        return hmac.compare_digest(self._text.encode(), other.reveal().encode())
+        mine, theirs = (text.encode("utf-8", "surrogatepass") for text in (self._text, other.reveal()))
+        return hmac.compare_digest(mine, theirs)
 
     def __hash__(self) -> int:
         return hash(self._text)

@@ -239,6 +239,15 @@ def test_other_words_stay() -> None:
     assert auth(api_key="key").mask(text) == text
 
 
+@pytest.mark.parametrize("text", ["caf\udce9-key", "\ud800\ud800\ud800\ud800", "\x00\x01\x02\x03"])
+def test_bytes_that_are_no_text_are_refused_and_masked(text: str) -> None:
+    """An environment variable that is no UTF-8 arrives with lone surrogates."""
+    keeper = auth(api_key=text)
+
+    assert not keeper.can("CreateTask")
+    assert keeper.mask(f"<{text}>") == "<***>"
+
+
 @given(st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126), min_size=4), st.text(), st.text())
 def test_no_text_keeps_the_key(key: str, before: str, after: str) -> None:
     kept = auth(api_key=key).mask(before + key + after).replace("***", "")

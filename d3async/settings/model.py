@@ -60,7 +60,7 @@ class Settings:
         environ: Mapping[str, str] | None = None,
         *,
         profile: str | None = None,
-        config: Path | None = None,
+        config: Path | str | None = None,
         needs: Iterable[str] = (),
         **overrides: Any,
     ) -> Settings:
@@ -71,7 +71,8 @@ class Settings:
         credential. Raises SettingsError with everything that is missing or wrong in one message.
         """
         environ, overrides = Hidden(os.environ if environ is None else environ), Hidden(overrides)  # type: ignore[assignment]
-        found = collect(environ, profile=profile, config=config, needs=tuple(needs), options=overrides)  # type: ignore[arg-type]
+        path = None if config is None else Path(config)
+        found = collect(environ, profile=profile, config=path, needs=tuple(needs), options=overrides)  # type: ignore[arg-type]
         if found.problems:
             raise SettingsError("\n".join(found.problems), code="settings")
         name = found.profile.name or None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from d3async.credentials import Hidden, Kind, Level, Secret, plain
 from d3async.errors import SettingsError
 from d3async.settings.references import How, Reference
-from d3async.settings.values import BY_FIELD
+from d3async.settings.values import BY_FIELD, at_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -63,7 +63,7 @@ def config_path(config: Path | None, environ: Mapping[str, str]) -> Path:
     if config is not None:
         return config
     if environ.get("D3_CONFIG"):
-        return Path(environ["D3_CONFIG"]).expanduser()
+        return at_home(Path(environ["D3_CONFIG"]))
     import platformdirs  # noqa: PLC0415 - only who has no D3_CONFIG pays for it
 
     return platformdirs.user_config_path("d3async", appauthor=False) / "config.toml"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from d3async.credentials import LONGEST, Credential, Kind, Level, Secret, checked
 from d3async.errors import SettingsError
 from d3async.settings import keychain
+from d3async.settings.values import at_home
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,9 +80,10 @@ def _from_variable(name: str, environ: Mapping[str, str]) -> Secret:
 
 
 def _from_file(folder: Path, name: str) -> Secret:
-    path = folder / Path(name).expanduser()
+    path = folder / at_home(Path(name))
     try:
         with path.open("rb") as file:
             return Secret(file.read(LONGEST).decode("utf-8", errors="replace"))
-    except OSError as error:
-        raise SettingsError(f"the file {path} cannot be read ({error.strerror or 'not a file name'})") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "that is no file name"
+        raise SettingsError(f"the file {path} cannot be read ({reason})") from None

@@ -11,7 +11,7 @@ from d3async.credentials import Credentials, Hidden, Kind, Level, Secret, how_to
 from d3async.settings import keychain
 from d3async.settings.profile import Profile, load_profile
 from d3async.settings.references import How, Reference, fetch
-from d3async.settings.values import BY_FIELD, FILES, REQUIRED, SETTINGS, Setting, read
+from d3async.settings.values import BY_FIELD, FILES, REQUIRED, SETTINGS, Setting, at_home, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -45,7 +45,7 @@ def collect(
     for setting in SETTINGS:
         _settle(setting, options, environ, found)
     found.problems.extend(_misfits(found.values))
-    found.problems.extend(_key_problems(found.credentials, needs))
+    found.problems.extend(_key_problems(found.credentials, needs, environ))
     return found
 
 
@@ -54,7 +54,7 @@ def _settle(setting: Setting, options: Hidden, environ: Hidden, found: Collected
     if value is REQUIRED:
         found.problems.append(
             f"{setting.variable} is not set: set it, give {setting.option}, or put {setting.field} into a profile"
-            + _near_miss(setting, environ)
+            + _near_miss(setting.variable, environ)
         )
         return
     try:
@@ -73,16 +73,17 @@ def _first(setting: Setting, options: Hidden, environ: Hidden, profile: Profile)
     if setting.field in profile.table:
         value = profile.table[setting.field]
         if setting.field in FILES and isinstance(value, str):
-            value = str(profile.path.parent / Path(value).expanduser())
+            value = str(profile.path.parent / at_home(Path(value)))
         return value, profile.origin, f"{setting.field} of {profile.origin}"
     return setting.default, "default", setting.field
 
 
-def _near_miss(setting: Setting, environ: Hidden) -> str:
-    ours = {known.variable for known in SETTINGS} | OTHERS
-    strangers = [name for name in environ if name.startswith("D3") and name not in ours]
-    near = difflib.get_close_matches(setting.variable, strangers, n=1, cutoff=0.8)
-    return f" ({near[0]} is set; was {setting.variable} meant?)" if near else ""
+def _near_miss(wanted: str, environ: Hidden) -> str:
+    """The variable that was perhaps meant to be *wanted*."""
+    ours = {known.variable for known in SETTINGS} | OTHERS | RESERVED
+    strangers = [name for name in environ if name.startswith("D3") and name not in ours and not _parse_variable(name)]
+    near = difflib.get_close_matches(wanted, strangers, n=1, cutoff=0.7)
+    return f" ({near[0]} is set; was {wanted} meant?)" if near else ""
 
 
 def _misfits(values: Mapping[str, Any]) -> Iterator[str]:
@@ -90,11 +91,12 @@ def _misfits(values: Mapping[str, Any]) -> Iterator[str]:
         yield "a client key without its certificate: set D3_CLIENT_CERT or give --client-cert"
 
 
-def _key_problems(credentials: Credentials, needs: Iterable[str]) -> list[str]:
+def _key_problems(credentials: Credentials, needs: Iterable[str], environ: Hidden) -> list[str]:
     """What an option or a variable says must be usable; a profile's keys only when they are needed."""
     early = [entry.problem for entry in credentials.entries if entry.level < Level.PROFILE and entry.problem]
     chosen = [(command, credentials.best(command)) for command in needs]
-    late = [entry.problem if entry else how_to_set(command) for command, entry in chosen]
+    hint = _near_miss("D3_API_KEY", environ)
+    late = [entry.problem if entry else how_to_set(command) + hint for command, entry in chosen]
     return list(dict.fromkeys(problem for problem in (*early, *late) if problem))
 
 

@@ -89,7 +89,9 @@ def _finite(number: float) -> float:
 
 
 def _words(value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str):
+        raise ValueError("must be text")  # noqa: TRY004 - one exception for every setting that cannot be read
+    if not value.strip():
         raise ValueError("is empty")
     if not value.strip().isprintable():
         raise ValueError("has a control character in it")
@@ -106,10 +108,18 @@ def _header_name(value: object) -> str:
 
 
 def _file(value: object) -> Path:
-    path = Path(_words(str(value))).expanduser()
+    path = at_home(Path(_words(str(value))))
     if not path.is_file():
         raise ValueError("names a file that is not there")
     return path
+
+
+def at_home(path: Path) -> Path:
+    """*path* with `~` written out where that is possible."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,14 @@ def test_a_key_that_cannot_be_a_header_is_refused_without_being_shown(name: str,
     assert CANARY not in message
 
 
+@pytest.mark.parametrize("name", ["D3_APIKEY", "D3_KEY", "D3_API_KEYS"])
+def test_a_slip_in_the_name_of_the_key_is_seen(name: str) -> None:
+    message = refusal({**NEEDED, name: CANARY}, needs=["CreateTask"])
+
+    assert f"{name} is set; was D3_API_KEY meant?" in message
+    assert CANARY not in message
+
+
 def test_a_signing_secret_is_never_a_header_and_may_have_any_letters() -> None:
     assert from_env({**NEEDED, "D3_JWT_SECRET": "größe"}).credentials.best("CreateTask").problem == ""
 
@@ -132,6 +140,15 @@ def test_a_key_file_that_holds_no_key_is_refused(tmp_path: Path, content: bytes 
 
     assert "D3_API_KEY_FILE" in message
     assert said in message
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/key", "a\\u0000b", "."])
+def test_a_file_name_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "config.toml").write_text(f'[profiles.a]\napi_key_file = "{name}"\n')
+
+    message = refusal(NEEDED, config=tmp_path / "config.toml", profile="a", needs=["CreateTask"])
+
+    assert "cannot be read" in message
 
 
 def test_a_key_and_its_file_at_once_are_refused() -> None:

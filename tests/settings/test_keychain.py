@@ -48,9 +48,11 @@ def test_what_login_stored_is_found_without_a_word_in_the_config(memory: Any, tm
         ({"D3_API_KEY_CREATE_TASK": "k"}, ["CreateTask"], 0),
         ({"D3_API_KEY": "k"}, ["CreateTask"], 0),
         ({"D3_API_KEY": "k"}, [], 0),
-        ({}, ["GetIncidents"], 0),
-        ({}, ["CreateTask"], 1),
+        ({"D3_API_KEY_GET_INCIDENTS": "k"}, ["GetIncidents"], 0),
+        ({"D3_API_KEY_GET_INCIDENTS": "k"}, ["GetIncidents", "CreateTask"], 1),
         ({"D3_API_KEY_GET_INCIDENTS": "k"}, [], 1),
+        ({}, ["CreateTask"], 1),
+        ({}, [], 1),
     ],
 )
 def test_the_keyring_is_asked_only_when_no_other_source_has_the_key(
@@ -58,13 +60,8 @@ def test_the_keyring_is_asked_only_when_no_other_source_has_the_key(
 ) -> None:
     keychain.store(keychain.entry_name("", Kind.API_KEY, "CreateTask"), Secret("k"), tmp_path)
     (tmp_path / "config.toml").touch()
-    options = {"needs": needs} if "GetIncidents" not in needs else {}
-    full = {**NEEDED, **environ, "D3_CONFIG": str(tmp_path / "config.toml")}
 
-    if options:
-        Settings.from_env(full, **options)  # type: ignore[arg-type]
-    else:
-        assert "D3_API_KEY_GET_INCIDENTS" in refusal(full, needs=needs)
+    from_env({**NEEDED, **environ, "D3_CONFIG": str(tmp_path / "config.toml")}, needs=needs)
 
     assert memory.asked == asked
 

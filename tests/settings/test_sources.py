@@ -121,6 +121,13 @@ def test_a_wrong_value_in_a_profile_names_profile_and_file(config: Path) -> None
     assert f"rate of profile a in {config}" in refusal(NEEDED, config=config, profile="a")
 
 
+def test_a_value_of_the_wrong_type_in_a_profile_is_refused(config: Path) -> None:
+    config.write_text("[profiles.a]\nsite = 2026-01-01\nrate = true\nconcurrency = [3]\n")
+    message = refusal({"D3_BASE_URL": "https://h/x", "D3_USERNAME": "u"}, config=str(config), profile="a")
+
+    assert [line.split()[0] for line in message.splitlines()] == ["site", "rate", "concurrency"]
+
+
 def test_everything_missing_and_wrong_is_in_one_message() -> None:
     message = refusal({"D3_BASEURL": "x", "D3_RATE": "fast"}, needs=["CreateTask", "GetIncidents"])
 
