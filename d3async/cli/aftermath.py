@@ -13,7 +13,6 @@ from d3async import __version__
 from d3async.cli import ending
 from d3async.cli.console import out, say
 from d3async.commands import all_commands
-from d3async.files.report import write_report
 from d3async.files.write import write_folder, write_summary
 from d3async.journal.read import JournalReader
 from d3async.journal.sqlite import FILE
@@ -54,7 +53,6 @@ def finish(run: Run) -> int:
     run.folder.close()
     written = write_folder(path)
     summary = write_summary(path, facts)
-    write_report(path)
     _say(run, outcomes, code, facts, written)
     if run.as_json:
         out(json.dumps(summary, ensure_ascii=False))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from dataclasses import dataclass
@@ -80,6 +79,7 @@ def run(file: Path, job_file: JobFileOptions, settings_of: SettingsOf, options: 
             say("Nothing was sent.")
             return INTERRUPTED
         folder.commit()
+        loaded.stage.close()
     except BaseException:
         folder.abandon()
         raise
@@ -185,8 +185,3 @@ def _sure_about_unknown(loaded: Loaded, options: Options) -> bool:
         )
     text = f"{risky:,} unknown rows may exist in D3 already and would then exist twice. Send them again?"
     return bool(click.confirm(text, err=True))
-
-
-def own_name() -> str:
-    """How the user started us, for the lines that tell what to type next."""
-    return os.path.basename(sys.argv[0]) or "d3async"  # noqa: PTH119 - a name, not a path
