@@ -131,7 +131,7 @@ def test_all_fine_is_exit_0_with_each_setting_and_its_origin(d3: Server, doctor:
         "60 s  (default)",
         "CreateTask: key from environment D3_API_KEY_CREATE_TASK",
         "– key            RemoveLinkedIncidents: none",  # noqa: RUF001 - the sign
-        "paced at 39.2",
+        "40 requests a second at most, paced at ",
         "✓ dns",
         "✓ tcp",
         "none: http to this machine",
