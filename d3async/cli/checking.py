@@ -1,0 +1,127 @@
+"""One `check` from file to exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from d3async.cli.console import out, say
+from d3async.cli.jobfile import examine
+from d3async.cli.review import ERRORS, Review
+from d3async.credentials import Hidden
+from d3async.errors import JobFileError
+from d3async.journal.stage import Stage
+from d3async.sansio.exit_code import INVALID_FILE
+from d3async.settings.sources import collect
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from d3async.cli.examined import Examined
+    from d3async.cli.jobfile import JobFileOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The options of `check` beside those of the job file."""
+
+    output: Path | None = None
+    site: str | None = None
+    profile: str | None = None
+    config: Path | None = None
+    as_json: bool = False
+
+
+def check(file: Path, job_file: JobFileOptions, options: Options) -> int:
+    """Check *file*, tell what was found, return the exit code. Raises `JobFileError` and `SettingsError`."""
+    now = datetime.now(UTC).astimezone()
+    site = _site(options)
+    with (
+        examine(file, job_file, site=site, now=now) as examined,
+        Review() as review,
+        closing(sqlite3.connect("")) as db,
+    ):
+        stage = Stage(db, keep=False)
+        try:
+            stage.add(review.watch(examined))
+        except JobFileError:
+            review.tell()
+            raise
+        for repeated in stage.duplicates(allow=job_file.allow_duplicates):
+            review.note(repeated)
+        review.invalid = stage.invalid
+        say(f"{examined.name}: {examined.describe(stage.rows)}")
+        for doubt in examined.format.doubts:
+            say(f"  {doubt}")
+        if options.as_json:
+            _print_json(examined, review, stage)
+        else:
+            _tell(examined, review, stage, job_file)
+        _keep_errors(review, file, options)
+        if not review.invalid:
+            say(f"Nothing is wrong. To send it: d3async run {file}")
+        return INVALID_FILE if review.invalid else 0
+
+
+def _site(options: Options) -> str:
+    given, environ = Hidden({"site": options.site}), Hidden(os.environ)
+    found = collect(environ, profile=options.profile, config=options.config, needs=(), options=given)
+    return str(found.values.get("site") or "")
+
+
+def _tell(examined: Examined, review: Review, stage: Stage, job_file: JobFileOptions) -> None:
+    if stage.jobs:
+        say(f"  {_counts(examined, review, stage)}")
+    if job_file.where or job_file.limit:
+        say(f"  {review.selected:,} of them are selected")
+    review.tell()
+
+
+def _counts(examined: Examined, review: Review, stage: Stage) -> str:
+    """`3,113 tasks to create: 41 people, 212 incidents`."""
+    command = examined.command
+    if command is None:
+        return ", ".join(f"{count:,} {name}" for name, count in sorted(review.commands.items()))
+    found = stage.facets()
+    count = found["items"] if command.items else stage.jobs
+    facets = [
+        f"{found['people' if field != command.subject else 'subjects']:,} {name}"
+        for name, field in command.facets.items()
+    ]
+    return f"{count:,} {command.nouns[count != 1]} to {command.verb}: {', '.join(facets)}"
+
+
+def _print_json(examined: Examined, review: Review, stage: Stage) -> None:
+    """One object, its problems a line each as they may be many."""
+    told: dict[str, Any] = {
+        "file": examined.name,
+        "rows": stage.rows,
+        "invalid": review.invalid,
+        "commands": dict(review.commands),
+        "format": examined.format.to_json(),
+        "counts": stage.facets(),
+        "warnings": [group.public() for group in review.warnings],
+    }
+    out(json.dumps(told, ensure_ascii=False)[:-1] + ', "problems": [')
+    comma = ""
+    for problem in review.public():
+        out(comma + json.dumps(problem, ensure_ascii=False))
+        comma = ", "
+    out("]}")
+
+
+def _keep_errors(review: Review, file: Path, options: Options) -> None:
+    """Write errors.csv where it was asked for or where more is wrong than was shown; an old one does not stay."""
+    folder = options.output or (file.with_suffix(".d3run") if str(file) != "-" else None)
+    if review.invalid and (options.output or not (review.problems.all_told or options.as_json)):
+        if folder is None:
+            say("All of them: give -o DIR, or --json")
+        else:
+            say(f"All of them: {review.keep(folder)}")
+    elif folder is not None:
+        (folder / ERRORS).unlink(missing_ok=True)

@@ -1,0 +1,127 @@
+"""A job file opened the way its options say, and the jobs in it."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from d3async.commands import all_commands, find
+from d3async.commands.values import Reading
+from d3async.errors import JobFileError, SettingsError
+from d3async.files.read import open_table
+from d3async.sansio.dates import Zones, due_reader
+from d3async.sansio.job import Row
+from d3async.sansio.rows import RowOptions, RowReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from datetime import datetime
+    from pathlib import Path
+
+    from d3async.cli.jobfile import JobFileOptions
+    from d3async.commands.base import Command
+    from d3async.files.read import Table
+    from d3async.sansio.job import Invalid, Job
+
+
+class Examined:
+    """An open job file and how its rows are read. Iterating yields its jobs and invalid rows, from the start each time.
+
+    *command* is None where rows name it themselves. Iterating raises `JobFileError` when it can't be told any more
+    what a row is, and for a file without rows.
+    """
+
+    def __init__(self, table: Table, options: RowOptions) -> None:
+        self.table = table
+        self.format = table.format
+        self.name = table.name
+        self._options = options
+        self._reader: Callable[[], RowReader] = lambda: RowReader(options, table.header)
+        self.command: type[Command] | None = self._reader().command
+
+    def __iter__(self) -> Iterator[Job | Invalid]:
+        read, rows = self._reader().read, False
+        for row in self.table:
+            rows = True
+            yield read(row) if isinstance(row, Row) else row
+        if not rows:
+            raise JobFileError("has a header and no rows", code="job_file")
+
+    def describe(self, rows: int) -> str:
+        """`3,114 rows, CreateTask, UTF-8 with BOM, separator ";"`."""
+        command = [self.command.__name__] if self.command else []
+        return ", ".join([f"{rows:,} row{'' if rows == 1 else 's'}", *command, self.format.describe()])
+
+
+@contextmanager
+def opened(
+    file: Path, options: JobFileOptions, *, site: str, now: datetime, need_site: bool = False
+) -> Iterator[Examined]:
+    """Open *file* (`-` is stdin) and find out what its rows are.
+
+    *site* is the site of rows that name none; *now* has a zone and is what due dates are past of. Raises
+    `JobFileError` for what cannot be a job file, each with the file's name, and `SettingsError` for options.
+    """
+    row_options = _row_options(options, site=site, now=now, need_site=need_site)
+    path, stream = (None, sys.stdin.buffer) if str(file) == "-" else (file, None)
+    with open_table(
+        path,
+        stream=stream,
+        kind=options.format,
+        encoding=options.encoding,
+        delimiter=options.delimiter,
+        sheet=options.sheet,
+    ) as table:
+        try:
+            yield Examined(table, row_options)
+        except JobFileError as error:
+            if error.message.startswith(f"{table.name}: "):
+                raise
+            raise JobFileError(f"{table.name}: {error.message}", code=error.code) from error
+
+
+def _row_options(options: JobFileOptions, *, site: str, now: datetime, need_site: bool) -> RowOptions:
+    zones = Zones(_zone(options.time_zone, "--time-zone"), _zone(options.server_time_zone, "--server-time-zone"))
+    return RowOptions(
+        reading=Reading(due_reader(options.date_format, zones)),
+        command=_command(options.command),
+        defaults=_pairs(options.values, "--set"),
+        renames=_pairs(options.names, "--map"),
+        key_column=options.id_column,
+        site=site,
+        need_site=need_site,
+        where=_pairs(options.where, "--where"),
+        limit=options.limit,
+        now=now.astimezone(zones.server).strftime("%Y-%m-%d %H:%M:%S"),
+    )
+
+
+def _command(name: str | None) -> type[Command] | None:
+    found = find(name)
+    if name is not None and found is None:
+        raise SettingsError(f'--command "{name}" is none of {", ".join(all_commands())}', code="command")
+    return found
+
+
+def _pairs(given: tuple[str, ...], option: str) -> Mapping[str, str]:
+    pairs: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise SettingsError(f'{option} "{text}" lacks its =: write it like {option} "Column=Value"', code="option")
+        if name.strip() in pairs:
+            raise SettingsError(f'{option} says twice what "{name.strip()}" is', code="option")
+        pairs[name.strip()] = value.strip()
+    return pairs
+
+
+def _zone(name: str | None, option: str) -> ZoneInfo | None:
+    if name is None:
+        return None
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        text = f'{option} "{name}" is no time zone: they are called like Europe/Paris'
+        raise SettingsError(text, code="option") from None

@@ -1,0 +1,101 @@
+"""What checking a file found: counted as it passes, told at the end, every problem kept for errors.csv."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tempfile
+from collections import Counter
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Self
+
+from d3async.cli.console import say
+from d3async.files.aside import aside, write_lines
+from d3async.files.results import guarded
+from d3async.sansio.job import Invalid
+from d3async.sansio.problems import COLUMNS, Groups, records
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from d3async.sansio.job import Job
+
+ERRORS = "errors.csv"
+_IN_MEMORY = 1 << 20
+
+
+class Review:
+    """Watches jobs and invalid rows go by. A context manager: what it keeps on disk is gone with it."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.invalid = 0
+        self.selected = 0
+        self.commands: Counter[str] = Counter()
+        self.problems = Groups()
+        self.warnings = Groups()
+        self._kept = tempfile.SpooledTemporaryFile(_IN_MEMORY, "w+", encoding="utf-8")  # noqa: SIM115 - see __exit__
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._kept.close()
+
+    def watch(self, entries: Iterable[Job | Invalid]) -> Iterator[Job | Invalid]:
+        """*entries*, counted."""
+        for entry in entries:
+            self.rows += 1
+            if isinstance(entry, Invalid):
+                self.note(entry)
+            else:
+                self.selected += entry.selected
+                self.commands[type(entry.command).__name__] += 1
+                if entry.warnings:
+                    self.warnings.add(entry.line, entry.warnings)
+            yield entry
+
+    def note(self, entry: Invalid) -> None:
+        """An invalid row, of `watch` or found later (a duplicate)."""
+        self.invalid += 1
+        self.problems.add(entry.line, entry.problems)
+        for record in records(entry):
+            self._kept.write(json.dumps(record) + "\n")
+
+    def tell(self, also: str = "") -> None:
+        """Say what is wrong, and what is odd. *also* follows the first words: `, nothing was sent`."""
+        if self.invalid:
+            say(f"\n{_count(len(self.problems), 'problem')} in {_count(self.invalid, 'row')}{also}:")
+            for line in self.problems.told():
+                say(f"  {line}")
+        if len(self.warnings):
+            say(f"\n{_count(len(self.warnings), 'thing')} to look at:")
+            for line in self.warnings.told():
+                say(f"  {line}")
+
+    def keep(self, folder: Path) -> Path:
+        """Write errors.csv into *folder*, which is made if it is missing. Raises `JournalError`."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = folder / ERRORS
+        with aside(path) as file:
+            file.write("\ufeff".encode())
+            write_lines(file, chain([_csv_line(COLUMNS)], (_csv_line(record.values()) for record in self.public())))
+        return path
+
+    def public(self) -> Iterator[dict[str, Any]]:
+        """Every problem as an object, for `--json`."""
+        self._kept.seek(0)
+        for line in self._kept:
+            yield dict(zip(COLUMNS, json.loads(line), strict=True))
+
+
+def _csv_line(cells: Iterable[object]) -> str:
+    text = io.StringIO()
+    csv.writer(text).writerow([guarded(cell) if isinstance(cell, str) else cell for cell in cells])
+    return text.getvalue()
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
