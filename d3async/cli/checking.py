@@ -50,7 +50,7 @@ def check(file: Path, job_file: JobFileOptions, options: Options) -> int:
         try:
             stage.add(review.watch(examined))
         except JobFileError:
-            review.tell()
+            review.tell(sent="")
             raise
         for repeated in stage.duplicates(allow=job_file.allow_duplicates):
             review.note(repeated)
@@ -79,7 +79,7 @@ def _tell(examined: Examined, review: Review, stage: Stage, job_file: JobFileOpt
         say(f"  {_counts(examined, review, stage)}")
     if job_file.where or job_file.limit:
         say(f"  {review.selected:,} of them are selected")
-    review.tell()
+    review.tell(sent="")
 
 
 def _counts(examined: Examined, review: Review, stage: Stage) -> str:
@@ -89,11 +89,13 @@ def _counts(examined: Examined, review: Review, stage: Stage) -> str:
         return ", ".join(f"{count:,} {name}" for name, count in sorted(review.commands.items()))
     found = stage.facets()
     count = found["items"] if command.items else stage.jobs
-    facets = [
-        f"{found['people' if field != command.subject else 'subjects']:,} {name}"
-        for name, field in command.facets.items()
-    ]
+    numbers = {name: found["subjects" if at == command.subject else "people"] for name, at in command.facets.items()}
+    facets = [f"{number:,} {_singular(name) if number == 1 else name}" for name, number in numbers.items()]
     return f"{count:,} {command.nouns[count != 1]} to {command.verb}: {', '.join(facets)}"
+
+
+def _singular(name: str) -> str:
+    return "person" if name == "people" else name.removesuffix("s")
 
 
 def _print_json(examined: Examined, review: Review, stage: Stage) -> None:

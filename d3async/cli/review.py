@@ -64,10 +64,11 @@ class Review:
         for record in records(entry):
             self._kept.write(json.dumps(record) + "\n")
 
-    def tell(self, also: str = "") -> None:
-        """Say what is wrong, and what is odd. *also* follows the first words: `, nothing was sent`."""
+    def tell(self, *, sent: str = "nothing was sent") -> None:
+        """Say what is wrong, and what is odd."""
         if self.invalid:
-            say(f"\n{_count(len(self.problems), 'problem')} in {_count(self.invalid, 'row')}{also}:")
+            tail = f", {sent}" if sent else ""
+            say(f"\n{_count(len(self.problems), 'problem')} in {_count(self.invalid, 'row')}{tail}:")
             for line in self.problems.told():
                 say(f"  {line}")
         if len(self.warnings):
