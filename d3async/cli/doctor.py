@@ -41,7 +41,7 @@ def command(*, options: Mapping[str, Any], as_json: bool) -> int:
         findings.append(found)
         out(clean(_line(found)))
     wrong = sum(found.state == "bad" for found in findings)
-    out(f"\n{wrong} to mend." if wrong else "\nAll is fine.")
+    out(f"\n{wrong} to mend." if wrong else "\nNothing to mend.")
     return MEND if wrong else 0
 
 

@@ -137,7 +137,7 @@ def test_all_fine_is_exit_0_with_each_setting_and_its_origin(d3: Server, doctor:
         "none: http to this machine",
         "✓ clock",
         "✓ proof          D3 takes the key for GetIncidents",
-        "All is fine.",
+        "Nothing to mend.",
     ):
         assert part in shown
 
