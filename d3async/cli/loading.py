@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from d3async.cli.jobfile import Examined, JobFileOptions
+    from d3async.cli.examined import Examined
+    from d3async.cli.jobfile import JobFileOptions
     from d3async.journal.adopt import Changes
     from d3async.journal.sqlite import RunFolder
     from d3async.journal.stage import Stage

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from d3async.cli.jobfile import JobFileOptions
 
 
-class _HaltRule(click.ParamType):
+class _HaltRule(click.ParamType[halt.Halt]):
     name = "rule"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> halt.Halt:
