@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from d3async.files.results import one_line, with_items
 
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 TROUBLED = ("partial", "failed", "unknown", "invalid")
 _SPECIFIC = re.compile(r""""[^"]*"|'[^']*'|[^\s"',;:()]*\d[^\s"',;:()]*""")
 _LONGEST = 300
+_SHOWN = 120
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """One row, or one of its items, that did not end well."""
+    """One row, or one of its items, that did not end well. *raw* is how the row begins in the file."""
 
     row: int
     line: int
@@ -30,6 +31,7 @@ class Trouble:
     outcome: str
     code: str
     message: str
+    raw: str
 
 
 @dataclass(slots=True)
@@ -49,6 +51,10 @@ class Cause:
     def text(self) -> str:
         """The message that all of it has; where they differ in names and numbers, `…` stands for these."""
         return (self.message if self.same else alike(self.message)) or self.code or self.outcome
+
+    def tells(self, name: Literal["label", "item"]) -> bool:
+        """Whether any of the first rows has a *name*."""
+        return any(getattr(trouble, name) for trouble in self.first)
 
     def add(self, trouble: Trouble, keep: int) -> None:
         """Count *trouble*, and keep it if it is among the first *keep*."""
@@ -99,5 +105,11 @@ def _troubles(reader: JournalReader) -> Iterator[Trouble]:
 
 
 def _trouble(row: RowRecord, outcome: str, code: str, message: str, item: ItemRecord | None = None) -> Trouble:
-    short = one_line(message)[:_LONGEST]
-    return Trouble(row.row, row.line, row.label or "", item.item if item else "", outcome, code, short)
+    return Trouble(
+        row.row, row.line, _cut(row.label or ""), _cut(item.item) if item else "", outcome, code,
+        one_line(message)[:_LONGEST], _cut(row.raw),
+    )  # fmt: skip
+
+
+def _cut(text: str) -> str:
+    return one_line(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")

@@ -74,10 +74,10 @@ def _told(reader: JournalReader) -> dict[str, Any]:
         "paces": list(islice(_paces(reader, reversed(runs)), _CHARTS)),
         "latencies": latencies(timed),
         "timed": sum(timed),
-        "within": [(part, within(timed, part)) for part in (0.5, 0.95, 0.99)] if sum(timed) else [],
+        "within": {within(timed, part): part for part in (0.5, 0.95, 0.99)},
         "runs": runs[-_RUNS:],
         "files": _files(told, reader),
-        "next": next_steps(told),
+        "next": next_steps(told, reader.folder.resolve().name),
     }
 
 

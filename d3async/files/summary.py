@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from d3async import __version__
@@ -55,15 +56,20 @@ def instant(at: float | str | None) -> str | None:
     return at if isinstance(at, str) else instants()(at) or None
 
 
-def next_steps(told: Mapping[str, Any], folder: str = "DIR") -> list[str]:
+def next_steps(told: Mapping[str, Any], folder: str) -> list[str]:
     """What to type next: what the run said, else (it was cut short) what the counts of the summary *told* ask for."""
     said = told.get("next")
-    if said:
-        return [said] if isinstance(said, str) else [str(step) for step in said]
-    outcomes = told["outcomes"]
+    if said or told.get("exit_code") is not None:
+        return [said] if said else []
+    outcomes, quoted = told["outcomes"], shlex.quote(folder)
     steps = []
     if outcomes["unsent"]:
-        steps.append(told.get("command_line") or f"d3async run {shlex.quote(told['input']['path'] or 'FILE')}")
+        steps.append(told.get("command_line") or _command_line(told["input"]["path"] or "FILE", folder))
     if outcomes["unknown"]:
-        steps.append(f"d3async reconcile {shlex.quote(folder)}")
+        steps.append(f"d3async reconcile {quoted}")
     return steps
+
+
+def _command_line(path: str, folder: str) -> str:
+    usual = PurePath(path).stem + ".d3run" == PurePath(folder).name
+    return shlex.join(["d3async", "run", path, *([] if usual else ["-o", folder])])

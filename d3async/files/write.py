@@ -13,7 +13,7 @@ from d3async.files.format import Format
 from d3async.files.inputs import Inputs
 from d3async.files.report import report_html
 from d3async.files.results import csv_lines, item_lines, json_array, json_lines
-from d3async.files.summary import summary
+from d3async.files.summary import last_facts, summary
 from d3async.journal.read import FILE, JournalReader
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def write_folder(folder: Path, *, format: str | None = None) -> Written:  # noqa
     with JournalReader(folder / FILE) as reader:
         reader.check()
         form, inputs = inputs_of(reader)
-        wanted = format or ("jsonl" if form.kind == "jsonl" else "csv")
+        wanted = format or usual_format(reader)
         for name in FORMATS:
             path = folder / f"results.{name}"
             if name == wanted or path.exists():
@@ -62,6 +62,16 @@ def write_folder(folder: Path, *, format: str | None = None) -> Written:  # noqa
             unknown=_write_feedback(folder, "unknown", unknown_records(reader), form),
             outcomes=reader.counts(),
         )
+
+
+def write_again(folder: Path, *, format: str | None = None) -> Written:  # noqa: A002 - the option's name
+    """Write everything of *folder* again: `write_folder`, and the summary with what its last run told of itself."""
+    written = write_folder(folder, format=format)
+    with JournalReader(folder / FILE) as reader:
+        runs = reader.runs()
+    if runs:
+        write_summary(folder, last_facts(runs))
+    return written
 
 
 def write_summary(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,6 +111,12 @@ def write_results(
         return
     lines = json_lines(reader.rows(outcomes, full=True), reader.items(outcomes), inputs, reader.answer)
     write_lines(file, json_array(lines) if format == "json" else lines)
+
+
+def usual_format(reader: JournalReader) -> str:
+    """The format results have unless another one is asked for: JSONL for JSONL, else CSV."""
+    form, _ = inputs_of(reader)
+    return "jsonl" if form.kind == "jsonl" else "csv"
 
 
 def inputs_of(reader: JournalReader) -> tuple[Format, Inputs]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from d3async.errors import ConservationError, JournalError
 from d3async.journal.records import Event, ItemRecord, Owner, RowRecord, Run
 from d3async.journal.schema import VERSION
+from d3async.sansio.outcome import OUTCOMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from typing import Self
 
 FILE = "journal.sqlite"
-OUTCOMES = ("ok", "partial", "failed", "unknown", "invalid", "unsent")
 INTERRUPTED = "It was sent and no answer is recorded: it may have happened."
 
 _STATES = {"unsent": ("pending",), "unknown": ("unknown", "sent")}
@@ -57,6 +57,7 @@ class JournalReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.folder = path.parent
         if not path.is_file():
             raise JournalError(f"{path.parent} is no run folder: it has no {path.name}; `d3async run FILE` makes one")
         with self._translated():
@@ -93,10 +94,11 @@ class JournalReader:
         return self._counted("select state, count(*) from job where row is not null group by state")
 
     def item_counts(self) -> dict[str, int]:
-        """Items of the current file's rows by outcome, all six always."""
-        return self._counted(
+        """Items of the current file's rows by outcome: ok, failed, unknown, unsent, always."""
+        counts = self._counted(
             "select i.state, count(*) from item i join job j on j.id = i.job where j.row is not null group by i.state"
         )
+        return {outcome: counts[outcome] for outcome in ("ok", "failed", "unknown", "unsent")}
 
     def vanished(self) -> int:
         """Rows that were in an earlier state of the file and are no longer."""

@@ -1,0 +1,91 @@
+"""`d3async results DIR`: the files of a run folder again, or a selection of its rows."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from d3async.cli.console import say
+from d3async.cli.folders import JOURNAL, folder_argument, quiet_stdout, run_folder
+
+if TYPE_CHECKING:
+    from click import Context, Parameter
+
+_OUTCOMES = ("ok", "partial", "failed", "unknown", "invalid", "unsent")
+_FORMATS = ("csv", "jsonl", "json")
+_PIPE = 141
+
+
+def _chosen(ctx: Context, param: Parameter, given: tuple[str, ...]) -> tuple[str, ...]:  # noqa: ARG001 - click's signature
+    names = dict.fromkeys(name.strip().casefold() for text in given for name in text.split(","))
+    for name in names:
+        if name not in _OUTCOMES:
+            raise click.BadParameter(f"{name!r} is none of {', '.join(_OUTCOMES)}")
+    return tuple(names)
+
+
+@click.command("results")
+@folder_argument
+@click.option("--format", "form", type=click.Choice(_FORMATS), help="Default: the input's, or that of -o FILE.")
+@click.option(
+    "--outcome", "outcomes", multiple=True, metavar="LIST", callback=_chosen, help="Only rows of these: failed,unknown"
+)
+@click.option("-o", "--output", metavar="FILE", help="Write there instead; - is stdout.")
+def command(folder: Path, form: str | None, outcomes: tuple[str, ...], output: str | None) -> int:
+    """Write the results of a run folder again from its journal.
+
+    Without --outcome and -o, every file of the folder. A selection by --outcome goes to stdout unless -o says where:
+    results.csv in the folder always has every row.
+
+    \b
+    Examples:
+      d3async results tasks.d3run
+      d3async results tasks.d3run --outcome failed,unknown
+      d3async results tasks.d3run --format jsonl -o - | jq .message
+    """  # noqa: D301 - the \\b is click's mark for lines that are not re-flowed
+    run_folder(folder)
+    if output is None and not outcomes:
+        return _write_again(folder, form)
+    return _write_selection(folder, form, outcomes, output or "-")
+
+
+def _write_again(folder: Path, form: str | None) -> int:
+    from d3async.files.write import write_again  # noqa: PLC0415 - `--help` need not load it
+
+    written = write_again(folder, format=form)
+    for path in (written.results, written.items, written.failed, written.unknown, written.report):
+        if path is not None:
+            say(str(path))
+    return 0
+
+
+def _write_selection(folder: Path, form: str | None, outcomes: tuple[str, ...], output: str) -> int:
+    from d3async.files.aside import aside  # noqa: PLC0415 - as above
+    from d3async.files.write import usual_format, write_results  # noqa: PLC0415 - as above
+    from d3async.journal.read import JournalReader  # noqa: PLC0415 - as above
+
+    with JournalReader(folder / JOURNAL) as reader:
+        chosen = form or _by_ending(output) or usual_format(reader)
+        if output == "-":
+            try:
+                write_results(sys.stdout.buffer, reader, chosen, outcomes or None, bom=False)
+                sys.stdout.flush()
+            except BrokenPipeError:
+                quiet_stdout()
+                return _PIPE
+            return 0
+        path = Path(output)
+        if path.exists() and path.samefile(folder / JOURNAL):
+            raise click.BadParameter("that is the journal itself", param_hint="-o")
+        with aside(path) as file:
+            write_results(file, reader, chosen, outcomes or None)
+    say(str(path))
+    return 0
+
+
+def _by_ending(output: str) -> str | None:
+    ending = Path(output).suffix[1:].casefold()
+    return ending if ending in _FORMATS else None

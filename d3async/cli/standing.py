@@ -1,0 +1,153 @@
+"""Where a run folder stands, as an object and in words."""
+
+from __future__ import annotations
+
+import os
+import socket
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from d3async.cli.ending import counts_words
+from d3async.files.causes import find_causes
+from d3async.files.summary import instant, last_facts, next_steps, summary
+from d3async.files.words import lasting, moment, number
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from d3async.files.causes import Cause
+    from d3async.journal.read import JournalReader
+    from d3async.journal.records import Owner
+
+_WINDOW = 30.0
+_CAUSES = 5
+_LINE = 110
+_TO_READ = {"failed": "to mend", "unknown": "look up"}
+_FILES = ("results", "report", "failed", "unknown")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A run folder at one moment. *told* is its summary; *running* is None where that can't be seen from here.
+
+    *rate* is rows answered a second over the last half minute, of a run that goes on.
+    """
+
+    folder: Path
+    told: Mapping[str, Any]
+    in_flight: int
+    to_send: int
+    owner: Owner | None
+    running: bool | None
+    rate: float | None
+    causes: Sequence[Cause]
+    files: Mapping[str, Path]
+
+    @property
+    def next(self) -> list[str]:
+        """What to type next; nothing while a run goes on."""
+        return [] if self.running else next_steps(self.told, str(self.folder))
+
+
+def standing(reader: JournalReader, *, now: float, running: bool | None) -> Standing:
+    """Where the folder stands at *now* (seconds since 1970), given whether its owner is *running*."""
+    owner = reader.owner()
+    rate = None
+    if owner and running is not False:
+        window = min(_WINDOW, max(now - (owner.since or now), 1.0))
+        rate = reader.done_since(now - window) / window
+    return Standing(
+        folder=reader.folder,
+        told=summary(reader, last_facts(reader.runs())),
+        in_flight=reader.in_flight(),
+        to_send=reader.to_send(),
+        owner=owner,
+        running=running,
+        rate=rate,
+        causes=find_causes(reader, keep=1).causes[:_CAUSES],
+        files={path.stem: path for path in sorted(reader.folder.glob("*.*")) if path.stem in _FILES},
+    )
+
+
+def is_running(owner: Owner | None) -> bool | None:
+    """Whether *owner* still runs; None where that can't be seen from here (another host, or Windows)."""
+    if owner is None:
+        return False
+    if owner.host != socket.gethostname() or os.name == "nt":
+        return None
+    try:
+        os.kill(owner.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def as_words(at: Standing) -> list[str]:
+    """The lines a user reads."""
+    told, outcomes = at.told, dict(at.told["outcomes"])
+    where = urlsplit(told["base_url"] or "").hostname or "D3"
+    site = f', site "{told["site"]}"' if told["site"] else ""
+    lines = [f"{told['input']['path']}: {told['input']['rows']:,} rows, {told['command'] or 'mixed'} at {where}{site}"]
+    lines.append(_run_words(at))
+    flying = at.in_flight if at.running is not False else 0
+    outcomes["unknown"] -= flying
+    lines.append(counts_words(outcomes) + (f" · {flying:,} in flight" if flying else ""))
+    lines += [f"  {cause.count:,} x {textwrap.shorten(cause.text, _LINE, placeholder=' …')}" for cause in at.causes]
+    if told["vanished"]:
+        lines.append(f"{told['vanished']:,} of an earlier state of the file are no longer in it, and not counted")
+    return lines + _where_words(at)
+
+
+def _run_words(at: Standing) -> str:
+    if at.owner is None:
+        ended = at.told.get("finished_at")
+        stop = at.told.get("stop")
+        why = f": {stop['message']}" if isinstance(stop, dict) and stop.get("message") else ""
+        return f"ended {moment(ended)} UTC, exit code {at.told['exit_code']}{why}" if ended else "no run has ended yet"
+    who = f"pid {at.owner.pid} on {at.owner.host} since {moment(at.owner.since)} UTC"
+    if at.running is False:
+        return f"cut short: {who} is gone and left no last word"
+    pace = f"{number(at.rate or 0.0)} rows/s"
+    if at.rate and at.to_send:
+        pace += f", about {lasting(at.to_send / at.rate)} left"
+    told = "running" if at.running else "held, look there whether it still runs"
+    return f"{told}: {who}; {at.to_send:,} to send, {pace}"
+
+
+def _where_words(at: Standing) -> list[str]:
+    results, report = at.files.get("results"), at.files.get("report")
+    lines = [f"results   {results}" if results else f"results   none yet; to write them: d3async results {at.folder}"]
+    if report:
+        lines[0] += f"      report  {report}"
+    lines += [f"{what:<9} {at.files[name]}" for name, what in _TO_READ.items() if name in at.files]
+    onwards = "to go on" if at.told["outcomes"]["unsent"] else "next"
+    return lines + [f"{'to settle' if 'reconcile' in step else onwards:<9} {step}" for step in at.next]
+
+
+def as_object(at: Standing) -> dict[str, Any]:
+    """The same for programs. Rows in flight are among `outcomes.unknown`, so that outcomes add up to the rows."""
+    told = at.told
+    return {
+        "folder": str(at.folder),
+        **{key: told[key] for key in ("command", "input", "base_url", "site", "outcomes", "items", "vanished")},
+        "in_flight": at.in_flight,
+        "to_send": at.to_send,
+        "running": at.running,
+        "owner": at.owner and {"pid": at.owner.pid, "host": at.owner.host, "since": instant(at.owner.since)},
+        "rate": None if at.rate is None else round(at.rate, 2),
+        **{key: told[key] for key in ("started_at", "finished_at", "exit_code")},
+        "causes": [
+            {
+                "count": cause.count, "rows": cause.rows, "outcome": cause.outcome, "code": cause.code,
+                "message": cause.text,
+            }
+            for cause in at.causes
+        ],
+        **{name: str(at.files[name]) if name in at.files else None for name in _FILES},
+        "next": at.next,
+    }  # fmt: skip
