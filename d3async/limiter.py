@@ -41,7 +41,7 @@ class Limiter:
     """One limit, shared by every caller of one event loop. aiolimiter is the clock, `sansio.rate` the mind.
 
     The order is slot, token, (journal), wire. *rate* is the most requests in any second, paced a little below; None
-    finds it. *concurrency* is the most requests in flight. A token may be used up to 10 ms later than it was granted
+    finds it. *concurrency* is the most requests in flight. A token may be used up to 20 ms later than it was granted
     without more than *rate* requests reaching the wire in any second; tell `settle_jitter` where it takes longer.
 
     Raises RuntimeError where a second event loop uses it while the first is still open.

@@ -4,12 +4,13 @@ import math
 from dataclasses import dataclass, field
 
 from d3async.sansio.probe import Probe
+from d3async.sansio.scatter import Scatter
 
 WINDOW = 1.0
 """Seconds over which a limit of L requests counts: a rate is per second."""
 LATENESS = 0.010
 """Seconds by which the pacer may be late (timers, a busy loop) and still catch up."""
-JITTER = 0.010
+JITTER = 0.020
 """Seconds by which requests may be shifted against each other between grant and server."""
 
 _START_RATE = 5.0
@@ -17,6 +18,8 @@ _LOWEST_RATE = 0.5
 _MARGIN = 0.05
 _CUBIC = 0.2
 _HOPELESS_AFTER = 2
+_LONE = 24
+_LONE_AFTER = 5.0
 _LONGEST_BACKOFF = 2.0
 
 
@@ -69,6 +72,7 @@ class RateController:
         self._limit = limit
         self.top = math.inf if limit is None else paced(limit)
         self.rate = _START_RATE if limit is None else self.top
+        self._lowest = min(_LOWEST_RATE, self.top)
         self.opens_at = self._gate = -math.inf
         self.learnt: float | None = None
         self._starting = limit is None
@@ -76,12 +80,14 @@ class RateController:
         self._events = 0
         self._event_at = -math.inf
         self._blocked_since: float | None = None
-        self._probing = False
+        self._probing = self._reopening = False
         self._probe = Probe()
         self._before = self.rate
         self._plateau = self.rate
         self._cut_to = self.rate
         self._cut_at: float | None = None
+        self._scatter = Scatter()
+        self._lone = 0
 
     def holds(self, now: float) -> float:
         """Return the seconds until the next request may leave, as far as gate and probe decide."""
@@ -106,11 +112,16 @@ class RateController:
         self._events = 0
         self._probe.back(sent_at)
         self._close()
-        if self._starting:
+        if self._scatter.on:
+            self.rate = min(self._scatter.follow(self.rate, refused=False), self.top)
+        elif self._starting:
             self._raise_to(self.rate + 1)
-        elif self._probing:
+        elif self._probing or self._reopening:
             self._reopen(now)
+        elif self._lone == 1:
+            self.rate, self._lone, self._cut_at = self.top, 0, None
         elif self._cut_at is not None:
+            self._lone = max(self._lone - 1, 0)
             self._climb(now)
 
     def silent(self, sent_at: float) -> None:
@@ -134,19 +145,31 @@ class RateController:
             self._close()
             return
         accepted = self._accepted.count(now)
+        self._scatter.event(now, self.rate, accepted)
+        if self._scatter.on:
+            self.rate = max(self._scatter.follow(self.rate, refused=True), self._lowest)
+            self._gate = max(self._gate, stated, now + 1 / self.rate)
+            self._event_at = now
+        else:
+            self._congested(accepted, now, stated, jitter)
+        self._probe.back(sent_at)
+        self._close()
+
+    def _congested(self, accepted: int, now: float, stated: float, jitter: float) -> None:
         if not self._events:
             self._before = self.rate
+            self._lone = _LONE if self.rate >= self.top and now - self._event_at > _LONE_AFTER else 0
+        else:
+            self._lone = 0
         if accepted or self._events < _HOPELESS_AFTER:
             self._cut(accepted, now)
         else:
-            self._probing = True
-            self._cut_to = self.rate = max(self._before / 2, _LOWEST_RATE)
-        self._probe.back(sent_at)
+            self._probing, self._reopening = True, False
+            self._cut_to = self.rate = max(self._before / 2, self._lowest)
         own = now + min(_LONGEST_BACKOFF, 2 / self.rate * 2**self._events) * (0.5 + 0.5 * jitter)
-        self._gate = max(self._gate, own if retry_after is None else stated + jitter / self.rate)
+        self._gate = max(self._gate, own if math.isinf(stated) else stated + jitter / self.rate)
         self._events += 1
         self._event_at = now
-        self._close()
 
     def _close(self) -> None:
         self.opens_at = max(self._gate, self._probe.until)
@@ -155,20 +178,21 @@ class RateController:
         self._starting = False
         self._plateau = min(self.rate, max(accepted, self.rate / 2))
         self.learnt = self._plateau
-        self._cut_to = self.rate = max((1 - _MARGIN) * self._plateau, min(_LOWEST_RATE, self.top))
+        self._cut_to = self.rate = max((1 - _MARGIN) * self._plateau, self._lowest)
         self._cut_at = now
 
     def _reopen(self, now: float) -> None:
         goal = 0.95 * self._before
+        self._probing, self._reopening = False, True
         self._raise_to(min(self.rate + 1, goal))
         if self.rate >= goal:
-            self._probing = False
+            self._reopening = False
             self._plateau, self._cut_to, self._cut_at = self._before, self.rate, now
 
     def _climb(self, now: float) -> None:
         if self._cut_at is None:
             return
-        inflection = ((self._plateau - self._cut_to) / _CUBIC) ** (1 / 3)
+        inflection = (max(self._plateau - self._cut_to, 0.0) / _CUBIC) ** (1 / 3)
         since = now - self._cut_at
         self._raise_to(_CUBIC * (since - inflection) ** 3 + self._plateau)
 
