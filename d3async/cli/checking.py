@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sqlite3
+import sys
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +22,7 @@ from d3async.sansio.exit_code import INVALID_FILE
 from d3async.settings.sources import collect
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from d3async.cli.examined import Examined
@@ -64,8 +67,16 @@ def check(file: Path, job_file: JobFileOptions, options: Options) -> int:
             _tell(examined, review, stage, job_file)
         _keep_errors(review, file, options)
         if not review.invalid:
-            say(f"Nothing is wrong. To send it: d3async run {file}")
+            say(f"Nothing is wrong. To send it: {_run_line(file, sys.argv[1:])}")
         return INVALID_FILE if review.invalid else 0
+
+
+def _run_line(file: Path, arguments: Sequence[str]) -> str:
+    """The same command line with `run` for `check`."""
+    if "check" not in arguments:
+        return shlex.join(["d3async", "run", str(file)])
+    at = arguments.index("check")
+    return shlex.join(["d3async", *arguments[:at], "run", *(word for word in arguments[at + 1 :] if word != "--json")])
 
 
 def _site(options: Options) -> str:

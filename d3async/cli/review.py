@@ -65,15 +65,15 @@ class Review:
             self._kept.write(json.dumps(record) + "\n")
 
     def tell(self, *, sent: str = "nothing was sent") -> None:
-        """Say what is wrong, and what is odd."""
+        """Say what is odd, and what is wrong."""
+        if len(self.warnings):
+            say(f"\n{_count(len(self.warnings), 'thing')} to look at:")
+            for line in self.warnings.told():
+                say(f"  {line}")
         if self.invalid:
             tail = f", {sent}" if sent else ""
             say(f"\n{_count(len(self.problems), 'problem')} in {_count(self.invalid, 'row')}{tail}:")
             for line in self.problems.told():
-                say(f"  {line}")
-        if len(self.warnings):
-            say(f"\n{_count(len(self.warnings), 'thing')} to look at:")
-            for line in self.warnings.told():
                 say(f"  {line}")
 
     def keep(self, folder: Path) -> Path:

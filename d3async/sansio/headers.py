@@ -131,10 +131,10 @@ def choose(keys: Sequence[str], naming: Naming) -> type[Command]:
         scores[command] = len(found | near) / len(required)
     if len(complete) == 1:
         return complete[0]
-    best = max(scores.values())
-    nearest = [command for command, score in scores.items() if score == best]
-    if not complete and len(nearest) == 1 and best >= 1 / 2:
-        return nearest[0]
+    nearest, *others = sorted(scores, key=lambda command: -scores[command])
+    best, second = scores[nearest], max((scores[other] for other in others), default=0)
+    if not complete and best > second and (best >= 1 / 2 or not second):
+        return nearest
     raise JobFileError(
         f"the columns ({listed(keys)}) do not say which command is meant: give --command"
         f" ({', '.join(all_commands())}), or begin with d3async template",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ _LINES = 3
 _VALUE = 60
 _WIDEST = 24
 _OTHER_LINE = re.compile(r"\bline \d+")
+DATE_FORMAT = "give --date-format "
 _VERBS = frozenset({"is", "has", "comes", "does", "says", "means", "repeats", "stands"})
 _DROPPED = ("is ", "has ")
 
@@ -33,7 +34,7 @@ def records(entry: Invalid) -> Iterator[tuple[Any, ...]]:
 
 @dataclass(slots=True)
 class Group:
-    """Problems that differ in value and line only. *lines* are the first few of *count*."""
+    """Problems that differ in value and line only. *count* is the rows that have them, *lines* the first few."""
 
     column: str
     code: str
@@ -42,26 +43,41 @@ class Group:
     value: str = ""
     count: int = 0
     lines: list[int] = field(default_factory=list)
+    last: int = 0
+
+    def at(self, line: int) -> None:
+        """One more of the kind, at *line*; several in one row count once."""
+        if line != self.last:
+            self.count, self.last = self.count + 1, line
+            if len(self.lines) < _LINES:
+                self.lines.append(line)
 
     def public(self) -> dict[str, Any]:
         """As an object, for `--json`."""
-        return asdict(self)
+        told = asdict(self)
+        del told["last"]
+        return told
 
     def told(self) -> str:
         """`214 rows like "24/03/2027" (lines 12, 19, 22 …): day or month first? give --date-format dd/MM/yyyy`."""
         value = " ".join(self.value.split())
         shown = f'"{value[:_VALUE]}{"…" if len(value) > _VALUE else ""}"' if value else ""
-        gap = " " if self.message.endswith("?") else "; "
-        cure = f"{gap}{self.cure}" if self.cure else ""
         if self.count == 1:
             joint = " " if self.message.split(" ", 1)[0] in _VERBS else ": "
-            return f"line {self.lines[0]}{' ' if shown else ''}{shown}{joint}{self.message}{cure}"
+            return f"line {self.lines[0]}{' ' if shown else ''}{shown}{joint}{sentence(self.message, self.cure)}"
         lines = ", ".join(map(str, self.lines)) + (" …" if self.count > len(self.lines) else "")
         message = _OTHER_LINE.sub("an earlier line", self.message)
         for word in _DROPPED:
             message = message.removeprefix(word)
         like = f" like {shown}" if shown else ""
-        return f"{self.count:,} rows{like} (lines {lines}): {message}{cure}"
+        return f"{self.count:,} rows{like} (lines {lines}): {sentence(message, self.cure)}"
+
+
+def sentence(message: str, cure: str) -> str:
+    """What is wrong and what to do about it."""
+    if not cure:
+        return message
+    return f"{message} {cure}" if message.endswith("?") else f"{message}; {cure}"
 
 
 class Groups:
@@ -73,7 +89,7 @@ class Groups:
         self._other = 0
 
     def __len__(self) -> int:
-        return len(self._groups)
+        return len(_agreed(self._groups.values()))
 
     def __iter__(self) -> Iterator[Group]:
         return iter(self._groups.values())
@@ -94,18 +110,39 @@ class Groups:
                     self._other += 1
                     continue
                 group = self._groups[key] = Group(problem.column, problem.code, problem.message, problem.cure)
-            group.count += 1
             group.value = group.value or problem.value
-            if len(group.lines) < _LINES:
-                group.lines.append(line)
+            group.at(line)
 
     def told(self) -> list[str]:
         """A line for each of the first groups, columns below each other."""
-        shown = list(self)[:SHOWN]
+        groups = _agreed(self)
+        shown = groups[:SHOWN]
         width = min(max((len(_name(group)) for group in shown), default=0), _WIDEST)
         lines = [f"{_name(group):{width}}  {group.told()}" for group in shown]
-        rest = sum(group.count for group in list(self)[SHOWN:]) + self._other
+        rest = sum(group.count for group in groups[SHOWN:]) + self._other
         return [*lines, f"and {rest:,} more"] if rest else lines
+
+
+def _agreed(groups: Iterable[Group]) -> list[Group]:
+    """*groups*, but one for all that only differ in the date formats they could be, where one format fits all."""
+    alike: dict[tuple[str, str], list[Group]] = {}
+    for group in groups:
+        alike.setdefault((group.column, group.message), []).append(group)
+    found: list[Group] = []
+    for same in alike.values():
+        formats = [set(group.cure.removeprefix(DATE_FORMAT).split(" or ")) for group in same]
+        common = set.intersection(*formats)
+        if len(same) > 1 and len(common) == 1 and all(group.cure.startswith(DATE_FORMAT) for group in same):
+            found.append(_merged(same, DATE_FORMAT + common.pop()))
+        else:
+            found += same
+    return found
+
+
+def _merged(groups: list[Group], cure: str) -> Group:
+    lines = sorted(line for group in groups for line in group.lines)[:_LINES]
+    one = min(groups, key=lambda group: len(group.cure))
+    return replace(one, cure=cure, count=sum(group.count for group in groups), lines=lines)
 
 
 def _name(group: Group) -> str:

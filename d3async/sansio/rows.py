@@ -9,6 +9,7 @@ from d3async.commands import all_commands, find
 from d3async.errors import JobFileError
 from d3async.sansio.headers import COMMAND, SITE, Naming, bare, choose, listed, match, meaning, missing, place_of
 from d3async.sansio.job import Invalid, Job, Problem, Row
+from d3async.sansio.problems import sentence
 from d3async.sansio.shape import Shape, shown
 
 if TYPE_CHECKING:
@@ -187,4 +188,4 @@ def _no_command(column: str, cell: object, wanted: type[Command] | None) -> Prob
 
 
 def _told(problem: Problem) -> str:
-    return f'"{problem.column}" {problem.message}' + (f"; {problem.cure}" if problem.cure else "")
+    return f'"{problem.column}" {sentence(problem.message, problem.cure)}'
