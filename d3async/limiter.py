@@ -124,9 +124,8 @@ class Limiter:
         self._turns.look_again()
 
     def unused(self, sent_at: float) -> None:
-        """Note that the token granted at *sent_at* was not used: no answer will come for it."""
-        self._mind.silent(sent_at)
-        self._outage.timed_out(sent_at)
+        """Note that the request granted at *sent_at* will not be sent: its token goes to the next in line."""
+        self._turns.give_back(sent_at)
         self._turns.look_again()
 
     def settle_jitter(self, header_delay_s: float) -> None:

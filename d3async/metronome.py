@@ -71,9 +71,14 @@ class Metronome:
         self._owed += 1
         self._free_at += 1 / self._rate
 
-    def give_back(self, granted_at: float) -> None:
-        """Keep the beat of *granted_at*, which nobody will use, for as long as one beat lasts."""
-        self._unused = granted_at == self._last
+    def give_back(self, granted_at: float, rate: float) -> bool:
+        """Keep the beat of *granted_at* for as long as one beat lasts, if it was the last; say whether it is kept."""
+        self._unused = granted_at == self._last and self._clock() - granted_at < 1 / rate
+        return self._unused
+
+    def take_back(self) -> None:
+        """Forget the beat that was kept: somebody has it."""
+        self._unused = False
 
     async def _follow(self, rate: float) -> None:
         capacity = burst(rate)

@@ -72,6 +72,14 @@ class Turns:
             self._leave(turn)
             raise
 
+    def give_back(self, granted_at: float) -> None:
+        """Pass a fresh grant that will not be used to the next in line, or keep it for whoever comes within a beat."""
+        self._rules.returned(granted_at)
+        fresh = self.metronome.give_back(granted_at, self._rules.pace())
+        if fresh and len(self):
+            self.metronome.take_back()
+            self._grant_next()
+
     def look_again(self) -> None:
         """Wake the dispenser where the gate opens earlier than it thought, or nobody is left to wait for."""
         if self._dispenser is None:
@@ -132,9 +140,5 @@ class Turns:
             with suppress(ValueError):
                 line.remove(turn)
         if not turn.cancelled():
-            self._rules.returned(turn.result())
-            if len(self):
-                self._grant_next()
-            else:
-                self.metronome.give_back(turn.result())
+            self.give_back(turn.result())
         self.look_again()

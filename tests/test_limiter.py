@@ -230,6 +230,33 @@ def test_cancelling_at_any_step_around_the_grant_loses_no_token(others: int, ste
     run(test)
 
 
+def test_a_token_that_is_not_used_goes_to_the_next_in_line_and_is_not_counted() -> None:
+    async def test(loop: VirtualLoop) -> None:
+        limit = limiter(loop, rate=1)
+        first = await limit.token()
+        waiter = loop.create_task(limit.token())
+        await asyncio.sleep(0.1)
+        limit.unused(first)
+
+        assert await waiter == pytest.approx(0.1, abs=0.001)
+        assert limit.numbers.granted == 1
+        assert await limit.token() >= 1.0
+
+    run(test)
+
+
+def test_a_token_that_went_stale_gives_nobody_an_early_turn() -> None:
+    async def test(loop: VirtualLoop) -> None:
+        limit = limiter(loop, rate=1)
+        first = await limit.token()
+        second = await limit.token()
+        limit.unused(first)
+
+        assert await limit.token() - second >= 1.0
+
+    run(test)
+
+
 def test_nobody_left_waiting_leaves_no_task_behind() -> None:
     async def test(loop: VirtualLoop) -> None:
         limit = limiter(loop)

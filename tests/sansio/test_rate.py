@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from d3async.sansio.rate import RateController, Recent, burst, paced
 
 
-@pytest.mark.parametrize(("limit", "rate"), [(50, 48.5294), (1, 0.9706), (0.5, 0.4853), (5000, 4852.94)])
+@pytest.mark.parametrize(("limit", "rate"), [(50, 48.5294), (1, 0.970588), (0.5, 0.485294), (5000, 4852.94)])
 def test_the_pace_is_three_percent_below_the_limit(limit: float, rate: float) -> None:
     assert paced(limit) == pytest.approx(rate, rel=1e-5)
 
