@@ -12,24 +12,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from d3async.cli.console import say
+from d3async.cli.durations import DURATION
 from d3async.sandbox.faults import FAULTS, MAX_LIST, find_fault
 from d3async.sandbox.limits import KINDS
 from d3async.sandbox.samples import SEED, read_links, sample
 from d3async.sandbox.state import MISSING
 from d3async.settings.base_url import is_loopback
-from d3async.settings.values import seconds
 
 if TYPE_CHECKING:
     from d3async.sandbox import Sandbox
 
 _FAULT_HELP = "\n".join(f"  {fault.name:<20} {fault.says}" for fault in FAULTS.values())
-
-
-def _duration(_ctx: click.Context, _param: click.Parameter, text: str) -> float:
-    try:
-        return seconds(text)
-    except ValueError as problem:
-        raise click.BadParameter(f"{text} {problem}") from None
 
 
 def _faults(_ctx: click.Context, _param: click.Parameter, texts: tuple[str, ...]) -> dict[str, float]:
@@ -100,13 +93,11 @@ What happened: GET /ledger, /ledger?summary=1 without the rows, DELETE /ledger s
     metavar="FORM",
     help="in a 429: none, seconds, decimal, date, or always this number of seconds",
 )
-@click.option("--latency", default="0s", show_default=True, callback=_duration, help="how long a request takes")
-@click.option("--jitter", default="0s", show_default=True, callback=_duration, help="how much that varies, up and down")
+@click.option("--latency", default="0s", show_default=True, type=DURATION, help="how long a request takes")
+@click.option("--jitter", default="0s", show_default=True, type=DURATION, help="how much that varies, up and down")
 @click.option("--fault", "faults", multiple=True, callback=_faults, metavar="NAME=SHARE", help="see below; repeatable")
 @click.option("--seed", default=0, show_default=True, help="of the dice for faults and jitter")
-@click.option(
-    "--hang-for", default="1h", show_default=True, callback=_duration, help="how long a hanging request hangs"
-)
+@click.option("--hang-for", default="1h", show_default=True, type=DURATION, help="how long a hanging request hangs")
 @click.option("--key-header", default="d3key", show_default=True, help="the header that carries the key")
 @click.option(
     "--links", callback=_links, metavar="FILE", help="CSV source,linked; `none`; default: those of the samples"

@@ -1,7 +1,7 @@
 """The bodies D3 answers with, as printed on its pages."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from d3async.sandbox.state import Task, World
@@ -28,7 +28,7 @@ class Answer:
     status: int
     body: bytes
     content_type: str = JSON
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 def encode(body: Json) -> bytes:

@@ -97,7 +97,7 @@ class Backend:
 
     def _throttled(self, wait: float) -> Answer:
         header = retry_after(self.retry_after, wait, time.time())
-        return replace(answers.error(429), headers={"Retry-After": header} if header else {})
+        return replace(answers.error(429), headers=(("Retry-After", header),) if header else ())
 
     async def _carry_out(self, entry: Entry, request: web.BaseRequest, ask: Ask) -> web.StreamResponse:
         fault = self.faults.pick(ask)
@@ -106,9 +106,9 @@ class Backend:
         try:
             if self.latency:
                 await asyncio.sleep(self.latency())
-            if fault is None:
-                return self._settle(entry, answers.success(self._effect(entry, ask)))
-            return await self._go_wrong(entry, request, ask, fault)
+            if fault:
+                return await self._go_wrong(entry, request, ask, fault)
+            return self._settle(entry, answers.success(self._effect(entry, ask)))
         finally:
             self.ledger.finish(entry)
 
@@ -138,6 +138,6 @@ class Backend:
 
 def _parse(sent: bytes) -> object:
     try:
-        return json.loads(sent)
+        return json.loads(sent.decode())
     except (ValueError, RecursionError):
         return None

@@ -9,6 +9,7 @@ from d3async.sandbox.logs import log_entries
 from d3async.sandbox.state import Task, World
 
 TASK_PARAMS = ("Task Name", "Task Type", "Task Description", "Assignee", "Due Date", "Required", "Incident Number")
+_ENVELOPE = ("Username", "Site")
 SOURCE = "Source Incident Number"
 LINKED = "Linked Incident Numbers to be Removed"
 INCIDENT = "Incident Number"
@@ -63,8 +64,7 @@ def read_ask(n: int, command: str, body: object) -> Ask:
     """Understand a request body; raises `BadRequest`."""
     if not isinstance(body, dict):
         raise BadRequest(answers.ERRORS[400])
-    for name in ("Username", "Site"):
-        _require_text(body, name)
+    _require_texts(body, _ENVELOPE)
     params = body.get("CommandParams")
     if not isinstance(params, dict):
         raise BadRequest("The required parameter 'CommandParams' is missing.")
@@ -144,33 +144,32 @@ def _get_logs(world: World, ask: Ask, look: Look) -> Done:
 
 
 def _check_task(params: Json) -> None:
-    for name in TASK_PARAMS:
-        _require_text(params, name)
+    _require_texts(params, TASK_PARAMS)
 
 
 def _check_removal(params: Json) -> None:
-    _require_text(params, SOURCE)
+    _require_texts(params, (SOURCE,))
     numbers = params.get(LINKED)
     if not isinstance(numbers, list) or not numbers or not all(isinstance(one, str) for one in numbers):
         raise BadRequest(f"The parameter '{LINKED}' must be an array of incident numbers.")
 
 
 def _check_incident(params: Json) -> None:
-    _require_text(params, INCIDENT)
+    _require_texts(params, (INCIDENT,))
     types = params.get("Log Type ID", [])
     if not isinstance(types, list) or not all(isinstance(one, int) for one in types):
         raise BadRequest("The parameter 'Log Type ID' must be an array of integers.")
 
 
 def _check_listing(params: Json) -> None:
-    for name in ("Start Time", "End Time"):
-        _require_text(params, name)
+    _require_texts(params, ("Start Time", "End Time"))
 
 
-def _require_text(where: Json, name: str) -> None:
-    value = where.get(name)
-    if not isinstance(value, str) or not value.strip():
-        raise BadRequest(f"The required parameter '{name}' is missing.")
+def _require_texts(where: Json, names: tuple[str, ...]) -> None:
+    for name in names:
+        value = where.get(name)
+        if not isinstance(value, str) or not value.strip():
+            raise BadRequest(f"The required parameter '{name}' is missing.")
 
 
 _CHECKS: Mapping[str, Callable[[Json], None]] = {

@@ -129,15 +129,15 @@ _RAW: Mapping[str, Callable[[Json], bytes]] = {
     "invalid-utf8": _invalid_utf8,
     "duplicate-keys": _duplicate_keys,
 }
-_HEADERS: Mapping[str, dict[str, str]] = {
-    "set-cookie": {"Set-Cookie": "session=tracked; Path=/"},
-    "giant-header": {"X-Debug": "x" * MEGABYTE},
+_HEADERS: Mapping[str, tuple[str, str]] = {
+    "set-cookie": ("Set-Cookie", "session=tracked; Path=/"),
+    "giant-header": ("X-Debug", "x" * MEGABYTE),
 }
 _SHAPES: Mapping[Kind, Callable[[Fault, Json, str], Answer]] = {
     "error": lambda fault, _body, _elsewhere: error(fault.status),
     "page": lambda fault, _body, _elsewhere: page(fault.status),
-    "redirect": lambda fault, _body, elsewhere: Answer(fault.status, b"moved", HTML, {"Location": elsewhere}),
+    "redirect": lambda fault, _body, elsewhere: Answer(fault.status, b"moved", HTML, (("Location", elsewhere),)),
     "mangle": lambda fault, body, _elsewhere: success(_MANGLERS[fault.name](body)),
     "raw": lambda fault, body, _elsewhere: Answer(200, _RAW[fault.name](body)),
-    "headers": lambda fault, body, _elsewhere: Answer(200, encode(body), headers=_HEADERS[fault.name]),
+    "headers": lambda fault, body, _elsewhere: Answer(200, encode(body), headers=(_HEADERS[fault.name],)),
 }

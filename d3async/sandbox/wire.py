@@ -23,9 +23,9 @@ class Pace:
 
 def send(answer: Answer) -> web.Response:
     """Answer the way a server should."""
-    return web.Response(
-        status=answer.status, body=answer.body, headers={"Content-Type": answer.content_type, **answer.headers}
-    )
+    headers = {"Content-Type": answer.content_type}
+    headers.update(answer.headers)
+    return web.Response(status=answer.status, body=answer.body, headers=headers)
 
 
 async def fail(

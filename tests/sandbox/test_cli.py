@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -78,3 +79,9 @@ def test_help_names_every_fault() -> None:
     assert "gzip-bomb" in text
     assert "error-NNN-after" in text
     assert "max-list=N" in text
+
+
+def test_importing_the_sandbox_does_not_import_aiohttp_before_it_serves() -> None:
+    code = "import sys, d3async.sandbox, d3async.cli.sandbox; sys.exit('aiohttp' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
