@@ -13,6 +13,7 @@ from d3async import __version__
 from d3async.cli import ending
 from d3async.cli.console import out, say
 from d3async.commands import all_commands
+from d3async.files.causes import find_causes
 from d3async.files.write import write_folder, write_summary
 from d3async.journal.read import JournalReader
 from d3async.journal.sqlite import FILE
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from d3async.files.write import Written
     from d3async.journal.sqlite import RunFolder
     from d3async.settings import Settings
+
+_CAUSES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,11 +104,11 @@ def _only_repeatable(run: Run) -> bool:
 def _say(run: Run, outcomes: Mapping[str, int], code: int, facts: Mapping[str, Any], written: Written) -> None:
     folder = run.folder.folder
     with JournalReader(folder / FILE) as reader:
-        causes = reader.query(*ending.causes_query())
+        causes = find_causes(reader, keep=1).causes[:_CAUSES]
     lines = ending.last_words(
         outcomes,
         run.ran.stop if run.ran else None,
-        causes=[(str(text), int(count)) for text, count in causes],
+        causes=causes,
         written=written,
         folder=folder,
         next_line=facts["next"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from d3async.sansio.exit_code import INTERRUPTED, TERMINATED, THROTTLED
@@ -11,21 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from d3async.files.causes import Cause
     from d3async.files.write import Written
     from d3async.sansio.retry import Stop
 
 _SPOKEN = {"unsent": "not sent"}
-_CAUSES = (
-    "select text, count(*) n from (select coalesce(message, code) text from job where row is not null"
-    " and state = 'failed' and not exists (select 1 from item where item.job = job.id)"
-    " union all select message from item join job on job.id = item.job where job.row is not null"
-    " and item.state = 'failed') group by text order by n desc, text limit ?"
-)
-
-
-def causes_query(most: int = 5) -> tuple[str, int]:
-    """SQL that groups why rows and items failed, most frequent first."""
-    return _CAUSES, most
+_LINE = 110
 
 
 def next_step(
@@ -47,7 +39,7 @@ def last_words(
     outcomes: Mapping[str, int],
     stop: Stop | None,
     *,
-    causes: Sequence[tuple[str, int]],
+    causes: Sequence[Cause],
     written: Written,
     folder: Path,
     next_line: str | None,
@@ -55,7 +47,7 @@ def last_words(
 ) -> list[str]:
     """The lines that end a run."""
     lines = [_verdict(outcomes, stop, code)]
-    lines += [f"  {count:,} x {text}" for text, count in causes]
+    lines += [f"  {cause.count:,} x {shorten(cause.text, _LINE, placeholder=' …')}" for cause in causes]
     if outcomes.get("unknown"):
         where = written.unknown or folder / "results.csv"
         lines.append(f"{outcomes['unknown']:,} unknown: they may have happened in D3; look before you send: {where}")
