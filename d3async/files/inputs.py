@@ -32,7 +32,8 @@ class Inputs:
     def told(self, raw: str) -> dict[str, Any] | str:
         """The row as an object, cells by their header; a JSON line that is no object as its text."""
         if not self.is_json:
-            return dict(zip(self.header, self._fit(split(raw, self.delimiter)), strict=True))
+            cells = zip(self.header, self._fit(split(raw, self.delimiter)), strict=True)
+            return {name: cell for name, cell in cells if name or cell}
         found = parsed(raw)
         return found if isinstance(found, dict) else raw
 

@@ -135,8 +135,8 @@ class JournalReader:
         """Items of the current file's rows, in the rows' order; only of rows of *outcomes* if any are given."""
         chosen, states = _chosen(outcomes)
         sql = f"""select j.row, j.line, coalesce(j.label, ''), i.name, {_SPOKEN.format("i", INTERRUPTED)}
-            from job j join item i on i.job = j.id
-            where j.row is not null {chosen} order by j.row, i.pos"""
+            from job j cross join item i on i.job = j.id
+            where j.row is not null {chosen} order by j.row, i.pos"""  # cross join: rows first, else it sorts all items
         return map(ItemRecord._make, self._each(sql, *states))
 
     def answer(self, number: int) -> str | None:
