@@ -49,7 +49,7 @@ class Backend:
             self.ledger.count_stray("cookies")
         try:
             sent = await request.content.read()
-        except (ConnectionError, web.RequestPayloadError):
+        except (OSError, web.RequestPayloadError):
             self.ledger.count(entry)
             return wire.drop(request)
         found = self._understand(entry, request, sent, wait)

@@ -44,7 +44,7 @@ _ALL = (
     Fault("other-data-key", "mangle", "Data under a key worded differently", only=REMOVE),
     Fault("wrong-status", "mangle", "a Status that contradicts ErrorData", only=REMOVE),
     Fault("still-linked", "mangle", "the first link stays, Data shows it, no error says so", only=REMOVE),
-    Fault("string-return-data", "mangle", "returnData is JSON inside a string"),
+    Fault("string-return-data", "mangle", "returnData is JSON inside a string", only=REMOVE),
     Fault("empty-answer", "mangle", "error and returnData are both empty", effect=False),
     Fault("ansi-message", "mangle", "an error text full of terminal escapes", effect=False),
     Fault("deep-json", "raw", "arrays nested 100,000 deep"),

@@ -99,12 +99,12 @@ def _error_data(body: Json) -> list[Json]:
     return found
 
 
-def _deep(body: Json) -> bytes:
-    return b'{"error": "", "returnData": ' + b"[" * DEPTH + b"]" * DEPTH + b"}" if body else b""
+def _deep(_body: Json) -> bytes:
+    return b'{"error": "", "returnData": ' + b"[" * DEPTH + b"]" * DEPTH + b"}"
 
 
 def _invalid_utf8(body: Json) -> bytes:
-    return encode(body).replace(b"ccess", b"cc\xff\xfe\xc3ess") + b" " if body else b""
+    return encode(body).replace(b"ccess", b"cc\xff\xfe\xc3ess")
 
 
 def _duplicate_keys(body: Json) -> bytes:

@@ -72,12 +72,14 @@ async def hang(request: web.BaseRequest, stopping: asyncio.Event, answer: Answer
 async def drip(request: web.BaseRequest, stopping: asyncio.Event, answer: Answer, pace: Pace) -> web.StreamResponse:
     """Send the body byte by byte."""
     response = web.StreamResponse(headers={"Content-Type": JSON, "Content-Length": str(len(answer.body))})
-    await response.prepare(request)
-    for byte in answer.body:
-        if not await _wait(request, stopping, pace.drip):
-            return drop(request)
-        if request.transport is not None:
+    try:
+        await response.prepare(request)
+        for byte in answer.body:
+            if not await _wait(request, stopping, pace.drip):
+                return drop(request)
             await response.write(bytes((byte,)))
+    except ConnectionError:
+        return drop(request)
     return response
 
 

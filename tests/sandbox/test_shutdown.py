@@ -82,12 +82,24 @@ async def test_a_request_that_is_only_half_there_does_not_hold_the_server_up(cap
     assert caplog.records == []
 
 
-async def test_a_caller_who_hangs_up_frees_his_request(task: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
-    async with serve(faults={"hang": 1.0}) as url:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"faults": {"hang": 1.0}},
+        {"faults": {"slow-drip": 1.0}, "drip": 0.05},
+        {"faults": {"slow-drip": 1.0}, "latency": 0.05},
+        {"faults": {"huge-body": 1.0}},
+        {"faults": {"cut-body": 1.0}, "latency": 0.05},
+    ],
+    ids=["hanging", "dripping", "before dripping", "sending", "before cutting"],
+)
+async def test_a_caller_who_hangs_up_frees_his_request(
+    task: dict[str, str], caplog: pytest.LogCaptureFixture, options: dict[str, Any]
+) -> None:
+    async with serve(**options) as url:
         _, writer = await ask(url, task)
-        await until(lambda: url.ledger()["counts"]["by_fault"] == {"hang": 1})
+        await until(lambda: url.ledger()["counts"]["requests"] == 1)
         writer.close()
-        await writer.wait_closed()
 
         await until(lambda: not url.ledger()["in_flight"])
 
