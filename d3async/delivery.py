@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from d3async.auth import Auth
+    from d3async.journal.base import Log
     from d3async.limiter import Limiter
     from d3async.sansio.call import Call
     from d3async.sansio.protocol import Answer, ApiRequest, ApiResponse
@@ -26,28 +27,17 @@ if TYPE_CHECKING:
 
 LATE = 0.05
 """Seconds between token and wire after which the token is stale: a stalled disk must not let a burst go."""
-
-
-class Log(Protocol):
-    """What is written down around an attempt; see `journal.base.Journal`."""
-
-    async def claim(self, call: Call, at: float) -> None:
-        """Mark *call* as sent, durably."""
-        ...
-
-    def release(self, call: Call, *, sent: bool) -> None:
-        """Take the mark back: it did not happen."""
-        ...
+_CANCELLED = Broken(sent=True, code="cancelled", message="Stopped while waiting for the answer.")
 
 
 class NoLog:
-    """For calls nobody resumes."""
+    """A `Log` for calls nobody resumes: writes nothing."""
 
     async def claim(self, call: Call, at: float) -> None:
-        """Write nothing."""
+        """See `Log.claim`."""
 
     def release(self, call: Call, *, sent: bool) -> None:
-        """Write nothing."""
+        """See `Log.release`."""
 
 
 class Stopper:
@@ -109,6 +99,10 @@ class Account:
     username: str
     site: str
 
+    def speaking_for(self, call: Call) -> dict[str, str]:
+        """*username* and *site* of the envelope of *call*."""
+        return {"username": call.username or self.username, "site": call.site or self.site}
+
 
 class Delivery:
     """Carries calls over one transport under one limiter. *wall* tells seconds since 1970."""
@@ -136,98 +130,107 @@ class Delivery:
         self._max_outages = max_outages
         self._clock = clock
         self._wall = wall
-        self._on_attempt = on_attempt
+        self._on_attempt = on_attempt or (lambda _: None)
         self._budget = Budget()
 
     async def deliver(self, call: Call, *, repeatable: bool, log: Log, stopper: Stopper) -> Delivered:
-        """Send *call* until its last word. Raises `FencedError` and `JournalError` from *log*."""
+        """Send *call* until its last word. Raises `FencedError` and `JournalError` from *log*, `SettingsError`."""
         slot = AsyncExitStack()
-        with stopper.before_the_wire() as waiting:
+        with stopper.before_the_wire():
             await slot.enter_async_context(self.limiter.slot())
-        if waiting.cancelled_caught:
-            await slot.aclose()
-            return Delivered(call, None, 0)
         async with slot:
+            if stopper.reason is not None:
+                return Delivered(call, None, 0)
             return await self._attempts(call, repeatable=repeatable, log=log, stopper=stopper)
 
     async def _attempts(self, call: Call, *, repeatable: bool, log: Log, stopper: Stopper) -> Delivered:
-        charged, left = 1, 0
-        doubtful: tuple[Answer | None, ApiResponse | None] = (None, None)
+        charged, left, first = 1, 0, True
+        known = Delivered(call, None, 0)
         while True:
-            granted = await self._turn(call, log, stopper, head=left > 0)
+            granted = await self._turn(call, log, stopper, head=not first)
             if granted is None:
-                return Delivered(call, doubtful[0], left, doubtful[1])
+                return known
             answer, response = await self._attempt(call, granted, log, left + 1)
-            left += _left(answer)
+            left, first = left + _left(answer), False
             decision = self._decide(answer, repeatable=repeatable, attempt=charged)
             if isinstance(decision, Settled):
                 return Delivered(call, answer, left, response)
             if isinstance(decision, Again) and decision.happened:
-                doubtful = answer, response
                 call = call.after_doubt()
+                known = Delivered(call, answer, left, response)
                 self._budget = self._budget.spent()
-            elif doubtful[0] is None:
+            else:
                 log.release(call, sent=_left(answer))
+                known = replace(known, attempts=left)
             if isinstance(decision, Stop):
                 stopper.stop(decision)
-                return Delivered(call, doubtful[0], left, doubtful[1])
+                return known
             charged += decision.counts
             await self._pause(decision.delay, stopper)
 
     async def _turn(self, call: Call, log: Log, stopper: Stopper, *, head: bool) -> float | None:
-        """Token, then the durable mark; None when the run stopped meanwhile and nothing is to be sent."""
+        """Token, then the durable mark; None when the run stopped meanwhile: then neither is left behind."""
         granted = await self._token(stopper, head=head)
         if granted is None:
             return None
         try:
-            await log.claim(call, self._wall())
+            # not to be interrupted: half-way nobody knew whether there is a mark to take back
+            with anyio.CancelScope(shield=True):
+                await log.claim(call, self._wall())
         except BaseException:
             self.limiter.unused(granted)
-            log.release(call, sent=False)
             raise
-        while self._clock() - granted > LATE:
-            self.limiter.unused(granted)
-            granted = await self._token(stopper, head=True)
-            if granted is None:
+        fresh: float | None = None
+        try:
+            fresh = await self._fresh(granted, stopper)
+        finally:
+            if fresh is None:
                 log.release(call, sent=False)
-                return None
-        return granted
+        return fresh
+
+    async def _fresh(self, granted: float, stopper: Stopper) -> float | None:
+        """*granted*, or a new token where the mark took too long; None when the run stopped meanwhile."""
+        token: float | None = granted
+        while token is not None and self._clock() - token > LATE:
+            self.limiter.unused(token)
+            token = await self._token(stopper, head=True)
+        return self._unless_stopped(token, stopper)
 
     async def _token(self, stopper: Stopper, *, head: bool) -> float | None:
-        granted = 0.0
-        with stopper.before_the_wire() as waiting:
+        granted: float | None = None
+        with stopper.before_the_wire():
             granted = await self.limiter.token(head=head)
-        return None if waiting.cancelled_caught else granted
+        return self._unless_stopped(granted, stopper)
+
+    def _unless_stopped(self, granted: float | None, stopper: Stopper) -> float | None:
+        if granted is None or stopper.reason is None:
+            return granted
+        self.limiter.unused(granted)
+        return None
 
     async def _attempt(self, call: Call, granted: float, log: Log, number: int) -> tuple[Answer, ApiResponse | None]:
         wire = _Wire(self.limiter, granted, self._clock)
-        request = self._request(call)
-        headers = self._auth.headers(
-            call.command, username=call.username or self._account.username, site=call.site or self._account.site
-        )
         at = self._wall()
         try:
+            request = request_for(call, self._account)
+            headers = self._auth.headers(call.command, **self._account.speaking_for(call))
             response = await self._transport.send(request, headers, on_sent=wire.left)
         except BaseException:
-            self.limiter.strained(granted)
-            if not wire.sent:
+            self.limiter.unused(granted)
+            if wire.sent:
+                self._tell(Attempt(call, number, _CANCELLED, at, self._clock() - granted))
+            else:
                 log.release(call, sent=False)
             raise
         response = self._masked(response)
         answer = response if isinstance(response, Broken) else self._read(response)
         self._report(answer, granted)
-        if self._on_attempt and _left(answer):
-            self._on_attempt(Attempt(call, number, answer, at, self._clock() - granted))
+        self._tell(Attempt(call, number, answer, at, self._clock() - granted))
         return answer, None if isinstance(response, Broken) else response
 
-    def _request(self, call: Call) -> ApiRequest:
-        """The request *call* stands for; its list of items goes back under D3's name for it."""
-        params = call.params
-        if call.items:
-            params = {items_parameter(call.command): list(call.items), **params}
-        return protocol.envelope(
-            call.command, params, username=call.username or self._account.username, site=call.site or self._account.site
-        )
+    def _tell(self, attempt: Attempt) -> None:
+        if _left(attempt.answer):
+            self._on_attempt(attempt)
 
     def _read(self, response: ApiResponse) -> Answer:
         return protocol.read(response, retry_after=retry_after(response.headers, now=self._wall()))
@@ -252,15 +255,9 @@ class Delivery:
             self.limiter.accepted(granted)
 
     def _decide(self, answer: Answer, *, repeatable: bool, attempt: int) -> Settled | Again | Stop:
-        decision = decide(
-            answer,
-            repeatable=repeatable,
-            attempt=attempt,
-            policy=self.policy,
-            dice=self._random(),
-            budget=self._budget.left,
-        )
-        if isinstance(decision, Again) and isinstance(answer, Broken) and self.limiter.outages >= self._max_outages:
+        dice, budget = self._random(), self._budget.left
+        decision = decide(answer, repeatable=repeatable, attempt=attempt, policy=self.policy, dice=dice, budget=budget)
+        if isinstance(answer, Broken) and not answer.sent and self.limiter.outages >= self._max_outages:
             return Stop("unreachable", f"D3 cannot be reached, {self.limiter.outages} times in a row: {answer.message}")
         if isinstance(answer, Throttled) and self.limiter.blocked_for > self.policy.max_wait:
             return Stop("throttled", "D3 has answered nothing but 429 for longer than --max-wait", answer.retry_after)
@@ -292,7 +289,10 @@ def _left(answer: Answer) -> bool:
     return not isinstance(answer, Broken) or answer.sent
 
 
-def items_parameter(command: str) -> str:
-    """D3's name of the parameter that lists the items of *command*."""
-    kind = all_commands()[command]
-    return kind.parameter(kind.items or "")
+def request_for(call: Call, account: Account) -> ApiRequest:
+    """The request *call* stands for; its list of items goes back under D3's name for it."""
+    params = call.params
+    if call.items:
+        kind = all_commands()[call.command]
+        params = {kind.parameter(kind.items or ""): list(call.items), **params}
+    return protocol.envelope(call.command, params, **account.speaking_for(call))

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-    from d3async.delivery import Delivered, Log
-    from d3async.journal.base import Journal, RowOutcome
+    from d3async.delivery import Delivered
+    from d3async.journal.base import Journal, Log, RowOutcome
     from d3async.sansio.call import Call
     from d3async.sansio.halt import Halt
 
@@ -78,8 +78,19 @@ class Engine:
     async def run(self) -> Stop | None:
         """Send what is to be sent; the reason why it ended early, or None.
 
-        Raises `JournalError` when an outcome could not be stored.
+        Raises `JournalError` when an outcome could not be stored, and any other `D3Error` as itself; what was known
+        until then is stored first.
         """
+        try:
+            await self._send_all()
+        except BaseExceptionGroup as several:
+            raise _first(several) from None
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._flush()
+        return self.stopper.reason
+
+    async def _send_all(self) -> None:
         send, receive = anyio.create_memory_object_stream["tuple[int, Call | None]"](0)
         with self._scope:
             async with anyio.create_task_group() as group:
@@ -87,9 +98,12 @@ class Engine:
                 for _ in range(self._workers):
                     group.start_soon(self._work, receive.clone())
                 receive.close()
-        with anyio.CancelScope(shield=True):
+
+    async def _flush(self) -> None:
+        try:
             await self._journal.flush()
-        return self.stopper.reason
+        except FencedError as error:
+            self._lost_journal(error)
 
     def stop(self, reason: Stop) -> None:
         """Start nothing new; what is in flight may finish within *drain* seconds."""
@@ -107,20 +121,17 @@ class Engine:
         after = -1
         async with send:
             while self.stopper.reason is None:
-                lanes = await self._guarded(self._journal.lanes(after, _PAGE))
+                try:
+                    lanes = await self._journal.lanes(after, _PAGE)
+                except JournalError as error:
+                    self._lost_journal(error)
+                    return
                 if not lanes:
                     return
                 after = lanes[-1][0]
-                for lane in lanes:
-                    with self.stopper.before_the_wire():
+                with self.stopper.before_the_wire():
+                    for lane in lanes:
                         await send.send(lane)
-
-    async def _guarded(self, lanes: object) -> Sequence[Lane]:
-        try:
-            return await lanes  # type: ignore[misc,no-any-return]
-        except JournalError as error:
-            self._lost_journal(error)
-            return ()
 
     async def _work(self, receive: MemoryObjectReceiveStream[Lane]) -> None:
         async with receive:
@@ -186,3 +197,11 @@ class Engine:
         for rule in self._halts:
             if self.stopper.reason is None and rule.reached(self.counts, self._rows):
                 self.stopper.stop(Stop("halt", f"--halt {rule}: {self.counts[rule.outcome]} rows {rule.outcome}"))
+
+
+def _first(several: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first failure: once it happened, everything else was cancelled."""
+    error: BaseException = several
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import ssl
 import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
-from types import SimpleNamespace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import aiohttp
@@ -21,6 +18,12 @@ from d3async.sansio.protocol import API_PATH, ApiRequest, ApiResponse, Broken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
+    from types import SimpleNamespace
+
+    from aiohttp.client_reqrep import ConnectionKey
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
 
 MAX_ANSWER = 16 * 1024 * 1024
 """Bytes of an answer, after decompression, that are read at most."""
@@ -36,6 +39,7 @@ class _Facts:
 
     headers_sent: bool = False
     sent_at: float = 0.0
+    status: int | None = None
     on_sent: Callable[[], None] | None = None
 
 
@@ -54,7 +58,8 @@ class Network:
 class Transport:
     """Sends requests over one `aiohttp.ClientSession`; never follows a redirect, never sends anything twice.
 
-    A *session* passed in is used as it is and not closed.
+    A *session* passed in keeps its connections, cookies and headers and is not closed; its middlewares and its
+    `raise_for_status` stay out, for a request must not be sent again, nor an answer be lost, behind our back.
     """
 
     def __init__(self, network: Network, *, session: aiohttp.ClientSession | None = None) -> None:
@@ -68,14 +73,16 @@ class Transport:
         if self._session is None:
             self._session = await self._closing.enter_async_context(self._open())
         else:
-            _attach(self._session, self._trace)
+            self._trace.freeze()
+            self._session.trace_configs.append(self._trace)
+            self._closing.callback(self._session.trace_configs.remove, self._trace)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._closing.aclose()
 
     def _open(self) -> aiohttp.ClientSession:
-        connector = TCPConnector(
+        connector = _Connector(
             limit=self._network.concurrency + 4,
             keepalive_timeout=_KEEP_ALIVE,
             ttl_dns_cache=60,
@@ -108,7 +115,7 @@ class Transport:
         try:
             return await self._exchange(self._session, request, headers, timeout or self._network.timeout, facts)
         except (aiohttp.ClientError, TimeoutError, OSError, ssl.SSLError, ValueError) as error:
-            return broken(error, sent=facts.headers_sent)
+            return broken(error, sent=facts.headers_sent, status=facts.status)
 
     async def _exchange(
         self,
@@ -124,13 +131,16 @@ class Transport:
             data=request.body,
             headers={"Content-Type": "application/json", **headers},
             allow_redirects=False,
+            raise_for_status=False,
+            middlewares=(),
             timeout=ClientTimeout(total=seconds, connect=connect, sock_connect=connect, sock_read=seconds),
             trace_request_ctx=facts,
         ) as response:
+            facts.status = response.status
             body = await _read(response)
             if isinstance(body, Broken):
                 return body
-            names = {name.lower(): value for name, value in response.headers.items()}
+            names = {name.lower(): ", ".join(response.headers.getall(name)) for name in response.headers}
             return ApiResponse(response.status, names, body, time.monotonic() - facts.sent_at)
 
 
@@ -141,14 +151,29 @@ async def _read(response: aiohttp.ClientResponse) -> bytes | Broken:
         if len(chunks) > MAX_ANSWER:
             response.close()
             limit = MAX_ANSWER // 1024 // 1024
-            return Broken(sent=True, code="answer_too_large", message=f"The answer is longer than {limit} MiB.")
+            message = f"The answer is longer than {limit} MiB."
+            return Broken(sent=True, code="answer_too_large", message=message, status=response.status)
     return bytes(chunks)
 
 
+class _Connector(TCPConnector):
+    """Never re-uses a connection on which something came that nobody asked for: the next request would take it.
+
+    aiohttp asks `should_close` when a connection goes back to the pool, not when it is taken out again.
+    """
+
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        connection = await super()._get(key, traces)
+        while connection is not None and (connection.protocol is None or connection.protocol.should_close):
+            connection.close()
+            connection = await super()._get(key, traces)
+        return connection
+
+
 def _trace() -> TraceConfig:
-    async def note(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:  # noqa: RUF029 - aiohttp awaits it
+    async def note(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:
         facts = context.trace_request_ctx
-        if isinstance(facts, _Facts):
+        if isinstance(facts, _Facts) and not facts.headers_sent:
             facts.headers_sent = True
             facts.sent_at = time.monotonic()
             if facts.on_sent:
@@ -157,12 +182,6 @@ def _trace() -> TraceConfig:
     trace = TraceConfig()
     trace.on_request_headers_sent.append(note)
     return trace
-
-
-def _attach(session: aiohttp.ClientSession, trace: TraceConfig) -> None:
-    if trace not in session.trace_configs:
-        trace.freeze()
-        session.trace_configs.append(trace)
 
 
 def tls(network: Network) -> ssl.SSLContext:
@@ -183,10 +202,10 @@ def tls(network: Network) -> ssl.SSLContext:
     return context
 
 
-def broken(error: Exception, *, sent: bool) -> Broken:
+def broken(error: Exception, *, sent: bool, status: int | None = None) -> Broken:
     """The failure *error*, in our words. The class of an exception only names it; *sent* decides what it means."""
     if sent:
-        return _lost(error)
+        return replace(_lost(error), status=status)
     code, message = next(
         ((code, text) for kinds, code, text in _BEFORE if isinstance(error, kinds)),
         ("connect_failed", "The request could not be sent"),
@@ -227,10 +246,3 @@ def _errno(error: BaseException) -> int | None:
 def _sentence(what: str, error: Exception) -> str:
     detail = " ".join(str(error).split())[:200]
     return f"{what}: {detail}." if detail else f"{what}."
-
-
-def cancelled(*, sent: bool) -> Broken:
-    """An attempt that was cut short by us."""
-    if sent:
-        return Broken(sent=True, code="cancelled", message="Stopped while waiting for the answer.")
-    return Broken(sent=False, code="cancelled", message="Stopped before it was sent.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from d3async.journal.store import item_counts, row_of
 from d3async.sansio.outcome import NOT_LINKED
 
 if TYPE_CHECKING:
@@ -14,42 +15,51 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a re-run found: rows as before, new, changed under the same id, gone from the file, ok but changed since."""
+    """What a re-run found: rows as before, new, changed under the same id, gone from the file, ok but changed since.
+
+    *changed_in_doubt* rows may have happened as they were: they are not sent again by themselves.
+    """
 
     same: int
     new: int
     changed: int
     vanished: int
     changed_after_ok: int
+    changed_in_doubt: int
 
 
+_COLUMNS = (
+    "row, line, identity, occurrence, content, command, username, site, lane_key, label, params,"
+    " raw, state, code, message"
+)
 _MATCH = "job.identity = i.identity and job.occurrence = i.occurrence"
 
 
-def adopt(db: sqlite3.Connection) -> Changes:
-    """Bring the staged rows (`Stage`) into the journal."""
+def adopt(db: sqlite3.Connection, repeatable: Sequence[str]) -> Changes:
+    """Bring the staged rows (`Stage`) into the journal. *repeatable* names the commands that may be sent twice."""
+    settle_leftovers(db)
     before = db.execute("select count(*) from job").fetchone()[0]
     db.execute("update job set row = null, line = null, lane = null, todo = 0")
-    changed, after_ok = _changed(db) if before else (0, 0)
+    fates = _changed(db, repeatable) if before else {}
     if before:
+        db.execute(f"update job set row = i.row, line = i.line, raw = i.raw from temp.incoming i where {_MATCH}")
         db.execute(
-            "update job set row = i.row, line = i.line, raw = i.raw, username = i.username, lane_key = i.lane_key,"
-            f" label = coalesce(i.label, job.label) from temp.incoming i where {_MATCH}"
+            "update job set username = i.username, lane_key = i.lane_key"
+            f" from temp.incoming i where {_MATCH} and job.content is i.content and i.state = 'pending'"
         )
     new = _insert(db)
     db.execute("delete from item where job in (select id from job where row is null and state = 'invalid')")
     db.execute("delete from job where row is null and state = 'invalid'")
     rows = db.execute("select count(*) from temp.incoming").fetchone()[0]
     vanished = db.execute("select count(*) from job where row is null").fetchone()[0]
-    return Changes(rows - new - changed, new, changed, vanished, after_ok)
+    same = rows - new - sum(fates.values())
+    return Changes(same, new, fates.get("renewed", 0), vanished, fates.get("ok", 0), fates.get("doubt", 0))
 
 
 def _insert(db: sqlite3.Connection) -> int:
     first = db.execute("select coalesce(max(id), 0) from job").fetchone()[0]
     db.execute(
-        "insert into job(row, line, identity, occurrence, content, command, username, site, lane_key, label, params,"
-        " raw, state, code, message) select row, line, identity, occurrence, content, command, username, site, lane_key,"
-        " label, params, raw, state, code, message from temp.incoming i"
+        f"insert into job({_COLUMNS}) select {_COLUMNS} from temp.incoming i"
         " where not exists (select 1 from job where job.identity = i.identity and job.occurrence = i.occurrence)"
         " order by row"
     )
@@ -61,73 +71,121 @@ def _insert(db: sqlite3.Connection) -> int:
     return int(db.execute("select count(*) from job where id > ?", (first,)).fetchone()[0])
 
 
-def _changed(db: sqlite3.Connection) -> tuple[int, int]:
-    """Rows with the same id and other content: an `ok` or `unknown` one keeps what was sent, the others are renewed."""
+def _changed(db: sqlite3.Connection, repeatable: Sequence[str]) -> dict[str, int]:
+    """Rows with the same id and other content, counted by their fate.
+
+    There are three cases: an `ok` row stays as it was sent; so does one that may have happened and must not happen
+    twice; any other is renewed, and what is known of its items is kept.
+    """
+    marks = ",".join("?" * len(repeatable))
     db.execute("drop table if exists temp.changed")
     db.execute(
-        "create temp table changed as select job.id, i.row, job.state from job join temp.incoming i"
-        f" on {_MATCH} where job.content is not i.content"
+        "create temp table changed as select job.id, i.row, i.state = 'invalid' as invalid, case"
+        " when job.state = 'ok' then 'ok'"
+        f" when job.state = 'unknown' and (i.state = 'invalid' or job.command not in ({marks})) then 'doubt'"
+        " else 'renewed' end as fate"
+        f" from job join temp.incoming i on {_MATCH} where job.content is not i.content",
+        repeatable,
     )
-    counts = dict(db.execute("select state in ('ok', 'unknown', 'sent'), count(*) from changed group by 1"))
     db.execute(
         "update job set code = 'changed_after_ok',"
         " message = 'The row was changed after it was ok; it is not sent again.'"
-        " where id in (select id from changed where state = 'ok')"
+        " where id in (select id from changed where fate = 'ok')"
     )
-    db.execute("delete from changed where state in ('ok', 'unknown', 'sent')")
+    db.execute(
+        "update job set message = 'The row was changed after it was sent, and what was sent may have happened.'"
+        " where id in (select id from changed where fate = 'doubt')"
+    )
+    db.execute(
+        "update job set content = i.content, state = 'invalid', code = i.code, message = i.message"
+        " from temp.changed c join temp.incoming i on i.row = c.row"
+        " where c.fate = 'renewed' and c.invalid and job.id = c.id"
+    )
+    _renew(db, "select id, row from changed where fate = 'renewed' and not invalid")
+    return dict(db.execute("select fate, count(*) from changed group by fate").fetchall())
+
+
+def _renew(db: sqlite3.Connection, which: str) -> None:
+    """Give the rows of *which* (id, row) the content they have now; items that stay keep what is known of them."""
+    db.execute("drop table if exists temp.renewed")
+    db.execute("create temp table renewed(id integer primary key, row integer unique)")
+    if not db.execute(f"insert into renewed {which}").rowcount:
+        return
+    db.execute("create index if not exists temp.incoming_item_row on incoming_item(row, fold)")
     db.execute(
         "update job set content = i.content, command = i.command, site = i.site, params = i.params, label = i.label,"
-        " state = case when i.state = 'invalid' then 'invalid' when job.state = 'invalid' then 'pending' else job.state"
-        f" end, code = i.code, message = i.message from temp.incoming i where {_MATCH}"
-        " and job.id in (select id from changed)"
+        " username = i.username, lane_key = i.lane_key, state = iif(state = 'unknown', state, 'pending'),"
+        " code = iif(state = 'unknown', code, null), message = iif(state = 'unknown', message, null)"
+        " from temp.renewed r join temp.incoming i on i.row = r.row where job.id = r.id"
     )
-    _renew_items(db)
-    return counts.get(0, 0), counts.get(1, 0)
-
-
-def _renew_items(db: sqlite3.Connection) -> None:
-    """Items that stay keep what is known of them; the others go, new ones come."""
+    incoming = "temp.incoming_item n join temp.renewed r on r.row = n.row"
     db.execute(
-        "delete from item where job in (select id from changed) and not exists (select 1 from temp.incoming_item n"
-        " join changed c on c.row = n.row where c.id = item.job and n.fold = item.fold)"
+        "delete from item where job in (select id from renewed)"
+        f" and not exists (select 1 from {incoming} where r.id = item.job and n.fold = item.fold)"
     )
     db.execute(
-        "insert into item(job, pos, name, fold) select c.id, n.pos, n.name, n.fold from temp.incoming_item n"
-        " join changed c on c.row = n.row where not exists"
-        " (select 1 from item where item.job = c.id and item.fold = n.fold)"
+        f"update item set pos = n.pos, name = n.name from {incoming} where item.job = r.id and item.fold = n.fold"
     )
+    db.execute(
+        f"insert into item(job, pos, name, fold) select r.id, n.pos, n.name, n.fold from {incoming}"
+        " where not exists (select 1 from item where item.job = r.id and item.fold = n.fold)"
+    )
+    for (job,) in db.execute("select distinct job from item where job in (select id from renewed)").fetchall():
+        _outcome_from_items(db, job)
+
+
+def _outcome_from_items(db: sqlite3.Connection, job: int) -> None:
+    """A row may be done, or no longer in doubt, because the items that were not are gone from it."""
+    counts, _ = item_counts(db, job)
+    outcome = ("pending", None, None) if counts.get("pending") and not counts.get("unknown") else row_of(db, job)
+    db.execute("update job set state = ?, code = ?, message = ? where id = ?", (*outcome, job))
 
 
 def settle_leftovers(db: sqlite3.Connection) -> None:
     """Rows an earlier owner left `sent`: nobody knows whether they happened."""
     db.execute(
-        "update job set state = 'unknown', maybe = 1, code = 'interrupted',"
+        "update job set state = 'unknown', maybe = 1, code = 'interrupted', done_at = null,"
         " message = 'The run ended after sending and before an answer was recorded.' where state = 'sent'"
     )
-    db.execute("update item set state = 'unknown', maybe = 1, code = 'interrupted' where state = 'sent'")
+    db.execute(
+        "update item set state = 'unknown', maybe = 1, code = 'interrupted',"
+        " message = 'No answer was recorded.' where state = 'sent'"
+    )
 
 
 def mark_todo(db: sqlite3.Connection, repeatable: Sequence[str], *, retry_unknown: bool, serial: bool) -> int:
     """Mark what this run is to send and put it into lanes; the number of rows marked."""
     marks = ",".join("?" * len(repeatable))
+    selected = "row in (select row from temp.incoming where selected)"
+    if retry_unknown:
+        _renew_unknown(db, selected)
     db.execute("update item set todo = 0 where todo = 1")
     db.execute(
-        "update job set todo = 1 where row in (select row from temp.incoming where selected) and (state = 'pending'"
-        " or (state = 'failed' and coalesce(code, '') != ?) or state = 'partial'"
+        f"update job set todo = 1 where {selected} and (state in ('pending', 'failed', 'partial')"
         f" or (state = 'unknown' and (? or command in ({marks}))))",
-        (NOT_LINKED, retry_unknown, *repeatable),
+        (retry_unknown, *repeatable),
     )
     db.execute(
         "update item set todo = 1 where job in (select id from job where todo = 1) and (state in ('pending', 'unknown')"
         " or (state = 'failed' and coalesce(code, '') != ?))",
         (NOT_LINKED,),
     )
+    # a row whose items are all final has nothing left to send
     db.execute(
-        "update job set todo = 0 where todo = 1 and state = 'partial'"
+        "update job set todo = 0 where todo = 1 and exists (select 1 from item where item.job = job.id)"
         " and not exists (select 1 from item where item.job = job.id and item.todo = 1)"
     )
     _assign_lanes(db, serial=serial)
     return int(db.execute("select count(*) from job where todo = 1").fetchone()[0])
+
+
+def _renew_unknown(db: sqlite3.Connection, selected: str) -> None:
+    """Who asks for `unknown` rows to be sent again means them as they stand in the file now."""
+    _renew(
+        db,
+        f"select job.id, i.row from job join temp.incoming i on {_MATCH} where job.{selected}"
+        " and job.state = 'unknown' and job.content is not i.content and i.state = 'pending'",
+    )
 
 
 def _assign_lanes(db: sqlite3.Connection, *, serial: bool) -> None:
@@ -135,16 +193,16 @@ def _assign_lanes(db: sqlite3.Connection, *, serial: bool) -> None:
     if not db.execute("select exists(select 1 from item)").fetchone()[0] and not serial:
         db.execute("update job set lane = row where row is not null")
         return
+    db.execute("drop table if exists temp.lane")
     db.execute("create temp table lane as select lane_key, min(row) as first from job where row is not null group by 1")
     db.execute("create unique index temp.lane_by_key on lane(lane_key)")
     shared = "1" if serial else "exists (select 1 from item where item.job = job.id)"
-    db.execute(
-        f"update job set lane = case when {shared} then (select first from lane where lane.lane_key = job.lane_key)"
-        " else row end where row is not null"
-    )
+    lane = "(select first from lane where lane.lane_key = job.lane_key)"
+    db.execute(f"update job set lane = case when {shared} then {lane} else row end where row is not null")
+    # rows gone from the file too: what they removed was removed by us
+    db.execute(f"update item set lane = (select {lane} from job where job.id = item.job)")
     db.execute("drop table lane")
-    db.execute("update item set lane = (select lane from job where job.id = item.job)")
     db.execute(
         "update item set maybe = 1 where todo = 1 and exists (select 1 from item t where t.lane = item.lane"
-        " and t.fold = item.fold and t.id != item.id and t.state in ('ok', 'unknown'))"
+        " and t.fold = item.fold and t.id != item.id and (t.state = 'ok' or t.maybe))"
     )

@@ -44,7 +44,19 @@ class Event:
     note: str = ""
 
 
-class Journal(Protocol):
+class Log(Protocol):
+    """What is written down around each attempt."""
+
+    async def claim(self, call: Call, at: float) -> None:
+        """Mark *call* as sent, durably. Raises `FencedError` when somebody else has claimed any of it."""
+        ...
+
+    def release(self, call: Call, *, sent: bool) -> None:
+        """Take the latest mark back: that attempt changed nothing. *sent*: a request left all the same (a 429)."""
+        ...
+
+
+class Journal(Log, Protocol):
     """Writes go in groups, in the order they were asked for. One process owns it at a time.
 
     Every method may raise `JournalError`; those that change a row raise `FencedError` once another process has
@@ -57,14 +69,6 @@ class Journal(Protocol):
 
     async def take(self, lane: int, most: int) -> Call | None:
         """The next call of *lane*, with at most *most* items; None when the lane has no more work."""
-        ...
-
-    async def claim(self, call: Call, at: float) -> None:
-        """Mark *call* as sent, durably. Raises `FencedError` when somebody else has claimed any of it."""
-        ...
-
-    def release(self, call: Call, *, sent: bool) -> None:
-        """Take the mark back: it did not happen. *sent* tells whether a request left all the same (a 429)."""
         ...
 
     def settle(self, settlement: Settlement) -> Future[list[RowOutcome]]:

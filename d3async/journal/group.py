@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from d3async.errors import D3Error, JournalError
@@ -20,20 +21,30 @@ _PAUSE = 0.5
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """One write asked for. *claim*: it is to be on disk before anything is sent, or not to be."""
+
+    work: Callable[[], Any]
+    done: asyncio.Future[Any]
+    claim: bool
+
+
 class GroupJournal:
     """`Journal` over a `Store`: one thread, one transaction a group; a group with a claim is on disk before it returns.
 
-    When the disk refuses, a group without claims is tried again every half second for *patience* seconds.
+    When the disk refuses, claims fail at once, for without them nothing is sent; everything else is tried again
+    every half second for *patience* seconds. *failure* is the first write that was lost.
     """
 
     def __init__(self, db: sqlite3.Connection, store: Store, *, patience: float = 30.0) -> None:
         self._db = db
         self._store = store
         self._patience = patience
-        self._waiting: list[tuple[Callable[[], Any], asyncio.Future[Any], bool]] = []
+        self._waiting: list[_Wish] = []
         self._writer: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="d3async-journal")
-        self.failure: JournalError | None = None
+        self.failure: BaseException | None = None
 
     async def lanes(self, after: int, most: int) -> Sequence[tuple[int, Call | None]]:
         """See `Journal.lanes`."""
@@ -45,76 +56,94 @@ class GroupJournal:
 
     async def claim(self, call: Call, at: float) -> None:
         """See `Journal.claim`."""
-        await self._ask(lambda: self._store.claim(call, at), durable=True)
+        await self._ask(lambda: self._store.claim(call, at), claim=True)
 
     def release(self, call: Call, *, sent: bool) -> None:
         """See `Journal.release`."""
-        self._ask(lambda: self._store.release(call, sent=sent))
+        self._told(self._ask(lambda: self._store.release(call, sent=sent)))
 
     def settle(self, settlement: Settlement) -> asyncio.Future[list[RowOutcome]]:
         """See `Journal.settle`."""
-        return self._ask(lambda: self._store.settle(settlement))
+        return self._told(self._ask(lambda: self._store.settle(settlement)))
 
     def note(self, event: Event) -> None:
         """See `Journal.note`."""
-        self._ask(lambda: self._store.note(event))
+        self._told(self._ask(lambda: self._store.note(event)))
 
     async def flush(self) -> None:
-        """See `Journal.flush`; raises `JournalError` when something could not be stored."""
+        """See `Journal.flush`; raises what the first write that was lost ran into."""
         while self._writer is not None:
             await asyncio.shield(self._writer)
         if self.failure is not None:
             raise self.failure
 
     async def aclose(self) -> None:
-        """Store what is left and end the thread; the connection stays open."""
+        """Store what is left and end the thread; the connection stays open. Raises as `flush` does."""
         try:
             await self.flush()
         finally:
             self._thread.shutdown()
 
-    def _ask(self, work: Callable[[], T], *, durable: bool = False) -> asyncio.Future[T]:
+    def _told(self, future: asyncio.Future[T]) -> asyncio.Future[T]:
+        """Nobody need wait for *future*: its failure is kept."""
+        future.add_done_callback(self._look_at)
+        return future
+
+    def _look_at(self, future: asyncio.Future[Any]) -> None:
+        if future.cancelled():
+            return
+        self.failure = self.failure or future.exception()
+
+    def _ask(self, work: Callable[[], T], *, claim: bool = False) -> asyncio.Future[T]:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        future.add_done_callback(_look_at)
-        self._waiting.append((work, future, durable))
+        self._waiting.append(_Wish(work, future, claim))
         if self._writer is None:
-            self._writer = asyncio.create_task(self._write())
+            self._writer = asyncio.create_task(self._write(), name="d3async-journal")
         return future
 
     async def _write(self) -> None:
-        loop = asyncio.get_running_loop()
         try:
             while self._waiting:
                 group, self._waiting = self._waiting, []
-                results = await self._stored(loop, group)
-                for (_, future, _), result in zip(group, results, strict=True):
-                    _resolve(future, result)
+                await self._store_group(group)
         finally:
             self._writer = None
 
-    async def _stored(self, loop: asyncio.AbstractEventLoop, group: Sequence[tuple[Any, Any, bool]]) -> list[Any]:
-        durable = any(claim for _, _, claim in group)
+    async def _store_group(self, group: Sequence[_Wish]) -> None:
+        """Store *group* and tell each wish what became of it; no wish is ever left without a word."""
+        loop = asyncio.get_running_loop()
         deadline = loop.time() + self._patience
-        while True:
-            try:
-                return await loop.run_in_executor(self._thread, self._transact, [work for work, _, _ in group], durable)
-            except sqlite3.Error as error:
-                failure = JournalError(f"The journal cannot be written: {error}.", code="journal")
-                failure.__cause__ = error
-            if durable or loop.time() >= deadline:
-                # a claim is never waited for: without it nothing is sent; outcomes beside it are stored on their own
-                return await self._one_by_one(loop, group, failure) if durable and len(group) > 1 else [failure]
+        while group:
+            failure = await self._try(loop, group)
+            if failure is None:
+                return
+            claims = [wish for wish in (*group, *self._waiting) if wish.claim]
+            _answer(claims, [failure] * len(claims))
+            self._waiting = [wish for wish in self._waiting if not wish.claim]
+            group = [wish for wish in group if not wish.claim]
+            if claims:
+                continue
+            if self.failure is not None or loop.time() >= deadline:
+                _answer(group, [failure] * len(group))
+                return
             await asyncio.sleep(_PAUSE)
 
-    async def _one_by_one(
-        self, loop: asyncio.AbstractEventLoop, group: Sequence[tuple[Any, Any, bool]], failure: JournalError
-    ) -> list[Any]:
-        self.failure = failure
-        rest = [entry for entry in group if not entry[2]]
-        stored = iter(await self._stored(loop, rest) if rest else [])
-        return [failure if claim else next(stored, failure) for _, _, claim in group]
+    async def _try(self, loop: asyncio.AbstractEventLoop, group: Sequence[_Wish]) -> JournalError | None:
+        durable = any(wish.claim for wish in group)
+        try:
+            works = [wish.work for wish in group]
+            results = await loop.run_in_executor(self._thread, lambda: self._transact(works, durable=durable))
+        except sqlite3.Error as error:
+            failure = JournalError(f"The journal cannot be written: {error}.", code="journal")
+            failure.__cause__ = error
+            return failure
+        except Exception as error:  # noqa: BLE001 - a defect of ours; it is raised wherever a wish is waited for
+            _answer(group, [error] * len(group))
+            return None
+        _answer(group, results)
+        return None
 
-    def _transact(self, works: Sequence[Callable[[], Any]], durable: bool) -> list[Any]:  # noqa: FBT001 - a thread's arguments are positional
+    def _transact(self, works: Sequence[Callable[[], Any]], *, durable: bool) -> list[Any]:
         """Run *works* in one transaction. A work that raises is undone alone; what the others did stands."""
         self._db.execute(f"pragma synchronous = {'full' if durable else 'normal'}")
         self._db.execute("begin immediate")
@@ -145,16 +174,11 @@ class GroupJournal:
             self._db.execute("rollback")
 
 
-def _resolve(future: asyncio.Future[Any], result: Any) -> None:
-    if future.done():
-        return
-    if isinstance(result, BaseException):
-        future.set_exception(result)
-    else:
-        future.set_result(result)
-
-
-def _look_at(future: asyncio.Future[Any]) -> None:
-    """Nobody may be waiting for a note or a release: its failure is kept in `failure`, not warned about."""
-    if not future.cancelled():
-        future.exception()
+def _answer(wishes: Sequence[_Wish], results: Sequence[Any]) -> None:
+    for wish, result in zip(wishes, results, strict=True):
+        if wish.done.done():
+            continue
+        if isinstance(result, BaseException):
+            wish.done.set_exception(result)
+        else:
+            wish.done.set_result(result)

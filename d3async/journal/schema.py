@@ -27,7 +27,7 @@ create table item(
     job integer not null references job(id), pos integer not null, lane integer,
     name text not null, fold text not null,
     todo integer not null default 0,
-    state text not null default 'pending', code text, message text, maybe integer not null default 0
+    state text not null default 'pending', prior text, code text, message text, maybe integer not null default 0
 );
 create index item_job on item(job, pos);
 create index item_twin on item(lane, fold);
@@ -39,7 +39,8 @@ create table event(epoch integer, at real, kind text, seconds real, note text);
 # job.state   pending | sent | ok | partial | failed | unknown | invalid
 # item.state  pending | sent | ok | failed | unknown
 # job.todo    1 = this run is to send it
-# job.prior   the state before `sent`, restored when a request provably never left or was refused by a 429
+# job.prior, item.prior   the state before the latest attempt, restored when it provably changed nothing; `sent`
+#             itself where an attempt before that one is in doubt
 # job.maybe, item.maybe   1 = an earlier attempt of ours may have reached D3
 # times       seconds since 1970, UTC
 # event.kind  'throttled' (a 429; seconds = the wait it asked for), 'pause' (the gate stayed closed, seconds),

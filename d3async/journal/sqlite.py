@@ -7,25 +7,26 @@ import os
 import socket
 import sqlite3
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from d3async.commands import all_commands
-from d3async.errors import FolderHeldError, JournalError
-from d3async.journal import adopt
+from d3async.errors import FencedError, JournalError
+from d3async.journal import adopt, hold
 from d3async.journal.schema import TABLES, VERSION
 from d3async.journal.stage import Stage
+from d3async.sansio.outcome import check_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-FILE = "journal.sqlite"
-_LOCK = ".lock"
+    from filelock import FileLock
+
+FILE = hold.JOURNAL
 _OLDEST = (3, 35)
+_CURE = "Take it away (what was done is then forgotten), or give another folder with -o."
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ class RunFolder:
         self.new = new
         self._lock = lock
         self._created = created
+        self._holds = not new
+        """Whether there is something that `abandon` must leave alone."""
 
     def meta(self) -> dict[str, str]:
         """What the journal says of itself; empty before the first run."""
@@ -64,66 +67,100 @@ class RunFolder:
 
     def adopt(self, facts: Mapping[str, str]) -> adopt.Changes:
         """Bring the staged rows in; *facts* are stored as meta. What was found against earlier runs comes back."""
-        self._meta(facts)
-        return adopt.adopt(self.db)
+        with self._written():
+            self._meta(facts)
+            return adopt.adopt(self.db, _repeatable())
 
     def begin(self, selection: Selection, *, now: float, facts: Mapping[str, Any]) -> int:
-        """Become the owner: raise the epoch, settle what an earlier owner left in the air, mark what is to be sent.
+        """Become the owner: raise the epoch, mark what is to be sent.
 
         Returns the number of rows to send. Nothing of it holds until `commit`.
         """
-        self.epoch = int(self.meta_of("epoch") or 0) + 1
-        owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
-        self._meta({"epoch": str(self.epoch), "owner": json.dumps(owner)})
-        self.db.execute(
-            "insert into run(epoch, pid, host, started_at, facts) values (?, ?, ?, ?, ?)",
-            (self.epoch, owner["pid"], owner["host"], now, json.dumps(dict(facts))),
-        )
-        repeatable = [name for name, command in all_commands().items() if command.repeatable]
-        adopt.settle_leftovers(self.db)
-        return adopt.mark_todo(self.db, repeatable, retry_unknown=selection.retry_unknown, serial=selection.serial)
+        with self._written():
+            self.epoch = int(self.meta_of("epoch") or 0) + 1
+            owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
+            self._meta({"epoch": str(self.epoch), "owner": json.dumps(owner)})
+            self.db.execute(
+                "insert into run(epoch, pid, host, started_at, facts) values (?, ?, ?, ?, ?)",
+                (self.epoch, owner["pid"], owner["host"], now, json.dumps(dict(facts))),
+            )
+            return adopt.mark_todo(
+                self.db, _repeatable(), retry_unknown=selection.retry_unknown, serial=selection.serial
+            )
 
     def commit(self) -> None:
         """Make the folder's new state hold; raises `JournalError` when it cannot be stored."""
-        try:
+        with self._written():
             self.db.execute("commit")
-        except sqlite3.Error as error:
-            raise JournalError(f"The journal cannot be written: {error}.", code="journal") from error
+        self._holds = True
+
+    def settle_leftovers(self) -> None:
+        """Whatever is still `sent` is unknown from now on. Commits. Raises `FencedError` for a former owner."""
+        with self._owned():
+            adopt.settle_leftovers(self.db)
 
     def finish(self, *, now: float, exit_code: int, facts: Mapping[str, Any]) -> None:
-        """Give the journal up, with what the run was; whatever is still `sent` is unknown from now on."""
-        self.db.execute("begin immediate")
-        adopt.settle_leftovers(self.db)
-        self.db.execute(
-            "update run set finished_at = ?, exit_code = ?, facts = ? where epoch = ?",
-            (now, exit_code, json.dumps(dict(facts)), self.epoch),
-        )
-        self.db.execute("delete from meta where key = 'owner'")
-        self.commit()
+        """Give the journal up, with what the run was. Commits.
+
+        Raises `FencedError` for a former owner, `ConservationError` when rows are lost or made up.
+        """
+        with self._owned():
+            self.db.execute(
+                "update run set finished_at = ?, exit_code = ?, facts = ? where epoch = ?",
+                (now, exit_code, json.dumps(dict(facts)), self.epoch),
+            )
+            self.db.execute("delete from meta where key = 'owner'")
+            self._check_rows()
+
+    def _check_rows(self) -> None:
+        rows = self.meta_of("rows")
+        states = self.db.execute("select state, count(*) from job where row is not null group by state")
+        outcomes = {"unsent" if state == "pending" else str(state): int(count) for state, count in states}
+        if rows is not None:
+            check_rows(int(rows), outcomes)
+
+    @contextmanager
+    def _owned(self) -> Iterator[None]:
+        """A transaction of the present owner: all of it or nothing."""
+        with self._written():
+            self.db.execute("begin immediate")
+            try:
+                self._guard()
+                yield
+            except BaseException:
+                self.db.execute("rollback")
+                raise
+            self.db.execute("commit")
+
+    def _guard(self) -> None:
+        if self.meta_of("epoch") != str(self.epoch):
+            raise FencedError("Another d3async has taken this run folder over.", code="fenced")
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise JournalError(f"The journal in {self.folder} cannot be written: {error}.", code="journal") from error
 
     def abandon(self) -> None:
-        """Undo everything since the folder was opened; a folder that was made for it disappears."""
-        if self.db.in_transaction:
-            self.db.execute("rollback")
+        """Undo everything since the last `commit`; a folder that was made for it disappears."""
+        with suppress(sqlite3.Error):
+            if self.db.in_transaction:
+                self.db.execute("rollback")
         self.db.close()
-        if self.new:
-            for name in (FILE, f"{FILE}-wal", f"{FILE}-shm", f"{FILE}-journal"):
-                (self.folder / name).unlink(missing_ok=True)
-        self._let_go()
-        if self._created:
-            with suppress(OSError):
-                self.folder.rmdir()
+        if self._lock is not None and not self._holds:
+            _remove_journal(self.folder)
+        self._let_go(created=self._created and not self._holds)
 
     def close(self) -> None:
         """Close the journal and let go of the folder."""
         self.db.close()
-        self._let_go()
+        self._let_go(created=False)
 
-    def _let_go(self) -> None:
+    def _let_go(self, *, created: bool) -> None:
         if self._lock is not None:
-            with suppress(OSError):
-                (self.folder / _LOCK).unlink(missing_ok=True)
-            self._lock.release()
+            hold.let_go(self.folder, self._lock, created=created)
 
     def meta_of(self, key: str) -> str | None:
         """One word of what the journal says of itself."""
@@ -149,43 +186,32 @@ def open_folder(folder: Path) -> RunFolder:
     """
     if sqlite3.sqlite_version_info < _OLDEST:
         raise JournalError(f"SQLite {sqlite3.sqlite_version} is too old: 3.35 or newer is needed.", code="journal")
-    created = _make(folder)
-    lock = FileLock(folder / _LOCK, blocking=False, mode=0o600)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise FolderHeldError(_held(folder), code="held") from None
-    except OSError as error:
-        raise JournalError(f"{folder} cannot be written: {error.strerror}.", code="journal") from error
+    created, lock = hold.take(folder)
     try:
         return _open(folder, lock, created=created)
     except BaseException:
-        lock.release()
-        (folder / _LOCK).unlink(missing_ok=True)
+        hold.let_go(folder, lock, created=created)
         raise
 
 
-def _make(folder: Path) -> bool:
-    try:
-        folder.mkdir(mode=0o700, parents=True)
-    except FileExistsError:
-        if not folder.is_dir():
-            raise JournalError(
-                f"{folder} is a file, not a run folder: give another one with -o.", code="journal"
-            ) from None
-        return False
-    except OSError as error:
-        message = f"The run folder {folder} cannot be made: {error.strerror}. Give another one with -o."
-        raise JournalError(message, code="journal") from error
-    return True
+def _remove_journal(folder: Path) -> None:
+    for name in (FILE, f"{FILE}-wal", f"{FILE}-shm", f"{FILE}-journal"):
+        with suppress(OSError):
+            (folder / name).unlink(missing_ok=True)
+
+
+def _repeatable() -> list[str]:
+    return [name for name, command in all_commands().items() if command.repeatable]
 
 
 def _open(folder: Path, lock: FileLock, *, created: bool) -> RunFolder:
     path = folder / FILE
-    new = not path.exists() or path.stat().st_size == 0
-    if new:
-        path.touch(mode=0o600)
+    db: sqlite3.Connection | None = None
+    new = False
     try:
+        new = not path.exists() or path.stat().st_size == 0
+        if new:
+            path.touch(mode=0o600)
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
         db.execute("pragma journal_mode = wal")
         db.execute("begin immediate")
@@ -193,8 +219,15 @@ def _open(folder: Path, lock: FileLock, *, created: bool) -> RunFolder:
             _create(db)
         else:
             _check_schema(db, path)
-    except sqlite3.Error as error:
-        raise JournalError(f"The journal {path} cannot be used: {error}.", code="journal") from error
+    except (sqlite3.Error, OSError, JournalError) as error:
+        if db is not None:
+            db.close()
+        if new:
+            _remove_journal(folder)
+        if isinstance(error, JournalError):
+            raise
+        message = f"The journal {path} cannot be used: {error}. {_CURE}"
+        raise JournalError(message, code="journal") from error
     return RunFolder(folder, lock, db, created=created, new=new)
 
 
@@ -207,27 +240,12 @@ def _create(db: sqlite3.Connection) -> None:
 
 def _check_schema(db: sqlite3.Connection, path: Path) -> None:
     found = db.execute("select value from meta where key = 'schema'").fetchone()
-    if found is None or int(found[0]) > VERSION:
-        db.close()
+    version = str(found[0]) if found else ""
+    if not version.isdecimal():
+        raise JournalError(f"{path} is no journal of d3async. {_CURE}", code="journal")
+    if int(version) > VERSION:
         message = (
-            f"The journal {path} was written by a newer d3async (schema {found and found[0]}; this one knows"
-            f" {VERSION}): use that version, or give another folder with -o."
+            f"The journal {path} was written by a newer d3async (schema {version}; this one knows {VERSION}):"
+            " use that version, or give another folder with -o."
         )
         raise JournalError(message, code="journal_newer")
-
-
-def _held(folder: Path) -> str:
-    owner: dict[str, Any] = {}
-    with suppress(sqlite3.Error, ValueError, TypeError):
-        db = sqlite3.connect(f"file:{folder / FILE}?mode=ro", uri=True)
-        try:
-            owner = json.loads(db.execute("select value from meta where key = 'owner'").fetchone()[0])
-        finally:
-            db.close()
-    if not owner:
-        return f"Another d3async is just starting in {folder}. Wait for it, or give another folder with -o."
-    since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(owner["since"]))
-    return (
-        f"{folder} is held by another d3async: pid {owner['pid']} on {owner['host']}, since {since}. "
-        "Wait for it or stop it; to look: d3async status " + str(folder)
-    )

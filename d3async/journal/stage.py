@@ -6,6 +6,8 @@ from hashlib import blake2b
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from d3async.commands import all_commands
+from d3async.sansio.call import fold
 from d3async.sansio.job import Invalid, Job, Problem
 
 if TYPE_CHECKING:
@@ -25,7 +27,8 @@ _CHUNK = 2000
 
 def digest(*parts: str) -> bytes:
     """16 bytes that stand for *parts*: equal parts, equal digest."""
-    return blake2b("\x1f".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    told = "".join(f"{len(part)}:{part}" for part in parts)
+    return blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 class Stage:
@@ -163,10 +166,8 @@ def _items(chunk: list[Job | Invalid]) -> Iterator[tuple[int, int, str, str]]:
     for entry in chunk:
         if isinstance(entry, Job) and type(entry.command).items:
             names = getattr(entry.command, type(entry.command).items or "")
-            yield from ((entry.row, at, name, name.casefold()) for at, name in enumerate(names))
+            yield from ((entry.row, at, name, fold(name)) for at, name in enumerate(names))
 
 
 def _repeatable(command: str) -> bool:
-    from d3async.commands import all_commands  # noqa: PLC0415 - only files with repeated rows come here
-
     return all_commands()[command].repeatable

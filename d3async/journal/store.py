@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from d3async.commands import all_commands
-from d3async.errors import FencedError
+from d3async.errors import ConservationError, FencedError
 from d3async.journal.base import RowOutcome
 from d3async.sansio.call import Call, fold
 from d3async.sansio.outcome import ItemOutcome, first_trouble, sum_up
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from d3async.journal.base import Event, Settlement
 
 _CALL = "select id, lane, command, username, site, params, label, maybe from job"
+_MOST_ITEMS = 10_000
+"""SQLite takes 32,766 parameters in one statement."""
 
 
 class Store:
@@ -26,11 +30,16 @@ class Store:
     def __init__(self, db: sqlite3.Connection, *, epoch: int, serial: bool = False) -> None:
         self._db = db
         self._epoch = epoch
+        self._pid = os.getpid()
         self._serial = serial
         self._item_commands = {name for name, command in all_commands().items() if command.items}
 
     def guard(self) -> None:
         """Raise `FencedError` unless this is still the owner; call it inside the transaction."""
+        if os.getpid() != self._pid:
+            raise FencedError(
+                "This is a copy of the d3async that holds the run folder; it sends nothing.", code="fenced"
+            )
         found = self._db.execute("select value from meta where key = 'epoch'").fetchone()
         if found is None or int(found[0]) != self._epoch:
             raise FencedError("Another d3async has taken this run folder over; this one stops.", code="fenced")
@@ -54,7 +63,7 @@ class Store:
         call = _call(row)
         if row[2] not in self._item_commands:
             return call
-        return self._with_items(call, most)
+        return self._with_items(call, min(most, _MOST_ITEMS))
 
     def _with_items(self, call: Call, most: int) -> Call | None:
         items = self._db.execute(
@@ -65,54 +74,56 @@ class Store:
         if not items:
             return None
         tried = frozenset(folded for _, folded, maybe in items if maybe)
-        return Call(
-            call.command, call.params, call.username, call.site, call.lane, call.label,
-            items=tuple(name for name, _, _ in items), tried=tried,
-        )  # fmt: skip
+        return replace(call, job=0, maybe=False, items=tuple(name for name, _, _ in items), tried=tried)
 
     def claim(self, call: Call, at: float) -> None:
-        """Compare and set: every row and item of *call* goes from its state to `sent`, or none does."""
-        again = "and (state != 'sent' or (epoch = ? and ?))"
+        """Compare and set: every row and item of *call* goes from its state to `sent`, or none does.
+
+        What is `sent` already may be claimed again only by its own owner, and only where twice is the same as once.
+        """
         repeatable = all_commands()[call.command].repeatable
+        where, values = self._jobs_of(call)
         if call.items:
             self._claim_items(call)
-            where, values = self._jobs_of(call)
-        else:
-            where, values = "id = ?", [call.job]
-        changed = self._db.execute(
-            "update job set prior = case when state = 'sent' then prior else state end, state = 'sent', epoch = ?,"
-            f" attempts = attempts + 1, sent_at = ?, done_at = null where {where} and todo = 1 {again}",
+        wanted = self._db.execute(f"select count(*) from job where {where}", values).fetchone()[0]
+        claimed = self._db.execute(
+            "update job set prior = state, state = 'sent', epoch = ?, attempts = attempts + 1, sent_at = ?"
+            f" where {where} and todo = 1 and (state != 'sent' or (epoch = ? and ?))",
             (self._epoch, at, *values, self._epoch, repeatable),
         ).rowcount
-        if not changed:
+        if not claimed or claimed != wanted:
             raise FencedError(f"Row about {call.label} was claimed by somebody else.", code="fenced")
 
     def _claim_items(self, call: Call) -> None:
-        folds = [fold(item) for item in call.items]
+        folds = _folds(call)
         self._db.execute(
-            f"update item set state = 'sent' where lane = ? and todo = 1 and fold in ({_marks(folds)})",
+            "update item set maybe = maybe or state = 'sent', prior = state, state = 'sent'"
+            f" where lane = ? and todo = 1 and fold in ({_marks(folds)})",
             (call.lane, *folds),
         )
 
     def _jobs_of(self, call: Call) -> tuple[str, list[Any]]:
-        folds = [fold(item) for item in call.items]
+        if not call.items:
+            return "id = ?", [call.job]
+        folds = _folds(call)
         return (
             f"id in (select job from item where lane = ? and todo = 1 and fold in ({_marks(folds)}))",
             [call.lane, *folds],
         )
 
     def release(self, call: Call, *, sent: bool) -> None:
-        """Undo the mark `sent`: it provably did not happen."""
-        where, values = self._jobs_of(call) if call.items else ("id = ?", [call.job])
+        """Undo the latest claim: that attempt provably changed nothing. An earlier one in doubt stays `sent`."""
+        where, values = self._jobs_of(call)
+        taken = 0 if sent else 1
         self._db.execute(
-            f"update job set state = prior, attempts = attempts - ? where {where} and state = 'sent' and epoch = ?",
-            (0 if sent else 1, *values, self._epoch),
+            "update job set state = prior, attempts = attempts - ?, sent_at = iif(attempts = ?, null, sent_at)"
+            f" where {where} and state = 'sent' and epoch = ?",
+            (taken, taken, *values, self._epoch),
         )
         if call.items:
-            folds = [fold(item) for item in call.items]
+            folds = _folds(call)
             self._db.execute(
-                "update item set state = case when maybe then 'unknown' else 'pending' end"
-                f" where lane = ? and state = 'sent' and fold in ({_marks(folds)})",
+                f"update item set state = prior where lane = ? and state = 'sent' and fold in ({_marks(folds)})",
                 (call.lane, *folds),
             )
 
@@ -123,14 +134,15 @@ class Store:
             return self._settle_items(settlement, answer)
         verdict = settlement.verdict
         message = _line(verdict.message, verdict.anomalies)
-        self._db.execute(
+        found = self._db.execute(
             "update job set state = ?, code = ?, message = ?, http = ?, done_at = ?, answer = ?, todo = 0, maybe = ?"
-            " where id = ? and state = 'sent' and epoch = ?",
+            " where id = ? and state = 'sent' and epoch = ? returning row",
             (verdict.outcome, verdict.code, message, verdict.http, settlement.at, answer,
              verdict.outcome == "unknown", settlement.call.job, self._epoch),
-        )  # fmt: skip
-        row = self._db.execute("select row from job where id = ?", (settlement.call.job,)).fetchone()[0]
-        return [RowOutcome(row, verdict.outcome, verdict.code, message)]
+        ).fetchone()  # fmt: skip
+        if found is None:
+            raise ConservationError(f"An answer came for the row about {settlement.call.label}, which was not sent.")
+        return [RowOutcome(found[0], verdict.outcome, verdict.code, message)]
 
     def _answer(self, text: str | None) -> int | None:
         if text is None:
@@ -140,45 +152,39 @@ class Store:
     def _settle_items(self, settlement: Settlement, answer: int | None) -> list[RowOutcome]:
         call = settlement.call
         where, values = self._jobs_of(call)
-        jobs = [
-            job
-            for (job,) in self._db.execute(f"select id from job where {where} and epoch = ?", (*values, self._epoch))
-        ]
-        self._db.executemany(
+        sent = "state = 'sent' and epoch = ?"
+        jobs = self._db.execute(f"select id from job where {where} and {sent}", (*values, self._epoch)).fetchall()
+        settled = self._db.executemany(
             "update item set state = ?, code = ?, message = ?, maybe = ?, todo = 0"
-            " where lane = ? and fold = ? and todo = 1",
+            " where lane = ? and fold = ? and todo = 1 and state = 'sent'",
             [
                 (item.outcome, item.code, item.message, item.outcome == "unknown", call.lane, fold(item.item))
                 for item in settlement.verdict.items
             ],
-        )
-        finished = [self._settle_job(job, settlement, answer) for job in jobs]
+        ).rowcount
+        if not jobs or settled < len(call.items):
+            raise ConservationError(f"An answer came for {len(call.items)} items of {call.label}, {settled} were sent.")
+        finished = [self._settle_job(job, settlement, answer) for (job,) in jobs]
         return [row for row in finished if row is not None]
 
     def _settle_job(self, job: int, settlement: Settlement, answer: int | None) -> RowOutcome | None:
         """Give the row its outcome, or back to waiting while some of its items are still to be sent."""
-        counts = dict(self._db.execute("select state, count(*) from item where job = ? group by state", (job,)))
-        waiting = self._db.execute("select exists(select 1 from item where job = ? and todo = 1)", (job,)).fetchone()[0]
-        outcome = "pending" if waiting else sum_up(counts)
-        code, message = first_trouble(self._troubled(job))
-        message = _line(message, settlement.verdict.anomalies)
-        self._db.execute(
-            "update job set state = ?, code = ?, message = ?, http = ?, done_at = ?, answer = ?, todo = ? where id = ?",
-            (outcome, code, message, settlement.verdict.http, settlement.at, answer, waiting, job),
+        counts, waiting = item_counts(self._db, job)
+        outcome, code, message = (
+            ("pending", "", f"{waiting} items are not sent yet") if waiting else row_of(self._db, job)
         )
+        message = _line(message, settlement.verdict.anomalies)
+        row = self._db.execute(
+            "update job set state = ?, code = ?, message = ?, http = ?, done_at = ?, answer = ?, todo = ? where id = ?"
+            " returning row",
+            (outcome, code, message, settlement.verdict.http, settlement.at, answer, waiting > 0, job),
+        ).fetchone()[0]
         if waiting:
             return None
-        row = self._db.execute("select row from job where id = ?", (job,)).fetchone()[0]
         items = (counts.get("ok", 0), counts.get("failed", 0), counts.get("unknown", 0))
+        if sum(items) != sum(counts.values()):
+            raise ConservationError(f"Row {row} has items without an outcome: {counts}")
         return RowOutcome(row, outcome, code, message, items)
-
-    def _troubled(self, job: int) -> list[ItemOutcome]:
-        rows = self._db.execute(
-            "select name, state, code, message from item where job = ? and state in ('failed', 'unknown')"
-            " order by pos limit 1000",
-            (job,),
-        )
-        return [ItemOutcome(name, state, code or "", message or "") for name, state, code, message in rows]
 
     def note(self, event: Event) -> None:
         """Record an event of the run."""
@@ -187,9 +193,30 @@ class Store:
         )
 
 
+def item_counts(db: sqlite3.Connection, job: int) -> tuple[dict[str, int], int]:
+    """How many items of row *job* are in each state, and how many are still to be sent."""
+    counts = dict(db.execute("select state, count(*) from item where job = ? group by state", (job,)).fetchall())
+    return counts, db.execute("select count(*) from item where job = ? and todo = 1", (job,)).fetchone()[0]
+
+
+def row_of(db: sqlite3.Connection, job: int) -> tuple[str, str, str]:
+    """Outcome, code and message of row *job* from its items, each of which has an outcome."""
+    counts, _ = item_counts(db, job)
+    trouble = db.execute(
+        "select name, state, code, message from item where job = ? and state in ('failed', 'unknown') order by pos",
+        (job,),
+    )
+    items = [ItemOutcome(name, state, code or "", message or "") for name, state, code, message in trouble]
+    return sum_up(counts), *first_trouble(items)
+
+
 def _call(row: Sequence[Any]) -> Call:
-    job, lane, command, username, site, params, label, _ = row
-    return Call(command, json.loads(params), username, site, lane, label, job=job)
+    job, lane, command, username, site, params, label, maybe = row
+    return Call(command, json.loads(params), username, site, lane, label, job=job, maybe=bool(maybe))
+
+
+def _folds(call: Call) -> list[str]:
+    return [fold(item) for item in call.items]
 
 
 def _marks(values: Sequence[object]) -> str:

@@ -14,8 +14,8 @@ class Call:
     """One request, carrying one row, or several items of one lane.
 
     *params* is `CommandParams` without the list of items, *items* that list. *tried* holds the items (case-folded)
-    that an earlier attempt of ours may already have dealt with. *job* is the row's id in the journal, 0 for a call
-    of items: the journal knows which rows an item belongs to.
+    that an earlier attempt of ours may already have dealt with, *maybe* says the same of a call without items. *job*
+    is the row's id in the journal, 0 for a call of items: the journal knows which rows an item belongs to.
     """
 
     command: str
@@ -27,6 +27,7 @@ class Call:
     job: int = 0
     items: tuple[str, ...] = ()
     tried: frozenset[str] = frozenset()
+    maybe: bool = False
 
     def halves(self) -> tuple[Call, Call]:
         """Two calls that carry what this one carries."""
@@ -35,7 +36,7 @@ class Call:
 
     def after_doubt(self) -> Call:
         """The same call once an attempt of it may have reached D3."""
-        return replace(self, tried=self.tried | {fold(item) for item in self.items})
+        return replace(self, tried=self.tried | {fold(item) for item in self.items}, maybe=True)
 
 
 def fold(number: str) -> str:

@@ -15,8 +15,11 @@ _STOPS = {"throttled": THROTTLED, "interrupted": INTERRUPTED, "terminated": TERM
 
 
 def exit_code(outcomes: Mapping[str, int], stop: Stop | None) -> int:
-    """The code the README lists: a stop outranks unknown rows, unknown rows outrank failed ones."""
-    if stop is not None:
+    """The code the README lists: a stop outranks unknown rows, unknown rows outrank failed ones.
+
+    A halt rule that was reached by the last row has stopped nothing.
+    """
+    if stop is not None and (stop.code != "halt" or outcomes.get("unsent")):
         return _STOPS.get(stop.code, STOPPED)
     if outcomes.get("unknown"):
         return SOME_UNKNOWN

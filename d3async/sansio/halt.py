@@ -27,7 +27,7 @@ class Halt:
         return found > 0 and found >= most
 
     def __str__(self) -> str:
-        return f"{self.outcome}={self.amount:g}{'%' if self.percent else ''}"
+        return f"{self.outcome}={self.amount:.12g}{'%' if self.percent else ''}"
 
 
 DEFAULT = Halt("unknown", 50, percent=False)
@@ -36,7 +36,7 @@ DEFAULT = Halt("unknown", 50, percent=False)
 def parse(text: str) -> Halt:
     """The rule *text* stands for. Raises `ValueError` saying what would be right."""
     found = _RULE.fullmatch(text.strip())
-    if found is None:
+    if found is None or (found[3] and float(found[2]) > 100):  # noqa: PLR2004 - per cent
         raise ValueError(f"{text!r} is not a rule like failed=3%, failed=20 or unknown=5")
     return Halt(found[1].lower(), float(found[2]), percent=bool(found[3]))
 

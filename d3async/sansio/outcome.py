@@ -51,7 +51,7 @@ def judge(call: Call, answer: Answer) -> Verdict:
     Raises `ConservationError` if an item was lost or made up on the way: a defect of ours, never of D3's.
     """
     if isinstance(answer, Reply):
-        verdict = _judge_items(call, answer) if call.items else _judge_whole(answer)
+        verdict = _judge_items(call, answer) if call.items else _judge_whole(call, answer)
     else:
         verdict = _without_reply(call, answer)
     if tuple(item.item for item in verdict.items) != call.items:
@@ -59,29 +59,53 @@ def judge(call: Call, answer: Answer) -> Verdict:
     return verdict
 
 
-def _judge_whole(reply: Reply) -> Verdict:
-    if reply.status == "ok" and not reply.errors:
+def _judge_whole(call: Call, reply: Reply) -> Verdict:
+    if reply.status == "ok" and not reply.errors and not reply.nameless:
         return Verdict("ok", http=200, anomalies=reply.anomalies)
     texts = "; ".join(error.message for error in reply.errors)
     if reply.status == "failed":
+        if call.maybe:
+            return Verdict("unknown", "command_error", _earlier(texts), 200, anomalies=reply.anomalies)
         return Verdict("failed", "command_error", texts, 200, anomalies=reply.anomalies)
     message = f"D3 answered {reply.status} with errors for a command that has no items: {texts or 'no reason'}"
     return Verdict("unknown", "bad_response", message, 200, anomalies=reply.anomalies)
 
 
 def _without_reply(call: Call, answer: Refused | Unauthorized | Throttled | Doubtful | Broken) -> Verdict:
-    outcome: Literal["failed", "unknown"] = "failed"
-    status: int | None = None
-    if isinstance(answer, Broken):
-        outcome, code, status = "unknown" if answer.sent else "failed", answer.code, answer.status
-    elif isinstance(answer, Doubtful):
-        outcome, code, status = "unknown", answer.code, answer.status
-    elif isinstance(answer, Refused):
-        code, status = answer.code, answer.status
-    else:
-        code, status = ("throttled", 429) if isinstance(answer, Throttled) else ("unauthorized", 401)
-    items = tuple(ItemOutcome(item, outcome, code, answer.message) for item in call.items)
-    return Verdict(outcome, code, answer.message, status, items)
+    code, status, doubt = _meaning(answer)
+    items = tuple(_item_without_reply(item, code, answer.message, call, doubt=doubt) for item in call.items)
+    if items:
+        outcome = sum_up(Counter(item.outcome for item in items))
+        return Verdict(outcome, code, first_trouble(items)[1], status, items)
+    outcome = "unknown" if doubt or call.maybe else "failed"
+    return Verdict(outcome, code, _earlier(answer.message) if call.maybe and not doubt else answer.message, status)
+
+
+def _meaning(answer: Refused | Unauthorized | Throttled | Doubtful | Broken) -> tuple[str, int | None, bool]:
+    """Code, HTTP status, and whether it may have happened."""
+    match answer:
+        case Broken():
+            return answer.code, answer.status, answer.sent
+        case Doubtful():
+            return answer.code, answer.status, True
+        case Refused():
+            return answer.code, answer.status, False
+        case Unauthorized():
+            return "unauthorized", 401, False
+        case Throttled():
+            return "throttled", 429, False
+
+
+def _item_without_reply(item: str, code: str, message: str, call: Call, *, doubt: bool) -> ItemOutcome:
+    if doubt:
+        return ItemOutcome(item, "unknown", code, message)
+    if fold(item) in call.tried:
+        return ItemOutcome(item, "unknown", code, _earlier(message))
+    return ItemOutcome(item, "failed", code, message)
+
+
+def _earlier(message: str) -> str:
+    return f"{message} An earlier attempt may have reached D3 all the same."
 
 
 def _judge_items(call: Call, reply: Reply) -> Verdict:
@@ -96,7 +120,7 @@ def _judge_items(call: Call, reply: Reply) -> Verdict:
             anomalies.append(f"ErrorData lists {error.incident} again: {error.message}")
         else:
             listed[number] = error.message
-    anomalies += _contradictions(reply, listed)
+    anomalies += _contradictions(call, reply, listed)
     proof = _Proof(reply, listed, None if reply.remaining is None else frozenset(map(fold, reply.remaining)))
     items = tuple(_judge_item(item, proof, tried=fold(item) in call.tried) for item in call.items)
     outcome = sum_up(Counter(item.outcome for item in items))
@@ -104,11 +128,15 @@ def _judge_items(call: Call, reply: Reply) -> Verdict:
     return Verdict(outcome, code, message, 200, items, tuple(anomalies))
 
 
-def _contradictions(reply: Reply, listed: Mapping[str, str]) -> list[str]:
+def _contradictions(call: Call, reply: Reply, listed: Mapping[str, str]) -> list[str]:
     if reply.status == "ok" and listed:
         return ['Status says "Successful" beside ErrorData']
     if reply.status == "partial" and not listed:
         return ['Status says "Partially Successful" but ErrorData names none of the incidents asked for']
+    if reply.status == "partial" and len(listed) == len(call.items):
+        return ['Status says "Partially Successful" but ErrorData names every incident asked for']
+    if reply.status == "failed" and 0 < len(listed) < len(call.items):
+        return ['Status says "Failed" but ErrorData does not name every incident asked for']
     return []
 
 
@@ -131,8 +159,10 @@ def _judge_item(item: str, proof: _Proof, *, tried: bool) -> ItemOutcome:
     if proof.remaining is not None and number in proof.remaining:
         return ItemOutcome(item, "failed", "still_linked", "D3 reports no error, yet lists it as still linked.")
     if proof.reply.status == "failed":
+        if proof.remaining is not None or tried:
+            return ItemOutcome(item, "unknown", "contradiction", "D3 answered Failed, yet nothing says so of this one.")
         return ItemOutcome(item, "failed", "command_error", "D3 answered Failed and gave no reason for this incident.")
-    if proof.nameless and proof.remaining is None:
+    if proof.nameless:
         return ItemOutcome(item, "unknown", "bad_response", "D3 reports an error without saying for which incident.")
     return ItemOutcome(item, "ok")
 

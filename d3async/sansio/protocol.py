@@ -34,8 +34,9 @@ class ApiResponse:
 class Broken:
     """No whole answer. *sent* is False only when the request provably never left us.
 
-    *code* is `dns`, `refused`, `tls`, `connect_timeout`, `connect_failed`, `read_timeout`, `connection_lost`,
-    `cut_answer`, `answer_too_large` or `cancelled`.
+    *code* is `dns`, `refused`, `tls`, `proxy`, `bad_url`, `connect_timeout`, `connect_failed`, or, once it was sent,
+    `read_timeout`, `connection_lost`, `cut_answer`, `bad_response`, `answer_too_large` or `cancelled`. *status* is the
+    one an answer began with.
     """
 
     sent: bool
@@ -119,7 +120,7 @@ def read(response: ApiResponse, *, retry_after: float | None = None) -> Answer:
         return Throttled(said or "Too many requests.", retry_after)
     if status == 401:  # noqa: PLR2004 - RFC 9110
         return Unauthorized(said or "D3 answered 401 Unauthorized.")
-    if 400 <= status < 500 and status != 408:  # noqa: PLR2004 - RFC 9110; a gateway's 408 does not say who timed out
+    if 400 <= status < 500 and status != 408:  # noqa: PLR2004 - a gateway's 408 may come after D3 was asked
         return Refused(f"http_{status}", said or f"D3 answered HTTP {status}.", status)
     if status != 200:  # noqa: PLR2004 - D3's pages know no other success
         return Doubtful(f"http_{status}", said or f"HTTP {status} does not say whether it happened.", status)
@@ -130,8 +131,10 @@ def read(response: ApiResponse, *, retry_after: float | None = None) -> Answer:
 
 def returned(response: ApiResponse) -> Any:
     """The JSON of *response*, or its text when it is not JSON."""
-    body = _loads(response.body)
-    return response.body.decode("utf-8", "replace") if body is _NOTHING else body
+    try:
+        return json.loads(response.body.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return response.body.decode("utf-8", "replace")
 
 
 class _Nothing:
@@ -139,6 +142,7 @@ class _Nothing:
 
 
 _NOTHING = _Nothing()
+_DECISIVE = frozenset({"error", "returndata", "status", "errordata", "data", "incident number", "error message"})
 
 
 def _loads(body: bytes) -> Any:
@@ -150,9 +154,21 @@ def _loads(body: bytes) -> Any:
 
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_object)
     except (ValueError, RecursionError):
         return _NOTHING
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Raises `ValueError` where a key that decides stands twice: the last one winning would be a guess."""
+    decisive = [key for key, _ in pairs if _same(key) in _DECISIVE]
+    if len({_same(key) for key in decisive}) < len(decisive):
+        raise ValueError(f"a key stands twice: {decisive}")
+    return dict(pairs)
+
+
+def _same(key: str) -> str:
+    return key.strip().casefold()
 
 
 def _storable(text: str) -> str:
@@ -164,15 +180,15 @@ def _unreadable(response: ApiResponse, body: Any) -> str:
     if body is not _NOTHING:
         return "The answer is JSON, but not an object: it does not say whether it happened."
     kind = response.headers.get("content-type", "").partition(";")[0] or "no content type"
-    what = "empty" if not response.body.strip() else f"not JSON ({kind})"
+    what = "empty" if not response.body.strip() else f"not readable JSON ({kind})"
     return f"HTTP 200 with an answer that is {what}: it does not say whether it happened."
 
 
 def error_text(body: Mapping[str, Any]) -> str:
     """D3's own error text: `error` in a 200, `Error` in a 4xx or 5xx; "" when there is none."""
     for key, value in body.items():
-        if key.strip().casefold() == "error" and value not in ("", None, [], {}, False):
-            return _storable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        if _same(key) == "error" and value not in ("", None, [], {}, False):
+            return _storable(value) if isinstance(value, str) else _shown(value)
     return ""
 
 
@@ -184,26 +200,44 @@ _PARTIAL = frozenset({"partially successful", "partially succeed", "partial", "p
 def _read_success(body: dict[str, Any], said: str) -> Answer:
     content = _unwrapped(_field(body, "returndata"))
     status = _status(content)
-    if said:
-        if status in {"ok", "partial"}:
-            message = f"The answer contradicts itself: returnData says {_shown(content)}, error says: {said}"
-            return Doubtful("contradiction", message, 200)
-        return Refused("command_error", said, 200)
-    if status == "":
-        empty = content in ("", None, [], {})
-        message = "D3 answered with nothing in it" if empty else f"D3 answered returnData {_shown(content)}"
-        return Doubtful("empty_answer" if empty else "bad_response", f"{message}: that proves nothing.", 200)
+    if said and status in {"ok", "partial"}:
+        return _doubtful(
+            "contradiction", f"The answer contradicts itself: returnData says {status}, error says: {said}"
+        )
     errors, complaints = _item_errors(content)
+    if said and not (status and errors):
+        return Refused("command_error", said, 200)
+    remaining, doubts = _remaining(content)
+    if doubt := _proves_nothing(content, status, errors, remaining):
+        return doubt
     if status == "failed" and not errors:
         return Refused("command_error", 'D3 answered "Failed" without a reason.', 200)
-    remaining, doubts = _remaining(content)
-    return Reply(status, errors, remaining, bool(complaints), (*complaints, *doubts), body)
+    anomalies = (*complaints, *doubts, *([said] if said else []))
+    return Reply(status or "failed", errors, remaining, bool(complaints), anomalies, body)
+
+
+def _proves_nothing(
+    content: Any, status: str, errors: tuple[ItemError, ...], remaining: tuple[str, ...] | None
+) -> Doubtful | None:
+    if not status:
+        empty = content in ("", None, [], {})
+        message = "D3 answered with nothing in it" if empty else f"D3 answered returnData {_shown(content)}"
+        return _doubtful("empty_answer" if empty else "bad_response", f"{message}: that proves nothing.")
+    if status == "partial" and not errors:
+        return _doubtful("bad_response", "D3 reports an error without saying for which incident.")
+    if status == "failed" and not errors and remaining is not None:
+        return _doubtful("contradiction", "Status says Failed, yet no incident has an error and links are listed.")
+    return None
+
+
+def _doubtful(code: str, message: str) -> Doubtful:
+    return Doubtful(code, message, 200)
 
 
 def _field(content: Any, name: str) -> Any:
     if not isinstance(content, dict):
         return None
-    return next((value for key, value in content.items() if key.strip().casefold() == name), None)
+    return next((value for key, value in content.items() if _same(key) == name), None)
 
 
 def _unwrapped(content: Any) -> Any:
@@ -267,5 +301,8 @@ def _remaining(content: Any) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
 
 
 def _shown(value: Any, most: int = 200) -> str:
-    text = _storable(json.dumps(value, ensure_ascii=False, default=str))
+    try:
+        text = _storable(json.dumps(value, ensure_ascii=False, default=str))
+    except RecursionError:
+        return "something nested too deep to show"
     return text if len(text) <= most else text[: most - 1] + "…"

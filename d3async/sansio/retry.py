@@ -67,7 +67,8 @@ def decide(
         return Again(0.0, happened=False, counts=False)
     if isinstance(answer, Throttled):
         if answer.retry_after is not None and answer.retry_after > policy.max_wait:
-            return Stop("throttled", "D3 asks for a longer pause than --max-wait allows", answer.retry_after)
+            message = f"D3 asks for a pause of {answer.retry_after:.0f} s; --max-wait allows {policy.max_wait:.0f} s"
+            return Stop("throttled", message, answer.retry_after)
         return Again(0.0, happened=False, counts=False)
     if isinstance(answer, Unauthorized):
         return Stop("unauthorized", answer.message)

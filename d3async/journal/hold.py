@@ -1,0 +1,78 @@
+"""Who holds a run folder: one process at a time."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from d3async.errors import FolderHeldError, JournalError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+JOURNAL = "journal.sqlite"
+_LOCK = ".lock"
+
+
+def take(folder: Path) -> tuple[bool, FileLock]:
+    """Make *folder* where it is missing and lock it; whether it was made, and the lock.
+
+    Raises `FolderHeldError` when another process holds it, `JournalError` when it cannot be made or locked.
+    """
+    created = _make(folder)
+    # a lock of the kernel's, which dies with its process; the soft kind outlives a kill
+    lock = FileLock(folder / _LOCK, blocking=False, mode=0o600, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise FolderHeldError(_held(folder), code="held") from None
+    except OSError as error:
+        message = f"{folder} cannot be locked for writing: {error.strerror}. Give another folder with -o."
+        raise JournalError(message, code="journal") from error
+    return created, lock
+
+
+def let_go(folder: Path, lock: FileLock, *, created: bool) -> None:
+    """Give the lock back; a folder that was *created* for nothing goes too."""
+    # its file goes while the lock is still held: later it may be somebody else's
+    with suppress(OSError):
+        (folder / _LOCK).unlink(missing_ok=True)
+    lock.release()
+    if created:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _make(folder: Path) -> bool:
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        if folder.is_dir():
+            return False
+        message = f"{folder} is a file, not a run folder: give another one with -o."
+        raise JournalError(message, code="journal") from None
+    except OSError as error:
+        message = f"The run folder {folder} cannot be made: {error.strerror}. Give another one with -o."
+        raise JournalError(message, code="journal") from error
+    return True
+
+
+def _held(folder: Path) -> str:
+    owner: dict[str, Any] = {}
+    with (
+        suppress(sqlite3.Error, ValueError, TypeError),
+        closing(sqlite3.connect(f"{(folder / JOURNAL).absolute().as_uri()}?mode=ro", uri=True)) as db,
+    ):
+        owner = json.loads(db.execute("select value from meta where key = 'owner'").fetchone()[0])
+    if not owner:
+        return f"Another d3async is just starting in {folder}. Wait for it, or give another folder with -o."
+    since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(owner["since"]))
+    return (
+        f"{folder} is held by another d3async: pid {owner['pid']} on {owner['host']}, since {since}. "
+        f"Wait for it or stop it; to look: d3async status {folder}"
+    )
