@@ -119,7 +119,9 @@ def command(**options: Any) -> None:
     options["assignees"] = options["assignees"] or None
     try:
         asyncio.run(_serve(options))
-    except (OSError, ValueError) as problem:
+    except OSError as problem:
+        raise click.ClickException(f"the sandbox cannot start: {problem} (--port 0 takes a free port)") from None
+    except ValueError as problem:
         raise click.ClickException(f"the sandbox cannot start: {problem}") from None
 
 
