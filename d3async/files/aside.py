@@ -53,7 +53,5 @@ def write_lines(file: BinaryIO, lines: Iterable[str], encode: Callable[[str], by
 
 def _refused(path: Path, error: OSError) -> JournalError:
     reason = error.strerror or str(error)
-    return JournalError(
-        f"{path} cannot be written: {reason}; close it where it is open, or make room, "
-        f"then write it again: d3async results {path.parent}"
-    )
+    hint = " (is it open in another program?)" if isinstance(error, PermissionError) else ""
+    return JournalError(f"{path} cannot be written: {reason}{hint}; nothing is lost, `d3async results` writes it again")

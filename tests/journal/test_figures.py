@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from d3async.journal import figures
 from d3async.journal.read import FILE, JournalReader
 from tests.journal.factory import START, Entry, make, unsent
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
 
 @pytest.fixture
-def reader(tmp_path):
+def reader(tmp_path: Path) -> Iterator[JournalReader]:
     entries = [
         Entry("a", sent_at=START, done_at=START + 0.04),
         Entry("b", sent_at=START + 1, done_at=START + 1.5),
@@ -32,26 +38,28 @@ def reader(tmp_path):
         yield reader
 
 
-def test_a_run_spans_from_its_first_sending_to_its_last_answer(reader):
+def test_a_run_spans_from_its_first_sending_to_its_last_answer(reader: JournalReader) -> None:
     assert figures.span(reader, 1) == (START, START + 100)
 
 
-def test_a_run_without_answers_has_no_span(reader):
+def test_a_run_without_answers_has_no_span(reader: JournalReader) -> None:
     assert figures.span(reader, 3) is None
 
 
-def test_answers_are_counted_by_stretch_of_time_and_run(reader):
+def test_answers_are_counted_by_stretch_of_time_and_run(reader: JournalReader) -> None:
     assert figures.answered(reader, 1, START, 10) == [(0, 2, 1), (10, 1, 0)]
 
 
-def test_429s_are_counted_by_stretch_of_time_and_run(reader):
+def test_429s_are_counted_by_stretch_of_time_and_run(reader: JournalReader) -> None:
     assert figures.throttled(reader, 1, START, 1) == {1: 2}
 
 
-def test_a_pause_began_as_long_before_it_was_noted_as_it_lasted_and_an_outage_when_it_was_noted(reader):
+def test_a_pause_began_as_long_before_it_was_noted_as_it_lasted_and_an_outage_when_it_was_noted(
+    reader: JournalReader,
+) -> None:
     assert figures.pauses(reader, 1, 10) == [(START + 20, 8.0), (START + 1.5, 4.5)]
     assert figures.pauses(reader, 1, 1) == [(START + 20, 8.0)]
 
 
-def test_each_answer_is_within_the_first_bound_that_holds_it(reader):
+def test_each_answer_is_within_the_first_bound_that_holds_it(reader: JournalReader) -> None:
     assert figures.latency_counts(reader, (0.05, 0.5, 1)) == [1, 1, 2, 1]
