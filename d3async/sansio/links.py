@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from d3async.sansio.any_json import field, objects, opened, plain_key
@@ -30,12 +31,17 @@ _NOTHING = object()
 _NUMBER_KEYS = ("irnumber", "incidentnumber", "incidentno", "irno")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Links:
     """What one incident is linked to, case-folded. Not *direct*: the list also names what is linked through others."""
 
     numbers: frozenset[str]
     direct: bool
+
+    @cached_property
+    def forms(self) -> frozenset[str]:
+        """What the numbers look like: `9-9`, `TEST-INCIDENT-9`."""
+        return frozenset(map(_form, self.numbers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +83,7 @@ def judge(item: str, reading: Reading) -> tuple[Word, str]:
         if reading.direct:
             return "linked", ""
         return "cannot_tell", "it can be reached from the source, perhaps through another incident"
-    if reading.numbers and _form(fold(item)) not in set(map(_form, reading.numbers)):
+    if reading.numbers and _form(fold(item)) not in reading.forms:
         return "cannot_tell", f"D3 lists links in another form: {min(reading.numbers)}"
     return "gone", ""
 

@@ -100,7 +100,7 @@ def test_an_entry_that_shows_all_of_the_task_proves_it(entries: Any) -> None:
         [{key: value for key, value in told().items() if key != "Due Date"}, NOISE],
         [{key: value for key, value in told().items() if key != "Task Description"}, NOISE],
         # each half of it stands in another entry
-        [{"Task Name": "Call the user", "Assignee": "Bob Ray"}, {"x": told()["Task Description"], "y": "2026-12-31 17:00:00"}],
+        [{"Task Name": "Call the user", "Assignee": "Bob Ray"}, {"x": told()["Task Description"], "y": task().due}],
         {"1": {"a": "Call the user", "b": "Bob Ray"}, "2": {"a": told()["Task Description"], "b": task().due}},
         ["Call the user", "for Bob Ray", "Ask whether a < b & c. Then write.", "2026-12-31 17:00:00"],
         # Bob Ray only wrote it down, for somebody else

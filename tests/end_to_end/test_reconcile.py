@@ -1,0 +1,203 @@
+"""Rows nobody knows about, over real sockets: reconcile settles just those that happened."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.ground import Cli, Site, rows_of, running, summary_of
+
+HEADER = ("incident", "name", "description", "assignee", "due")
+DUE = "2026-12-31 17:00:00"
+
+
+def lost(ask: Any) -> str | None:
+    """Tasks named after, and links removed from incidents numbered by, what happens to the connection."""
+    word = ask.params.get("Task Name", "").split()[:1] or [
+        {"1": "drop-after", "2": "drop-before"}.get(ask.incident[-1:])
+    ]
+    changes = ask.command in {"CreateTask", "RemoveLinkedIncidents"}
+    return word[0] if changes and word[0] in {"drop-after", "drop-before"} else None
+
+
+def write_tasks(path: Path, rows: list[tuple[str, ...]]) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([HEADER, *rows])
+
+
+def outcomes(folder: Path) -> list[tuple[str, str]]:
+    return [(row["_outcome"], row["_code"]) for row in rows_of(folder / "results.csv")]
+
+
+TASKS = [
+    ("20220125-1", "drop-after one", "Ask & <wait>.", "Bob Ray", DUE),
+    ("20220125-1", "drop-before two", "Ask.", "Bob Ray", DUE),
+    ("20220125-1", "three", "Ask.", "Ann Lee", DUE),
+    ("20220125-2", "drop-after four", "Ask.", "Ann Lee", DUE),
+    ("20220125-2", "drop-before five", "Ask.", "Ann Lee", DUE),
+    ("20220125-3", "six", "Ask.", "Ann Lee", DUE),
+]
+UNKNOWN = ("unknown", "connection_lost")
+
+
+@pytest.mark.parametrize("shape", [1, 2])
+def test_tasks_that_happened_are_found_in_the_log_and_the_others_stay_unknown(
+    cli: Cli, tmp_path: Path, shape: int
+) -> None:
+    write_tasks(tmp_path / "tasks.csv", TASKS)
+    folder = tmp_path / "tasks.d3run"
+    with running(rate=None, faults=lost, log_shape=shape) as d3:
+        ran = cli("run", "tasks.csv", "--yes", env=d3.env)
+        assert ran.code == 4, ran.err
+        assert "d3async reconcile tasks.d3run" in ran.err
+        before = d3.ledger()
+
+        looked = cli("reconcile", "tasks.d3run", env=d3.env)
+        after = d3.ledger()
+
+    assert looked.code == 4, looked.err
+    assert outcomes(folder) == [("ok", "found"), UNKNOWN, ("ok", ""), ("ok", "found"), UNKNOWN, ("ok", "")]
+    assert len(before["tasks"]) == len(after["tasks"]) == 4
+    assert "which does not prove its absence" in rows_of(folder / "results.csv")[1]["_message"]
+    assert "Settled 2 of 4. 2 left unknown." in looked.err
+    assert [row["name"] for row in rows_of(folder / "unknown.csv")] == ["drop-before two", "drop-before five"]
+    told = summary_of(folder)
+    assert told["outcomes"]["ok"] == 4
+    assert told["reconciled"]["tasks"] == {"found": 2, "absent": 0, "open": 2}
+    assert told["exit_code"] == 4
+
+
+def test_reconciling_twice_says_the_same_once(cli: Cli, tmp_path: Path) -> None:
+    write_tasks(tmp_path / "tasks.csv", TASKS)
+    with running(rate=None, faults=lost) as d3:
+        cli("run", "tasks.csv", "--yes", env=d3.env)
+        cli("reconcile", "tasks.d3run", env=d3.env)
+        once = (tmp_path / "tasks.d3run" / "results.csv").read_bytes()
+        cli("reconcile", "tasks.d3run", env=d3.env)
+
+    assert (tmp_path / "tasks.d3run" / "results.csv").read_bytes() == once
+
+
+def test_links_that_are_gone_are_ok_and_links_still_there_did_not_happen(cli: Cli, tmp_path: Path) -> None:
+    pairs = [(f"2023102{source}-{source}", f"20210127-{n}") for source in (1, 2, 3) for n in (7, 8)]
+    (tmp_path / "links.csv").write_text("source,linked\n" + "\n".join(map(",".join, pairs)))
+    folder = tmp_path / "links.d3run"
+    with running(rate=None, faults=lost, links=[*pairs, ("20231022-2", "20210127-9")]) as d3:
+        ran = cli("run", "links.csv", "--yes", "--max-attempts", "1", env=d3.env)
+        assert ran.code == 4, ran.err
+
+        looked = cli("reconcile", "links.d3run", "--json", env=d3.env)
+        assert looked.code == 0, looked.err
+        links = d3.ledger()["links"]
+        assert links["20231022-2"] == ["20210127-7", "20210127-8", "20210127-9"]
+
+    assert outcomes(folder) == [("ok", "removed")] * 2 + [("failed", "still_linked")] * 2 + [("ok", "")] * 2
+    assert json.loads(looked.out) == {
+        "unknown_before": 4,
+        "unknown_left": 0,
+        "links": {"gone": 2, "linked": 2, "cannot_tell": 0},
+    }
+    assert not (folder / "unknown.csv").exists()
+    assert len(rows_of(folder / "failed.csv")) == 2
+    assert summary_of(folder)["exit_code"] == 1
+
+
+def test_the_next_run_sends_what_was_still_linked_and_nothing_else(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "links.csv").write_text("source,linked\n20231021-1,20210127-7\n20231022-2,20210127-7\n")
+    with running(rate=None, faults=lost, links=[("20231021-1", "20210127-7"), ("20231022-2", "20210127-7")]) as d3:
+        cli("run", "links.csv", "--yes", "--max-attempts", "1", env=d3.env)
+        cli("reconcile", "links.d3run", env=d3.env)
+        d3.url.set_faults(None)
+        before = len(d3.ledger()["requests"])
+        again = cli("run", "links.csv", "--yes", env=d3.env)
+
+        assert again.code == 0, again.err
+        assert [entry["incident"] for entry in d3.ledger()["requests"][before:]] == ["20231022-2"]
+    assert [outcome for outcome, _ in outcomes(tmp_path / "links.d3run")] == ["ok", "ok"]
+
+
+def test_the_recursive_command_proves_only_that_links_are_gone(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "links.csv").write_text("source,linked\n20231021-1,20210127-7\n20231022-2,20210127-7\n")
+    with running(rate=None, faults=lost, links=[("20231021-1", "20210127-7"), ("20231022-2", "20210127-7")]) as d3:
+        cli("run", "links.csv", "--yes", "--max-attempts", "1", env=d3.env)
+        looked = cli("reconcile", "links.d3run", "--using", "get-linked-incidents", env=d3.env)
+
+    assert looked.code == 4, looked.err
+    assert outcomes(tmp_path / "links.d3run") == [("ok", "removed"), UNKNOWN]
+    assert "perhaps through another incident" in rows_of(tmp_path / "links.d3run" / "results.csv")[1]["_message"]
+
+
+def own_keys(d3: Site, *commands: str) -> dict[str, str]:
+    """The environment of *d3* with a key for each of *commands* and none for every command."""
+    kept = {f"D3_API_KEY_{command}" for command in commands}
+    return {name: value for name, value in d3.env.items() if not name.startswith("D3_API_KEY") or name in kept}
+
+
+def test_without_a_key_to_read_with_it_names_the_variable(cli: Cli, tmp_path: Path) -> None:
+    write_tasks(tmp_path / "tasks.csv", TASKS[:2])
+    (tmp_path / "links.csv").write_text("source,linked\n20231021-1,20210127-7\n")
+    with running(rate=None, faults=lost) as d3:
+        env = own_keys(d3, "CREATE_TASK", "REMOVE_LINKED_INCIDENTS")
+        cli("run", "tasks.csv", "--yes", env=env)
+        cli("run", "links.csv", "--yes", "--max-attempts", "1", env=env)
+        tasks = cli("reconcile", "tasks.d3run", env=env)
+        links = cli("reconcile", "links.d3run", env=env)
+        chosen = cli("reconcile", "links.d3run", "--using", "get-incidents", env=env)
+
+    assert (tasks.code, links.code, chosen.code) == (2, 2, 2)
+    assert "D3_API_KEY_GET_INCIDENT_COMMAND_CENTER_LOGS" in tasks.err
+    assert "D3_API_KEY_GET_INCIDENTS" in links.err
+    assert "D3_API_KEY_GET_LINKED_INCIDENTS_OF_AN_INCIDENT" in links.err
+    assert "D3_API_KEY_GET_INCIDENTS" in chosen.err
+
+
+def test_a_key_d3_does_not_accept_is_exit_5_and_changes_nothing(cli: Cli, tmp_path: Path) -> None:
+    write_tasks(tmp_path / "tasks.csv", TASKS[:2])
+    with running(rate=None, faults=lost) as d3:
+        cli("run", "tasks.csv", "--yes", env=d3.env)
+        env = {**d3.env, "D3_API_KEY_GET_INCIDENT_COMMAND_CENTER_LOGS": "wrong-key"}
+        looked = cli("reconcile", "tasks.d3run", env=env)
+
+    assert looked.code == 5, looked.err
+    assert "does not accept the key" in looked.err
+    assert outcomes(tmp_path / "tasks.d3run") == [UNKNOWN, UNKNOWN]
+
+
+def test_another_d3_proves_nothing(cli: Cli, tmp_path: Path) -> None:
+    write_tasks(tmp_path / "tasks.csv", TASKS[:2])
+    with running(rate=None, faults=lost) as d3, running(rate=None) as other:
+        cli("run", "tasks.csv", "--yes", env=d3.env)
+        looked = cli("reconcile", "tasks.d3run", env=other.env)
+        requests = other.ledger()["requests"]
+
+    assert looked.code == 2
+    assert "proves nothing" in looked.err
+    assert requests == []
+
+
+def test_a_folder_without_unknown_rows_asks_nobody(cli: Cli, tmp_path: Path) -> None:
+    write_tasks(tmp_path / "tasks.csv", TASKS[5:])
+    with running(rate=None) as d3:
+        cli("run", "tasks.csv", "--yes", env=d3.env)
+        looked = cli("reconcile", "tasks.d3run", env=d3.env)
+        requests = d3.ledger()["requests"]
+
+    assert (looked.code, len(requests)) == (0, 1)
+
+
+def test_a_folder_in_use_is_left_alone(cli: Cli, tmp_path: Path) -> None:
+    from d3async.journal.sqlite import open_folder
+
+    write_tasks(tmp_path / "tasks.csv", TASKS[:2])
+    with running(rate=None, faults=lost) as d3:
+        cli("run", "tasks.csv", "--yes", env=d3.env)
+        held = open_folder(tmp_path / "tasks.d3run")
+        looked = cli("reconcile", "tasks.d3run", env=d3.env)
+        held.abandon()
+
+    assert looked.code == 2
+    assert outcomes(tmp_path / "tasks.d3run") == [UNKNOWN, UNKNOWN]
