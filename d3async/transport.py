@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import ssl
 import time
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import aiohttp
 from aiohttp import ClientTimeout, TCPConnector, TraceConfig
+from aiohttp.helpers import get_env_proxy_for_url
+from yarl import URL
 
 from d3async import __version__
 from d3async.errors import SettingsError
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import SimpleNamespace
 
+    from aiohttp import BasicAuth
     from aiohttp.client_reqrep import ConnectionKey
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
@@ -71,7 +75,8 @@ class Transport:
 
     async def __aenter__(self) -> Self:
         if self._session is None:
-            self._session = await self._closing.enter_async_context(self._open())
+            proxy = await asyncio.to_thread(_proxy, self._network.base_url)
+            self._session = await self._closing.enter_async_context(self._open(proxy))
         else:
             self._trace.freeze()
             self._session.trace_configs.append(self._trace)
@@ -81,7 +86,7 @@ class Transport:
     async def __aexit__(self, *_: object) -> None:
         await self._closing.aclose()
 
-    def _open(self) -> aiohttp.ClientSession:
+    def _open(self, proxy: tuple[URL | None, BasicAuth | None]) -> aiohttp.ClientSession:
         connector = _Connector(
             limit=self._network.concurrency + 4,
             keepalive_timeout=_KEEP_ALIVE,
@@ -91,7 +96,8 @@ class Transport:
         return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=True,
+            proxy=proxy[0],
+            proxy_auth=proxy[1],
             trace_configs=[self._trace],
             headers={"User-Agent": f"d3async/{__version__}", "Accept": "application/json"},
             auto_decompress=True,
@@ -142,6 +148,19 @@ class Transport:
                 return body
             names = {name.lower(): ", ".join(response.headers.getall(name)) for name in response.headers}
             return ApiResponse(response.status, names, body, time.monotonic() - facts.sent_at)
+
+
+def _proxy(base_url: str) -> tuple[URL | None, BasicAuth | None]:
+    """The environment's proxy on the way to *base_url*, and its user; raises `SettingsError` when it is no URL.
+
+    Asked for once: `trust_env` would ask in a thread, for every request anew.
+    """
+    try:
+        return get_env_proxy_for_url(URL(base_url))
+    except LookupError:
+        return None, None
+    except ValueError as error:
+        raise SettingsError(f"HTTPS_PROXY or HTTP_PROXY cannot be used: {error}", code="proxy") from error
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes | Broken:
