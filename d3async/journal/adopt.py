@@ -112,10 +112,16 @@ def _renew(db: sqlite3.Connection, which: str) -> None:
     if not db.execute(f"insert into renewed {which}").rowcount:
         return
     db.execute("create index if not exists temp.incoming_item_row on incoming_item(row, fold)")
+    # what is known of a link is known of the two incidents it joins
+    db.execute(
+        "delete from item where job in (select job.id from renewed r join incoming i on i.row = r.row join job on"
+        " job.id = r.id where job.command is not i.command or job.site is not i.site or job.label is not i.label)"
+    )
+    doubt = "job.state = 'unknown' and job.command is i.command"
     db.execute(
         "update job set content = i.content, command = i.command, site = i.site, params = i.params, label = i.label,"
-        " username = i.username, lane_key = i.lane_key, state = iif(state = 'unknown', state, 'pending'),"
-        " code = iif(state = 'unknown', code, null), message = iif(state = 'unknown', message, null)"
+        f" username = i.username, lane_key = i.lane_key, state = iif({doubt}, job.state, 'pending'),"
+        f" code = iif({doubt}, job.code, null), message = iif({doubt}, job.message, null)"
         " from temp.renewed r join temp.incoming i on i.row = r.row where job.id = r.id"
     )
     incoming = "temp.incoming_item n join temp.renewed r on r.row = n.row"
@@ -156,7 +162,7 @@ def settle_leftovers(db: sqlite3.Connection) -> None:
 def mark_todo(db: sqlite3.Connection, repeatable: Sequence[str], *, retry_unknown: bool, serial: bool) -> int:
     """Mark what this run is to send and put it into lanes; the number of rows marked."""
     marks = ",".join("?" * len(repeatable))
-    selected = "row in (select row from temp.incoming where selected)"
+    selected = "row in (select row from temp.incoming where selected and state = 'pending')"
     if retry_unknown:
         _renew_unknown(db, selected)
     db.execute("update item set todo = 0 where todo = 1")
@@ -184,7 +190,7 @@ def _renew_unknown(db: sqlite3.Connection, selected: str) -> None:
     _renew(
         db,
         f"select job.id, i.row from job join temp.incoming i on {_MATCH} where job.{selected}"
-        " and job.state = 'unknown' and job.content is not i.content and i.state = 'pending'",
+        " and job.state = 'unknown' and job.content is not i.content",
     )
 
 
