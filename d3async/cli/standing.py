@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from d3async.cli.ending import counts_words
+from d3async.cli.plan import duration
 from d3async.files.causes import find_causes
 from d3async.files.summary import instant, last_facts, next_steps, summary
-from d3async.files.words import lasting, moment, number
+from d3async.files.words import moment, number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -114,7 +115,7 @@ def _run_words(at: Standing) -> str:
         return f"cut short: {who} is gone and left no last word"
     pace = f"{number(at.rate or 0.0)} rows/s"
     if at.rate and at.to_send:
-        pace += f", about {lasting(at.to_send / at.rate)} left"
+        pace += f", about {duration(at.to_send / at.rate)} left"
     told = "running" if at.running else "held, look there whether it still runs"
     return f"{told}: {who}; {at.to_send:,} to send, {pace}"
 

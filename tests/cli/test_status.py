@@ -1,0 +1,168 @@
+"""`status`: where a run folder stands, who runs it, what to type next."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+from os import getpid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from d3async.cli.main import cli, exit_code_of
+from d3async.cli.standing import as_object, as_words, is_running, standing
+from d3async.files.write import write_again
+from d3async.journal.read import FILE, JournalReader
+from d3async.journal.records import Owner
+from tests.journal.factory import START, Entry, Told, every_outcome, long_run, make, unsent
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def status(capsys: pytest.CaptureFixture[str], *args: object) -> str:
+    assert exit_code_of(cli, ["status", *map(str, args)]) == 0
+    told = capsys.readouterr()
+    assert told.err == ""
+    return told.out
+
+
+def gone() -> int:
+    """The id of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def owner(pid: int, host: str | None = None) -> dict[str, Any]:
+    return {"pid": pid, "host": host or socket.gethostname(), "since": START}
+
+
+def going(folder: Path, **meta: Any) -> Path:
+    """A run under way: 40 rows answered over four seconds, 2 in flight, 58 to send."""
+    entries = [Entry("1,a,b,c", done_at=START + at / 10) for at in range(40)]
+    entries += [Entry("1,a,b,c", "sent", done_at=None, todo=1)] * 2
+    entries += [unsent("1,a,b,c", todo=1)] * 58
+    return make(folder, entries, runs=(Told(finished_at=None, exit_code=None),), owner=owner(getpid()), **meta)
+
+
+def test_a_finished_run_tells_counts_causes_files_and_the_next_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = long_run(tmp_path / "tasks.d3run", 1_000)
+    write_again(folder)
+    assert status(capsys, folder).splitlines() == [
+        'tasks.csv: 1,000 rows, CreateTask at d3.example.com, site "Security Operations"',
+        "ended 2026-12-01 17:00:18 UTC, exit code 5",
+        "870 ok · 25 failed · 4 unknown · 1 invalid · 100 not sent",
+        "  16 x Incident … does not exist.",
+        "  9 x Assignee <script>alert('d3')</script> is not a user",
+        "  4 x no answer within 60 s",
+        "  1 x assignee is empty",
+        f"results   {folder}/results.csv      report  {folder}/report.html",
+        f"to mend   {folder}/failed.csv",
+        f"look up   {folder}/unknown.csv",
+        "to go on  d3async run tasks.csv --yes",
+    ]
+
+
+def test_rows_in_flight_are_told_apart_while_a_run_goes_on(tmp_path: Path) -> None:
+    with JournalReader(going(tmp_path) / FILE) as reader:
+        words = as_words(standing(reader, now=START + 4, running=True))
+    assert words[1].endswith("58 to send, 9.8 rows/s, about 6 s left")
+    assert words[2] == "40 ok · 58 not sent · 2 in flight"
+    assert not [line for line in words if line.startswith(("to go on", "next", "to settle"))]
+
+
+def test_the_rate_is_that_of_the_last_half_minute(tmp_path: Path) -> None:
+    with JournalReader(going(tmp_path) / FILE) as reader:
+        assert standing(reader, now=START + 4, running=True).rate == pytest.approx(39 / 4)
+        assert standing(reader, now=START + 31.95, running=True).rate == pytest.approx(20 / 30)
+        assert standing(reader, now=START + 60, running=True).rate == 0
+        assert standing(reader, now=START + 60, running=False).rate is None
+
+
+def test_a_run_that_was_cut_short_says_so_and_what_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "tasks.d3run"
+    make(folder, [Entry("1,a,b,c", "sent", done_at=None), unsent("2,a,b,c")], owner=owner(gone()))
+    told = status(capsys, folder)
+    assert "cut short: pid" in told
+    assert "1 unknown · 1 not sent" in told
+    assert "to go on  d3async run tasks.csv\n" in told
+    assert f"to settle d3async reconcile {folder}" in told
+    assert f"results   none yet; to write them: d3async results {folder}" in told
+
+
+@pytest.mark.parametrize(
+    ("who", "expected"),
+    [
+        (None, False),
+        (Owner(getpid(), socket.gethostname(), START), True),
+        (Owner(1, socket.gethostname(), START), True),
+        (Owner(getpid(), "another-host", START), None),
+    ],
+)
+def test_whether_an_owner_runs_is_known_on_this_host_only(who: Owner | None, expected: bool | None) -> None:
+    assert is_running(who) is expected
+
+
+def test_an_owner_that_has_ended_does_not_run() -> None:
+    assert is_running(Owner(gone(), socket.gethostname(), START)) is False
+
+
+def test_an_owner_on_another_host_is_named_as_holding_the_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = status(capsys, make(tmp_path, [unsent("1,a,b,c")], owner=owner(7, "soc-9")))
+    assert "held, look there whether it still runs: pid 7 on soc-9 since 2026-12-01 17:00:00 UTC" in told
+
+
+def test_json_has_the_same_for_programs_and_outcomes_add_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = json.loads(status(capsys, going(tmp_path), "--json"))
+    assert sum(told["outcomes"].values()) == told["input"]["rows"] == 100
+    assert (told["in_flight"], told["to_send"], told["running"], told["next"]) == (2, 58, True, [])
+    assert told["owner"] == {"pid": getpid(), "host": socket.gethostname(), "since": "2026-12-01T17:00:00.000Z"}
+
+
+def test_json_names_causes_and_files(tmp_path: Path) -> None:
+    folder = every_outcome(tmp_path)
+    write_again(folder)
+    with JournalReader(folder / FILE) as reader:
+        told = as_object(standing(reader, now=START, running=False))
+    assert told["causes"][0]["count"] == 1
+    assert told["failed"] == str(folder / "failed.csv")
+    assert told["vanished"] == 1
+
+
+def test_nothing_in_a_message_steers_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make(tmp_path, [Entry("a", "failed", "x", "\x1b]0;taken\x07\u202eback")], site="\x1b[2J")
+    told = status(capsys, folder)
+    assert "\x1b" not in told
+    assert "\u202e" not in told
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("nowhere", r"There is no .*nowhere; here is .*tasks\.d3run"),
+        ("tasks.csv", r"tasks\.csv is a job file; its run folder is .*tasks\.d3run"),
+        ("other.csv", r"other\.csv is a file, and has no run folder yet: d3async run"),
+        ("tasks", r"its run folder is .*tasks\.d3run"),
+        ("empty", r"empty is no run folder: it has no journal\.sqlite; `d3async run FILE` makes"),
+        (".", r"is no run folder: .*; here is .*tasks\.d3run"),
+        ("tasks.d3run/journal.sqlite", r"give the folder, .*tasks\.d3run"),
+    ],
+)
+def test_what_is_no_run_folder_is_told_with_the_one_that_may_be_meant(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], given: str, expected: str
+) -> None:
+    every_outcome(tmp_path / "tasks.d3run")
+    (tmp_path / "empty").mkdir()
+    for name in ("tasks.csv", "other.csv"):
+        (tmp_path / name).touch()
+    assert exit_code_of(cli, ["status", str(tmp_path / given)]) == 2
+    error = capsys.readouterr().err.replace("\n", " ")
+    assert re.search(expected, error), error
