@@ -1,35 +1,44 @@
 """The rate controller: what each answer, and when it came, says about how fast to go and when to pause."""
 
 import math
-from dataclasses import dataclass, field
 
 from d3async.sansio.probe import Probe
-from d3async.sansio.scatter import Scatter
+from d3async.sansio.recent import Recent
+from d3async.sansio.regain import Regain
 
-WINDOW = 1.0
-"""Seconds over which a limit of L requests counts: a rate is per second."""
 LATENESS = 0.010
 """Seconds by which the pacer may be late (timers, a busy loop) and still catch up."""
 JITTER = 0.020
 """Seconds by which requests may be shifted against each other between grant and server."""
 
-_START_RATE = 5.0
+# Finding an unknown limit: from 10 a second, a little faster with each good answer.
+_START_RATE, _STEP = 10.0, 0.6
 _LOWEST_RATE = 0.5
-_MARGIN = 0.05
-_CUBIC = 0.2
-_HOPELESS_AFTER = 2
-_LONE = 24
-_LONE_AFTER = 5.0
-_LONGEST_BACKOFF = 2.0
+
+# A cut goes below the rate that was accepted in the last second, which is what the server takes; the first of
+# several is not deeper than this, because refusals that count as requests make that rate look low.
+_BELOW = 0.95
+_FIRST_CUT, _LATER_CUTS = 0.9, 0.5
+
+# The gate: three requests' time, doubling up to three seconds, less a random part so that clients spread.
+_FIRST_PAUSE, _LONGEST_PAUSE = 3.0, 3.0
+_SURE_PART, _SURE_PART_BLOCKED = 0.5, 0.8
+_BLOCKED_AFTER = 2
+_REOPENED_AT = 0.95
+
+# A refusal at full speed that stays alone was two requests meeting by accident: after so many good answers the rate
+# is restored, and the margin against jitter is wider by this much until some minutes of good answers take it back.
+_ALONE_AFTER, _ALONE_FOR = 2.0, 24
+_WIDER, _MOST_ACCIDENTS, _FORGIVEN = 0.004, 20.0, 1 / 3000
 
 
 def paced(limit: float, jitter: float = JITTER) -> float:
     """Turn a *limit* of requests a second into the rate to pace at.
 
     Pacing at rate r with burst b puts at most floor(r·w + b) requests into any w seconds. With b = 1 + LATENESS·r and
-    w stretched by the jitter, that stays at or below the limit for r = limit·(1 - LATENESS)/(1 + jitter).
+    w = 1 s stretched by the jitter, that is at most the limit for r = limit·(1 - LATENESS)/(1 + jitter).
     """
-    return limit * (WINDOW - LATENESS) / (WINDOW + jitter)
+    return limit * (1 - LATENESS) / (1 + jitter)
 
 
 def burst(rate: float) -> float:
@@ -37,61 +46,48 @@ def burst(rate: float) -> float:
     return 1 + LATENESS * rate
 
 
-@dataclass(slots=True)
-class Recent:
-    """Counts events over the last second, in tenths, so that memory does not grow with the rate."""
-
-    _tenths: list[int] = field(default_factory=lambda: [0] * 10)
-    _newest: int = 0
-
-    def add(self, now: float) -> None:
-        """Count one event *now*."""
-        self._forget(now)
-        self._tenths[self._newest % 10] += 1
-
-    def count(self, now: float) -> int:
-        """Return the events of the second that ends *now*."""
-        self._forget(now)
-        return sum(self._tenths)
-
-    def _forget(self, now: float) -> None:
-        tenth = math.floor(now * 10)
-        for stale in range(max(self._newest + 1, tenth - 9), tenth + 1):
-            self._tenths[stale % 10] = 0
-        self._newest = max(self._newest, tenth)
-
-
 class RateController:
     """Finds and keeps the fastest rate a server takes: time comes in as an argument, so do the dice.
 
-    *limit* is the ceiling in requests a second, None where it is to be found. Times are seconds on any one
-    monotonic clock; *jitter* arguments are numbers in [0, 1).
+    *limit* is the ceiling in requests a second, None where it is to be found. Times are seconds on any one monotonic
+    clock. Nobody may leave before *opens_at*; *rate* is the pace from then on, *top* the fastest it may become,
+    *learnt* the rate at which the server last refused, None once the top is regained.
+
+    Refusals of requests sent before an event was noticed belong to that event: one full window, seen by all that
+    were in flight, is one cut and one pause.
     """
 
     def __init__(self, limit: float | None) -> None:
-        self._limit = limit
         self.top = math.inf if limit is None else paced(limit)
         self.rate = _START_RATE if limit is None else self.top
-        self._lowest = min(_LOWEST_RATE, self.top)
         self.opens_at = self._gate = -math.inf
         self.learnt: float | None = None
-        self._starting = limit is None
+        self._limit = limit
+        self._lowest = min(_LOWEST_RATE, self.top)
+        self._jitter, self._accidents = JITTER, 0.0
         self._accepted = Recent()
-        self._events = 0
-        self._event_at = -math.inf
+        self._events, self._event_at = 0, -math.inf
         self._blocked_since: float | None = None
+        self._starting = limit is None
         self._probing = self._reopening = False
         self._probe = Probe()
         self._before = self.rate
-        self._plateau = self.rate
-        self._cut_to = self.rate
-        self._cut_at: float | None = None
-        self._scatter = Scatter()
-        self._lone = 0
+        self._scale = limit or _START_RATE
+        self._regain: Regain | None = None
+        self._alone_for = 0
 
     def holds(self, now: float) -> float:
         """Return the seconds until the next request may leave, as far as gate and probe decide."""
         return max(self.opens_at - now, 0.0)
+
+    def blocked_for(self, now: float) -> float:
+        """Return the seconds since which every answer was a refusal."""
+        return 0.0 if self._blocked_since is None else max(now - self._blocked_since, 0.0)
+
+    def allow(self, jitter: float) -> None:
+        """Follow a *jitter* margin that was measured, in seconds."""
+        self._jitter = jitter
+        self._set_top()
 
     def granted(self, now: float) -> None:
         """Note that a request leaves: after a block it is the only one until its answer comes."""
@@ -99,102 +95,102 @@ class RateController:
             self._probe.sent(now)
             self._close()
 
-    def blocked_for(self, now: float) -> float:
-        """Return the seconds since which every answer was a refusal."""
-        return 0.0 if self._blocked_since is None else max(now - self._blocked_since, 0.0)
-
-    def accepted(self, sent_at: float, now: float) -> None:
-        """Note an answer, received *now*, that was not a refusal."""
-        self._accepted.add(now)
-        self._blocked_since = None
-        if sent_at <= self._event_at:
-            return
-        self._events = 0
-        self._probe.back(sent_at)
-        self._close()
-        if self._scatter.on:
-            self.rate = min(self._scatter.follow(self.rate, refused=False), self.top)
-        elif self._starting:
-            self._raise_to(self.rate + 1)
-        elif self._probing or self._reopening:
-            self._reopen(now)
-        elif self._lone == 1:
-            self.rate, self._lone, self._cut_at = self.top, 0, None
-        elif self._cut_at is not None:
-            self._lone = max(self._lone - 1, 0)
-            self._climb(now)
-
     def silent(self, sent_at: float) -> None:
         """Note that the request granted at *sent_at* will say nothing about the limit: unused, unsent or unanswered."""
         self._probe.back(sent_at)
         self._close()
 
-    def allow(self, jitter: float) -> None:
-        """Follow a *jitter* margin that was measured, in seconds."""
-        at_top = self.rate == self.top
-        self.top = math.inf if self._limit is None else paced(self._limit, jitter)
-        self.rate = self.top if at_top else min(self.rate, self.top)
+    def accepted(self, sent_at: float, now: float) -> None:
+        """Note an answer, received *now*, that was not a refusal."""
+        self._accepted.add(now)
+        self._blocked_since = None
+        if self._accidents:
+            self._accidents = max(self._accidents - _FORGIVEN, 0.0)
+            self._set_top()
+        if sent_at > self._event_at:
+            self._events = 0
+            self._probe.back(sent_at)
+            self._close()
+            self._speed_up(now)
 
     def throttled(self, sent_at: float, now: float, retry_after: float | None, jitter: float) -> None:
-        """Note a refusal received *now*; the server stated *retry_after* seconds, or nothing."""
+        """Note a refusal received *now*; the server stated *retry_after* seconds, or nothing. *jitter* is in [0, 1)."""
         if self._blocked_since is None:
             self._blocked_since = now
-        stated = -math.inf if retry_after is None else now + retry_after
-        if sent_at <= self._event_at:
-            self._gate = max(self._gate, stated)
-            self._close()
-            return
-        accepted = self._accepted.count(now)
-        self._scatter.event(now, self.rate, accepted)
-        if self._scatter.on:
-            self.rate = max(self._scatter.follow(self.rate, refused=True), self._lowest)
-            self._gate = max(self._gate, stated, now + 1 / self.rate)
+        self._probe.back(sent_at)
+        if sent_at > self._event_at:
+            self._slow_down(now)
+            pause = self._own_pause(jitter) if retry_after is None else retry_after + jitter / self.rate
+            self._events += 1
             self._event_at = now
         else:
-            self._congested(accepted, now, stated, jitter)
-        self._probe.back(sent_at)
+            pause = -math.inf if retry_after is None else retry_after
+        self._gate = max(self._gate, now + pause)
         self._close()
 
-    def _congested(self, accepted: int, now: float, stated: float, jitter: float) -> None:
+    def _speed_up(self, now: float) -> None:
+        if self._starting:
+            self._raise_to(self.rate + _STEP)
+        elif self._probing or self._reopening:
+            self._reopen(now)
+        elif self._alone_for == 1:
+            self._take_for_an_accident()
+        elif self._regain:
+            self._alone_for = max(self._alone_for - 1, 0)
+            self._raise_to(self._regain.rate(now))
+            if self.rate == self.top:
+                self._regain = self.learnt = None
+
+    def _slow_down(self, now: float) -> None:
+        accepted = self._accepted.count(now)
+        self._alone_for = 0
         if not self._events:
             self._before = self.rate
-            self._lone = _LONE if self.rate >= self.top and now - self._event_at > _LONE_AFTER else 0
-        else:
-            self._lone = 0
-        if accepted or self._events < _HOPELESS_AFTER:
+            if self.rate == self.top and now - self._event_at > _ALONE_AFTER:
+                self._alone_for = _ALONE_FOR
+        if accepted or self._events < _BLOCKED_AFTER:
             self._cut(accepted, now)
         else:
             self._probing, self._reopening = True, False
-            self._cut_to = self.rate = max(self._before / 2, self._lowest)
-        own = now + min(_LONGEST_BACKOFF, 2 / self.rate * 2**self._events) * (0.5 + 0.5 * jitter)
-        self._gate = max(self._gate, own if math.isinf(stated) else stated + jitter / self.rate)
-        self._events += 1
-        self._event_at = now
-
-    def _close(self) -> None:
-        self.opens_at = max(self._gate, self._probe.until)
+            self.rate = max(self._before / 2, self._lowest)
 
     def _cut(self, accepted: float, now: float) -> None:
-        self._starting = False
-        self._plateau = min(self.rate, max(accepted, self.rate / 2))
-        self.learnt = self._plateau
-        self._cut_to = self.rate = max((1 - _MARGIN) * self._plateau, self._lowest)
-        self._cut_at = now
+        deepest = _LATER_CUTS if self._events or self._starting else _FIRST_CUT
+        plateau = min(self.rate, max(accepted, self.rate * deepest))
+        if self._starting:
+            self._scale = plateau
+        self._starting = self._reopening = False
+        self.learnt = plateau
+        self.rate = max(_BELOW * plateau, self._lowest)
+        self._regain = Regain(plateau, self.rate, now, self._scale)
+
+    def _own_pause(self, jitter: float) -> float:
+        most = min(_LONGEST_PAUSE, _FIRST_PAUSE / self.rate * 2 ** min(self._events, 20))
+        sure = _SURE_PART_BLOCKED if self._probing else _SURE_PART
+        return most * (sure + (1 - sure) * jitter)
 
     def _reopen(self, now: float) -> None:
-        goal = 0.95 * self._before
+        goal = _REOPENED_AT * self._before
         self._probing, self._reopening = False, True
         self._raise_to(min(self.rate + 1, goal))
         if self.rate >= goal:
             self._reopening = False
-            self._plateau, self._cut_to, self._cut_at = self._before, self.rate, now
+            self._regain = Regain(self._before, self.rate, now, self._scale)
 
-    def _climb(self, now: float) -> None:
-        if self._cut_at is None:
-            return
-        inflection = (max(self._plateau - self._cut_to, 0.0) / _CUBIC) ** (1 / 3)
-        since = now - self._cut_at
-        self._raise_to(_CUBIC * (since - inflection) ** 3 + self._plateau)
+    def _take_for_an_accident(self) -> None:
+        self._alone_for, self._regain, self.learnt = 0, None, None
+        self.rate = self.top
+        self._accidents = min(self._accidents + 1, _MOST_ACCIDENTS)
+        self._set_top()
+
+    def _set_top(self) -> None:
+        if self._limit is not None:
+            at_top = self.rate == self.top
+            self.top = paced(self._limit, self._jitter + self._accidents * _WIDER)
+            self.rate = self.top if at_top else min(self.rate, self.top)
 
     def _raise_to(self, rate: float) -> None:
         self.rate = min(self.top, max(self.rate, rate))
+
+    def _close(self) -> None:
+        self.opens_at = max(self._gate, self._probe.until)

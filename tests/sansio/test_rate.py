@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.sansio.rate import RateController, Recent, burst, paced
+from d3async.sansio.rate import RateController, burst, paced
+from d3async.sansio.recent import Recent
+from d3async.sansio.regain import Regain
 
 
 @pytest.mark.parametrize(("limit", "rate"), [(50, 48.5294), (1, 0.970588), (0.5, 0.485294), (5000, 4852.94)])
@@ -30,7 +32,7 @@ def test_pace_and_burst_together_never_exceed_the_limit_in_a_window_stretched_by
 
 def test_a_known_limit_starts_at_its_pace_and_an_unknown_one_low() -> None:
     assert RateController(50).rate == pytest.approx(48.53, abs=0.01)
-    assert RateController(None).rate < 10
+    assert RateController(None).rate == 10
 
 
 def test_the_last_second_is_counted_in_tenths() -> None:
@@ -138,18 +140,76 @@ def test_a_wider_jitter_margin_lowers_a_known_ceiling_at_once() -> None:
     assert mind.rate == pytest.approx(48.058, abs=1e-3)
 
 
-def test_an_unknown_limit_is_found_by_one_step_an_answer() -> None:
+def test_an_unknown_limit_is_found_a_step_with_each_good_answer() -> None:
     mind = RateController(None)
-    start = mind.rate
-    for tick in range(10):
+    for tick in range(50):
         mind.accepted(tick / 10, tick / 10 + 0.1)
-
-    assert mind.rate >= start + 10
+    assert mind.rate == pytest.approx(10 + 50 * 0.6)
     assert mind.learnt is None
 
-    mind.throttled(1.2, 1.3, None, 0.5)
-    assert mind.learnt is not None
-    assert mind.rate < start + 10
+    mind.throttled(5.2, 5.3, None, 0.5)
+    assert mind.learnt == pytest.approx(20)
+    assert mind.rate == pytest.approx(19)
+
+
+def test_a_cut_goes_a_little_below_what_was_accepted() -> None:
+    """30 answers in the last second at a pace of 48.5: the first cut trusts 90 % of the pace, the second the count."""
+    mind = RateController(50)
+    for tick in range(30):
+        mind.accepted(tick / 30, 1.05 + tick / 32)
+    mind.throttled(1.0, 2.0, None, 0.5)
+    assert mind.rate == pytest.approx(0.95 * 0.9 * 48.53, abs=0.01)
+
+    mind.throttled(2.05, 2.06, None, 0.5)
+    assert mind.rate == pytest.approx(0.95 * 30, abs=2.0)
+
+
+def test_a_refusal_that_stays_alone_is_forgiven_and_widens_the_margin() -> None:
+    mind = RateController(50)
+    mind.throttled(10.0, 10.1, None, 0.5)
+    slow = mind.rate
+    for tick in range(24):
+        assert mind.rate < mind.top
+        mind.accepted(10.2 + tick / 50, 10.3 + tick / 50)
+
+    assert slow < mind.rate == mind.top
+    assert mind.top == pytest.approx(50 * 0.99 / 1.024, abs=0.001)
+
+
+def test_the_wider_margin_is_taken_back_by_some_minutes_of_good_answers() -> None:
+    mind = RateController(50)
+    mind.throttled(10.0, 10.1, None, 0.5)
+    for tick in range(3100):
+        mind.accepted(10.2 + tick / 50, 10.3 + tick / 50)
+
+    assert mind.rate == pytest.approx(paced(50))
+
+
+def test_two_refusals_in_a_row_are_no_accident() -> None:
+    mind = RateController(50)
+    mind.throttled(10.0, 10.1, None, 0.5)
+    mind.accepted(10.2, 10.3)
+    mind.throttled(10.3, 10.4, None, 0.5)
+    for tick in range(30):
+        mind.accepted(10.5 + tick / 50, 10.5 + tick / 50)
+
+    assert mind.rate < mind.top
+
+
+@pytest.mark.parametrize(("after", "rate"), [(0.0, 23.75), (1.754, 25.0), (7.754, 75.0)])
+def test_the_way_back_is_flat_at_the_plateau_and_steep_beyond(after: float, rate: float) -> None:
+    """cbrt(1.25/50) = 0.2924 of six seconds to the plateau, then the whole scale of 50 in another six."""
+    assert Regain(25.0, 23.75, 100.0, 50.0).rate(100.0 + after) == pytest.approx(rate, abs=0.02)
+
+
+def test_a_block_of_a_whole_day_does_not_overflow_the_pause() -> None:
+    mind = RateController(50)
+    now = 0.0
+    for _ in range(30_000):
+        mind.throttled(now, now, None, 0.5)
+        now += mind.holds(now) or 0.1
+
+    assert mind.holds(now) <= 3.0
 
 
 @given(
