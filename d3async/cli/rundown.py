@@ -17,7 +17,7 @@ from d3async.cli.loading import load
 from d3async.cli.progress import chosen
 from d3async.cli.running import Orders, send
 from d3async.commands import all_commands
-from d3async.errors import SettingsError
+from d3async.errors import JournalError, SettingsError
 from d3async.journal.sqlite import FILE, Selection, open_folder
 from d3async.sansio.exit_code import INTERRUPTED, INVALID_FILE
 from d3async.sansio.halt import with_default
@@ -109,9 +109,12 @@ def _send_and_finish(folder: RunFolder, planned: plan.Plan, settings: Settings, 
             ran = send(folder, settings, orders, progress)
         finally:
             progress.close()
-    return finish(
-        Run(folder=folder, settings=settings, plan=planned, ran=ran, started_at=started, as_json=options.as_json)
-    )
+    ended = Run(folder=folder, settings=settings, plan=planned, ran=ran, started_at=started, as_json=options.as_json)
+    try:
+        return finish(ended)
+    except JournalError as error:
+        advice = "Make room there, then type the same command again: what is known is kept."
+        raise JournalError(f"{error.message} {advice}", code=error.code) from error
 
 
 def default_folder(file: Path) -> Path:

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import anyio
-
 from d3async.connect import connect
 from d3async.engine import Engine
 from d3async.errors import JournalError
@@ -120,21 +118,21 @@ async def _send(folder: RunFolder, settings: Settings, orders: Orders, progress:
 
 
 async def _run(engine: Engine, journal: GroupJournal, tick: Callable[[], None]) -> Stop | None:
+    ticking = asyncio.create_task(_every(_TICK, tick))
     try:
-        async with anyio.create_task_group() as group:
-            group.start_soon(_every, _TICK, tick)
-            stop = await engine.run()
-            group.cancel_scope.cancel()
+        stop = await engine.run()
         await journal.aclose()
     except JournalError as error:
         return Stop("journal", error.message)
+    finally:
+        ticking.cancel()
     return stop
 
 
 async def _every(seconds: float, tick: Callable[[], None]) -> None:
     while True:
         tick()
-        await anyio.sleep(seconds)
+        await asyncio.sleep(seconds)
 
 
 def _tick(numbers: LimiterNumbers, progress: Progress, watch: _Watch) -> None:
