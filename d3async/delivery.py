@@ -233,6 +233,8 @@ class Delivery:
             self._on_attempt(attempt)
 
     def _read(self, response: ApiResponse) -> Answer:
+        if response.status != 429:  # noqa: PLR2004 - RFC 6585; of nothing else is the wait asked for
+            return protocol.read(response)
         return protocol.read(response, retry_after=retry_after(response.headers, now=self._wall()))
 
     def _masked(self, response: ApiResponse | Broken) -> ApiResponse | Broken:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 API_PATH = "/api/Command/"
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ Answer = Reply | Refused | Unauthorized | Throttled | Doubtful | Broken
 def envelope(command: str, params: Mapping[str, Any], *, username: str, site: str) -> ApiRequest:
     """The request for *command*: D3's envelope with `Username`, `Site` and `CommandParams`."""
     body = {"Username": username, "Site": site, "CommandParams": params}
-    return ApiRequest(command, json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode())
+    return ApiRequest(command, _ENCODER.encode(body).encode())
 
 
 def read(response: ApiResponse, *, retry_after: float | None = None) -> Answer:
@@ -154,17 +155,20 @@ def _loads(body: bytes) -> Any:
 
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_object)
+        return _DECODER.decode(text)
     except (ValueError, RecursionError):
         return _NOTHING
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Raises `ValueError` where a key that decides stands twice: the last one winning would be a guess."""
-    decisive = [key for key, _ in pairs if _same(key) in _DECISIVE]
-    if len({_same(key) for key in decisive}) < len(decisive):
+    decisive = [same for key, _ in pairs if (same := key.strip().casefold()) in _DECISIVE]
+    if len(set(decisive)) < len(decisive):
         raise ValueError(f"a key stands twice: {decisive}")
     return dict(pairs)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def _same(key: str) -> str:
