@@ -96,6 +96,7 @@ class GroupJournal:
 
     def _ask(self, work: Callable[[], T], *, claim: bool = False) -> asyncio.Future[T]:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        future.add_done_callback(_seen)
         self._waiting.append(_Wish(work, future, claim))
         if self._writer is None:
             self._writer = asyncio.create_task(self._write(), name="d3async-journal")
@@ -172,6 +173,12 @@ class GroupJournal:
     def _rollback(self) -> None:
         if self._db.in_transaction:
             self._db.execute("rollback")
+
+
+def _seen(future: asyncio.Future[Any]) -> None:
+    """Whoever asked may have been cancelled meanwhile: a failure nobody waits for is no warning."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _answer(wishes: Sequence[_Wish], results: Sequence[Any]) -> None:
