@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FILE = hold.JOURNAL
 _OLDEST = (3, 35)
+_MAGIC = b"SQLite format 3\x00"
 _CURE = "Take it away (what was done is then forgotten), or give another folder with -o."
 
 
@@ -209,9 +210,7 @@ def _open(folder: Path, lock: FileLock, *, created: bool) -> RunFolder:
     db: sqlite3.Connection | None = None
     new = False
     try:
-        new = not path.exists() or path.stat().st_size == 0
-        if new:
-            path.touch(mode=0o600)
+        new = _is_new(path)
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
         db.execute("pragma journal_mode = wal")
         db.execute("begin immediate")
@@ -219,16 +218,28 @@ def _open(folder: Path, lock: FileLock, *, created: bool) -> RunFolder:
             _create(db)
         else:
             _check_schema(db, path)
-    except (sqlite3.Error, OSError, JournalError) as error:
+    except BaseException as error:
         if db is not None:
             db.close()
         if new:
             _remove_journal(folder)
-        if isinstance(error, JournalError):
-            raise
-        message = f"The journal {path} cannot be used: {error}. {_CURE}"
-        raise JournalError(message, code="journal") from error
+        if isinstance(error, sqlite3.Error | OSError):
+            message = f"The journal {path} cannot be used: {error}. {_CURE}"
+            raise JournalError(message, code="journal") from error
+        raise
     return RunFolder(folder, lock, db, created=created, new=new)
+
+
+def _is_new(path: Path) -> bool:
+    """Whether there is no journal yet: then its file is made, for the owner alone."""
+    if path.exists() and path.stat().st_size:
+        with path.open("rb") as file:
+            # SQLite takes a file shorter than its header for an empty one, and overwrites it
+            if file.read(len(_MAGIC)) != _MAGIC:
+                raise JournalError(f"{path} is no journal of d3async. {_CURE}", code="journal")
+        return False
+    path.touch(mode=0o600)
+    return True
 
 
 def _create(db: sqlite3.Connection) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from d3async.journal.base import Event, Settlement
 
 _CALL = "select id, lane, command, username, site, params, label, maybe from job"
+_TWINS = "item indexed by item_twin"
 _MOST_ITEMS = 10_000
 """SQLite takes 32,766 parameters in one statement."""
 
@@ -97,7 +98,7 @@ class Store:
     def _claim_items(self, call: Call) -> None:
         folds = _folds(call)
         self._db.execute(
-            "update item set maybe = maybe or state = 'sent', prior = state, state = 'sent'"
+            f"update {_TWINS} set maybe = maybe or state = 'sent', prior = state, state = 'sent'"
             f" where lane = ? and todo = 1 and fold in ({_marks(folds)})",
             (call.lane, *folds),
         )
@@ -107,7 +108,7 @@ class Store:
             return "id = ?", [call.job]
         folds = _folds(call)
         return (
-            f"id in (select job from item where lane = ? and todo = 1 and fold in ({_marks(folds)}))",
+            f"id in (select job from {_TWINS} where lane = ? and todo = 1 and fold in ({_marks(folds)}))",
             [call.lane, *folds],
         )
 
@@ -123,7 +124,7 @@ class Store:
         if call.items:
             folds = _folds(call)
             self._db.execute(
-                f"update item set state = prior where lane = ? and state = 'sent' and fold in ({_marks(folds)})",
+                f"update {_TWINS} set state = prior where lane = ? and state = 'sent' and fold in ({_marks(folds)})",
                 (call.lane, *folds),
             )
 
@@ -155,7 +156,7 @@ class Store:
         sent = "state = 'sent' and epoch = ?"
         jobs = self._db.execute(f"select id from job where {where} and {sent}", (*values, self._epoch)).fetchall()
         settled = self._db.executemany(
-            "update item set state = ?, code = ?, message = ?, maybe = ?, todo = 0"
+            f"update {_TWINS} set state = ?, code = ?, message = ?, maybe = ?, todo = 0"
             " where lane = ? and fold = ? and todo = 1 and state = 'sent'",
             [
                 (item.outcome, item.code, item.message, item.outcome == "unknown", call.lane, fold(item.item))
@@ -171,7 +172,7 @@ class Store:
         """Give the row its outcome, or back to waiting while some of its items are still to be sent."""
         counts, waiting = item_counts(self._db, job)
         outcome, code, message = (
-            ("pending", "", f"{waiting} items are not sent yet") if waiting else row_of(self._db, job)
+            ("pending", "", f"{waiting} of its items are not sent yet.") if waiting else row_of(self._db, job)
         )
         message = _line(message, settlement.verdict.anomalies)
         row = self._db.execute(
