@@ -10,11 +10,11 @@ import click
 
 from d3async.cli.console import say
 from d3async.cli.folders import JOURNAL, folder_argument, quiet_stdout, run_folder
+from d3async.sansio.outcome import OUTCOMES
 
 if TYPE_CHECKING:
     from click import Context, Parameter
 
-_OUTCOMES = ("ok", "partial", "failed", "unknown", "invalid", "unsent")
 _FORMATS = ("csv", "jsonl", "json")
 _PIPE = 141
 
@@ -22,8 +22,8 @@ _PIPE = 141
 def _chosen(ctx: Context, param: Parameter, given: tuple[str, ...]) -> tuple[str, ...]:  # noqa: ARG001 - click's signature
     names = dict.fromkeys(name.strip().casefold() for text in given for name in text.split(","))
     for name in names:
-        if name not in _OUTCOMES:
-            raise click.BadParameter(f"{name!r} is none of {', '.join(_OUTCOMES)}")
+        if name not in OUTCOMES:
+            raise click.BadParameter(f"{name!r} is none of {', '.join(OUTCOMES)}")
     return tuple(names)
 
 

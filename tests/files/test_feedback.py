@@ -70,6 +70,15 @@ def test_when_every_row_failed_the_file_comes_back_byte_by_byte(tmp_path: Path, 
     assert path.read_bytes() == FILES[name]
 
 
+def test_rows_of_a_workbook_come_back_as_csv(tmp_path: Path) -> None:
+    form = Format("xlsx", "utf-8-sig", bom=True, line_ending="\r\n", sheet="Tasks", header_raw=",".join(TASK_HEADER))
+    written = write_folder(make(tmp_path, [Entry('1,"a, b",c,d', "failed")], form=form))
+    assert written.results.name == "results.csv"
+    assert written.failed is not None
+    assert written.failed.name == "failed.csv"
+    assert written.failed.read_bytes() == b'\xef\xbb\xbfincident,name,assignee,due\r\n1,"a, b",c,d\r\n'
+
+
 def test_rows_of_other_outcomes_are_left_out(tmp_path: Path) -> None:
     entries = [
         Entry("1,ok,a,b"),
