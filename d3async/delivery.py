@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import anyio
+import anyio.lowlevel
 
 from d3async.commands import all_commands
 from d3async.sansio import protocol
@@ -166,7 +166,8 @@ class Delivery:
                 stopper.stop(decision)
                 return known
             charged += decision.counts
-            await self._pause(decision.delay, stopper)
+            with stopper.before_the_wire():
+                await anyio.sleep(decision.delay)
 
     async def _turn(self, call: Call, log: Log, stopper: Stopper, *, head: bool) -> float | None:
         """Token, then the durable mark; None when the run stopped meanwhile: then neither is left behind."""
@@ -191,6 +192,12 @@ class Delivery:
     async def _fresh(self, granted: float, stopper: Stopper) -> float | None:
         """*granted*, or a new token where the mark took too long; None when the run stopped meanwhile."""
         token: float | None = granted
+        try:
+            # a pooled connection takes the request without a pause in which a cancel could be heard
+            await anyio.lowlevel.checkpoint_if_cancelled()
+        except BaseException:
+            self.limiter.unused(granted)
+            raise
         while token is not None and self._clock() - token > LATE:
             self.limiter.unused(token)
             token = await self._token(stopper, head=True)
@@ -264,12 +271,6 @@ class Delivery:
         if isinstance(answer, Throttled) and self.limiter.blocked_for > self.policy.max_wait:
             return Stop("throttled", "D3 has answered nothing but 429 for longer than --max-wait", answer.retry_after)
         return decision
-
-    @staticmethod
-    async def _pause(delay: float, stopper: Stopper) -> None:
-        if delay > 0:
-            with stopper.before_the_wire():
-                await anyio.sleep(delay)
 
 
 class _Wire:
