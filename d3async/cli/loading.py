@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from d3async.cli.console import say
 from d3async.cli.jobfile import examine
-from d3async.cli.review import Review
+from d3async.cli.review import ERRORS, Review
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,7 +54,11 @@ def load(folder: RunFolder, file: Path, job_file: JobFileOptions, settings: Sett
             say(f"All of them: {review.keep(folder.folder)}")
             return None
         if not quiet:
-            review.tell(sent="they stay out")
+            review.tell(sent="left out")
+        if stage.invalid:
+            review.keep(folder.folder)
+        else:
+            (folder.folder / ERRORS).unlink(missing_ok=True)
         return _adopted(folder, examined, stage, settings)
 
 

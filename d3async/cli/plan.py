@@ -97,9 +97,6 @@ def told(plan: Plan) -> list[str]:
     lines = [_work_words(work) + where for work in plan.works] or ["nothing to send"]
     if plan.rerun:
         lines.insert(0, _rerun_words(plan))
-    if plan.outcomes.get("invalid"):
-        count = plan.outcomes["invalid"]
-        lines.append(f"{count:,} {'row is' if count == 1 else 'rows are'} invalid and {_stay(count)} out")
     if plan.outcomes.get("unknown") and plan.rows < sum(plan.outcomes.values()):
         lines.append(f"{plan.outcomes['unknown']:,} unknown from before: they may exist in D3")
     if plan.mirrored:
@@ -125,19 +122,16 @@ def _singular(name: str) -> str:
     return "person" if name == "people" else name.removesuffix("s")
 
 
-def _stay(count: int) -> str:
-    return "stays" if count == 1 else "stay"
-
-
 def _rerun_words(plan: Plan) -> str:
     done = plan.outcomes.get("ok", 0)
     changes = plan.changes
     found = [
         text
         for count, text in (
-            (changes.new, f"{changes.new:,} new"),
+            (changes.new, f"{changes.new:,} new" + (" or mended" if changes.mended else "")),
             (changes.changed, f"{changes.changed:,} changed"),
             (changes.changed_after_ok, f"{changes.changed_after_ok:,} changed after they were done (not sent again)"),
+            (changes.changed_in_doubt, f"{changes.changed_in_doubt:,} changed while unknown (not sent again)"),
             (changes.vanished, f"{changes.vanished:,} no longer in the file"),
         )
         if count

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class Changes:
     """What a re-run found: rows as before, new, changed under the same id, gone from the file, ok but changed since.
 
-    *changed_in_doubt* rows may have happened as they were: they are not sent again by themselves.
+    *changed_in_doubt* rows may have happened as they were: they are not sent again by themselves. *mended* rows were
+    invalid before and stand in the file no more; what they became is among the *new* ones.
     """
 
     same: int
@@ -26,6 +27,7 @@ class Changes:
     vanished: int
     changed_after_ok: int
     changed_in_doubt: int
+    mended: int = 0
 
 
 _COLUMNS = (
@@ -49,11 +51,11 @@ def adopt(db: sqlite3.Connection, repeatable: Sequence[str]) -> Changes:
         )
     new = _insert(db)
     db.execute("delete from item where job in (select id from job where row is null and state = 'invalid')")
-    db.execute("delete from job where row is null and state = 'invalid'")
+    mended = db.execute("delete from job where row is null and state = 'invalid'").rowcount
     rows = db.execute("select count(*) from temp.incoming").fetchone()[0]
     vanished = db.execute("select count(*) from job where row is null").fetchone()[0]
     same = rows - new - sum(fates.values())
-    return Changes(same, new, fates.get("renewed", 0), vanished, fates.get("ok", 0), fates.get("doubt", 0))
+    return Changes(same, new, fates.get("renewed", 0), vanished, fates.get("ok", 0), fates.get("doubt", 0), mended)
 
 
 def _insert(db: sqlite3.Connection) -> int:
