@@ -12,7 +12,7 @@ from d3async.commands import all_commands
 from d3async.delivery import Stopper
 from d3async.errors import FencedError, JournalError
 from d3async.journal.base import Event, Settlement
-from d3async.sansio.merge import ListLimit, Part, worth_splitting
+from d3async.sansio.merge import ListLimit, Part, wave_of, worth_splitting
 from d3async.sansio.outcome import judge
 from d3async.sansio.protocol import Reply
 from d3async.sansio.retry import Stop
@@ -74,6 +74,8 @@ class Engine:
         self._on_row = on_row
         self._wall = wall
         self._scope = anyio.CancelScope()
+        self._under_way = 0
+        self._idle = anyio.Event()
 
     async def run(self) -> Stop | None:
         """Send what is to be sent; the reason why it ended early, or None.
@@ -128,10 +130,18 @@ class Engine:
                     return
                 if not lanes:
                     return
-                after = lanes[-1][0]
                 with self.stopper.before_the_wire():
                     for lane in lanes:
+                        if wave_of(lane[0]) != wave_of(after):
+                            await self._all_carried()
+                        after = lane[0]
+                        self._under_way += 1
                         await send.send(lane)
+
+    async def _all_carried(self) -> None:
+        while self._under_way:
+            self._idle = anyio.Event()
+            await self._idle.wait()
 
     async def _work(self, receive: MemoryObjectReceiveStream[Lane]) -> None:
         async with receive:
@@ -140,6 +150,8 @@ class Engine:
                     await self._carry_lane(lane, call)
                 except JournalError as error:
                     self._lost_journal(error)
+                self._under_way -= 1
+                self._idle.set()
 
     def _lost_journal(self, error: JournalError) -> None:
         code = "fenced" if isinstance(error, FencedError) else "journal"
@@ -151,10 +163,13 @@ class Engine:
             await self._carry(call)
             return
         while self.stopper.reason is None:
-            call = await self._journal.take(lane, self._limit.most)
+            size = self._limit.size()
+            call = await self._journal.take(lane, size)
             if call is None:
+                self._limit.done(size)
                 return
             await self._carry(call)
+            self._limit.done(size)
 
     async def _carry(self, call: Call) -> tuple[Part, ...]:
         if self.stopper.reason is not None:
@@ -166,7 +181,10 @@ class Engine:
         if worth_splitting(call, done.answer):
             return await self._split(done.call)
         self._settle(done)
-        return (Part(len(call.items), taken=isinstance(done.answer, Reply)),)
+        taken = isinstance(done.answer, Reply)
+        if taken:
+            self._limit.taken(len(call.items))
+        return (Part(len(call.items), taken=taken),)
 
     async def _split(self, call: Call) -> tuple[Part, ...]:
         self._journal.release(call, sent=True)
@@ -174,7 +192,7 @@ class Engine:
         for half in call.halves():
             parts += await self._carry(half)
         if sum(part.size for part in parts) == len(call.items):
-            self._limit.learn(len(call.items), parts)
+            self._limit.split(len(call.items), parts)
         return parts
 
     def _settle(self, done: Delivered) -> None:

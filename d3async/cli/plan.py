@@ -71,7 +71,7 @@ def _work(db: sqlite3.Connection, command: type[Command], rows: int, links_per_c
         items, requests = db.execute(
             "select coalesce(sum(n), 0), coalesce(sum((n + ? - 1) / ?), 0) from"
             " (select count(distinct i.fold) n from item i join job j on j.id = i.job"
-            " where i.todo = 1 and j.command = ? group by i.lane)",
+            " where i.todo = 1 and j.command = ? group by i.source)",
             (links_per_call, links_per_call, command.__name__),
         ).fetchone()
     facets = {
@@ -173,22 +173,3 @@ def outcomes(db: sqlite3.Connection) -> dict[str, int]:
         name = spoken.get(state, state)
         counts[name] = counts.get(name, 0) + count
     return counts
-
-
-def mirrored(db: sqlite3.Connection) -> int:
-    """How many pairs of incidents stand in the file both ways round; links may be symmetric (D3's page is silent)."""
-    if not db.execute("select exists(select 1 from item where todo = 1)").fetchone()[0]:
-        return 0
-    db.execute("create temp table source(lane integer primary key, fold text)")
-    db.execute(
-        "insert or ignore into source select lane, lower(trim(label)) from job where todo = 1 and lane is not null"
-        " and exists (select 1 from item where item.job = job.id)"
-    )
-    db.execute("create index temp.source_fold on source(fold)")
-    count = db.execute(
-        "select count(distinct a.lane || ' ' || a.fold) from item a join source there on there.fold = a.fold"
-        " join source here on here.lane = a.lane"
-        " join item b on b.lane = there.lane and b.fold = here.fold where a.todo = 1 and a.lane < b.lane"
-    ).fetchone()[0]
-    db.execute("drop table temp.source")
-    return int(count)

@@ -18,6 +18,7 @@ from d3async.cli.progress import chosen
 from d3async.cli.running import Orders, send
 from d3async.commands import all_commands
 from d3async.errors import JournalError, SettingsError
+from d3async.journal.lanes import count_mirrored
 from d3async.journal.sqlite import FILE, Selection, open_folder
 from d3async.sansio.exit_code import INTERRUPTED, INVALID_FILE
 from d3async.sansio.halt import with_default
@@ -155,7 +156,7 @@ def _planned(folder: RunFolder, loaded: Loaded, settings: Settings, options: Opt
         outcomes=plan.outcomes(folder.db),
         changes=loaded.changes,
         rerun=not folder.new,
-        mirrored=plan.mirrored(folder.db),
+        mirrored=count_mirrored(folder.db),
         rate=settings.rate,
     )
     if not options.quiet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from d3async.journal.lanes import assign_lanes
 from d3async.journal.store import item_counts, row_of
 from d3async.sansio.outcome import NOT_LINKED
 
@@ -144,7 +145,7 @@ def _renew(db: sqlite3.Connection, which: str) -> None:
 
 def _outcome_from_items(db: sqlite3.Connection, job: int) -> None:
     """A row may be done, or no longer in doubt, because the items that were not are gone from it."""
-    counts, _ = item_counts(db, job)
+    counts = item_counts(db, job)
     outcome = ("pending", None, None) if counts.get("pending") and not counts.get("unknown") else row_of(db, job)
     db.execute("update job set state = ?, code = ?, message = ? where id = ?", (*outcome, job))
 
@@ -183,7 +184,7 @@ def mark_todo(db: sqlite3.Connection, repeatable: Sequence[str], *, retry_unknow
         "update job set todo = 0 where todo = 1 and exists (select 1 from item where item.job = job.id)"
         " and not exists (select 1 from item where item.job = job.id and item.todo = 1)"
     )
-    _assign_lanes(db, serial=serial)
+    assign_lanes(db, serial=serial)
     return int(db.execute("select count(*) from job where todo = 1").fetchone()[0])
 
 
@@ -193,24 +194,4 @@ def _renew_unknown(db: sqlite3.Connection, selected: str) -> None:
         db,
         f"select job.id, i.row from job join temp.incoming i on {_MATCH} where job.{selected}"
         " and job.state = 'unknown' and job.content is not i.content",
-    )
-
-
-def _assign_lanes(db: sqlite3.Connection, *, serial: bool) -> None:
-    """A lane is named after its first row. Rows with items share a lane with all rows about the same source."""
-    if not db.execute("select exists(select 1 from item)").fetchone()[0] and not serial:
-        db.execute("update job set lane = row where row is not null")
-        return
-    db.execute("drop table if exists temp.lane")
-    db.execute("create temp table lane as select lane_key, min(row) as first from job where row is not null group by 1")
-    db.execute("create unique index temp.lane_by_key on lane(lane_key)")
-    shared = "1" if serial else "exists (select 1 from item where item.job = job.id)"
-    lane = "(select first from lane where lane.lane_key = job.lane_key)"
-    db.execute(f"update job set lane = case when {shared} then {lane} else row end where row is not null")
-    # rows gone from the file too: what they removed was removed by us
-    db.execute(f"update item set lane = (select {lane} from job where job.id = item.job)")
-    db.execute("drop table lane")
-    db.execute(
-        "update item set maybe = 1 where todo = 1 and exists (select 1 from item t where t.lane = item.lane"
-        " and t.fold = item.fold and t.id != item.id and (t.state = 'ok' or t.maybe))"
     )

@@ -22,23 +22,29 @@ create table job(
 create unique index job_identity on job(identity, occurrence);
 create index job_row on job(row);
 create index job_todo on job(lane, id) where todo = 1;
+create table source(id integer primary key, lane_key text not null unique, fold text not null, site text not null);
+create index source_fold on source(fold, site);
 create table item(
     id integer primary key,
-    job integer not null references job(id), pos integer not null, lane integer,
+    job integer not null references job(id), pos integer not null, source integer references source(id),
     name text not null, fold text not null,
     todo integer not null default 0,
     state text not null default 'pending', prior text, code text, message text, maybe integer not null default 0
 );
 create index item_job on item(job, pos);
-create index item_twin on item(lane, fold);
-create index item_todo on item(lane, id) where todo = 1;
+create index item_twin on item(source, fold);
+create index item_todo on item(source, id) where todo = 1;
+create index item_open on item(job) where todo = 1;
 create table answer(id integer primary key, body text);
 create table event(epoch integer, at real, kind text, seconds real, note text);
 """
 # job.row     data row in the current file, null once the row vanished from it
 # job.state   pending | sent | ok | partial | failed | unknown | invalid
 # item.state  pending | sent | ok | failed | unknown
+# job.lane    rows of one lane are sent one after the other; see `journal.lanes`
 # job.todo    1 = this run is to send it
+# source      whoever asks about an incident: `lane_key` is user, site, and the incident as it is compared (`fold`);
+#             items of one source go together in calls
 # job.prior, item.prior   the state before the latest attempt, restored when it provably changed nothing; `sent`
 #             itself where an attempt before that one is in doubt
 # job.maybe, item.maybe   1 = an earlier attempt of ours may have reached D3

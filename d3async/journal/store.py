@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 _CALL = "select id, lane, command, username, site, params, label, maybe from job"
 _TWINS = "item indexed by item_twin"
+_SAME_LINK = (
+    "select t.maybe, t.state = 'ok' as gone from source s cross join item t on t.source = s.id"
+    " where s.fold = ? and s.site = ? and t.fold = ?"
+)
 _MOST_ITEMS = 10_000
 """SQLite takes 32,766 parameters in one statement."""
 
@@ -67,15 +71,39 @@ class Store:
         return self._with_items(call, min(most, _MOST_ITEMS))
 
     def _with_items(self, call: Call, most: int) -> Call | None:
-        items = self._db.execute(
-            "select name, fold, max(maybe) from item where lane = ? and todo = 1 and state != 'sent'"
-            " group by fold order by min(id) limit ?",
-            (call.lane, most),
-        ).fetchall()
-        if not items:
+        """*call* with the next items of the source that its row asks about, each number once."""
+        found = self._db.execute(
+            "select s.id, s.fold, s.site from item i join source s on s.id = i.source"
+            " where i.job = ? and i.todo = 1 and i.state != 'sent' limit 1",
+            (call.job,),
+        ).fetchone()
+        if found is None:
             return None
-        tried = frozenset(folded for _, folded, maybe in items if maybe)
-        return replace(call, job=0, maybe=False, items=tuple(name for name, _, _ in items), tried=tried)
+        source, subject, site = found
+        items = self._db.execute(
+            "select name, fold from item i where source = ? and todo = 1 and state != 'sent' and not exists (select 1"
+            " from item e where e.source = i.source and e.fold = i.fold and e.todo = 1 and e.id < i.id)"
+            " order by id limit ?",
+            (source, most),
+        ).fetchall()
+        known = {folded: self._known(subject, folded, site) for _, folded in items}
+        return replace(
+            call,
+            job=0,
+            maybe=False,
+            source=source,
+            items=tuple(name for name, _ in items),
+            tried=frozenset(folded for folded, (maybe, _) in known.items() if maybe),
+            gone=frozenset(folded for folded, (_, gone) in known.items() if gone),
+        )
+
+    def _known(self, subject: str, folded: str, site: str) -> tuple[bool, bool]:
+        """Whether any row of ours, from either end of the link, may have removed it, and whether one has."""
+        maybe, gone = self._db.execute(
+            f"select max(maybe), max(gone) from ({_SAME_LINK} union all {_SAME_LINK})",
+            (subject, site, folded, folded, site, subject),
+        ).fetchone()
+        return bool(maybe), bool(gone)
 
     def claim(self, call: Call, at: float) -> None:
         """Compare and set: every row and item of *call* goes from its state to `sent`, or none does.
@@ -99,8 +127,8 @@ class Store:
         folds = _folds(call)
         self._db.execute(
             f"update {_TWINS} set maybe = maybe or state = 'sent', prior = state, state = 'sent'"
-            f" where lane = ? and todo = 1 and fold in ({_marks(folds)})",
-            (call.lane, *folds),
+            f" where source = ? and todo = 1 and fold in ({_marks(folds)})",
+            (call.source, *folds),
         )
 
     def _jobs_of(self, call: Call) -> tuple[str, list[Any]]:
@@ -108,8 +136,8 @@ class Store:
             return "id = ?", [call.job]
         folds = _folds(call)
         return (
-            f"id in (select job from {_TWINS} where lane = ? and todo = 1 and fold in ({_marks(folds)}))",
-            [call.lane, *folds],
+            f"id in (select job from {_TWINS} where source = ? and todo = 1 and fold in ({_marks(folds)}))",
+            [call.source, *folds],
         )
 
     def release(self, call: Call, *, sent: bool) -> None:
@@ -124,8 +152,8 @@ class Store:
         if call.items:
             folds = _folds(call)
             self._db.execute(
-                f"update {_TWINS} set state = prior where lane = ? and state = 'sent' and fold in ({_marks(folds)})",
-                (call.lane, *folds),
+                f"update {_TWINS} set state = prior where source = ? and state = 'sent' and fold in ({_marks(folds)})",
+                (call.source, *folds),
             )
 
     def settle(self, settlement: Settlement) -> list[RowOutcome]:
@@ -157,9 +185,9 @@ class Store:
         jobs = self._db.execute(f"select id from job where {where} and {sent}", (*values, self._epoch)).fetchall()
         settled = self._db.executemany(
             f"update {_TWINS} set state = ?, code = ?, message = ?, maybe = ?, todo = 0"
-            " where lane = ? and fold = ? and todo = 1 and state = 'sent'",
+            " where source = ? and fold = ? and todo = 1 and state = 'sent'",
             [
-                (item.outcome, item.code, item.message, item.outcome == "unknown", call.lane, fold(item.item))
+                (item.outcome, item.code, item.message, item.outcome == "unknown", call.source, fold(item.item))
                 for item in settlement.verdict.items
             ],
         ).rowcount
@@ -170,7 +198,7 @@ class Store:
 
     def _settle_job(self, job: int, settlement: Settlement, answer: int | None) -> RowOutcome | None:
         """Give the row its outcome, or back to waiting while some of its items are still to be sent."""
-        counts, waiting = item_counts(self._db, job)
+        waiting = self._db.execute("select count(*) from item where job = ? and todo = 1", (job,)).fetchone()[0]
         outcome, code, message = (
             ("pending", "", f"{waiting} of its items are not sent yet.") if waiting else row_of(self._db, job)
         )
@@ -182,6 +210,7 @@ class Store:
         ).fetchone()[0]
         if waiting:
             return None
+        counts = item_counts(self._db, job)
         items = (counts.get("ok", 0), counts.get("failed", 0), counts.get("unknown", 0))
         if sum(items) != sum(counts.values()):
             raise ConservationError(f"Row {row} has items without an outcome: {counts}")
@@ -194,15 +223,14 @@ class Store:
         )
 
 
-def item_counts(db: sqlite3.Connection, job: int) -> tuple[dict[str, int], int]:
-    """How many items of row *job* are in each state, and how many are still to be sent."""
-    counts = dict(db.execute("select state, count(*) from item where job = ? group by state", (job,)).fetchall())
-    return counts, db.execute("select count(*) from item where job = ? and todo = 1", (job,)).fetchone()[0]
+def item_counts(db: sqlite3.Connection, job: int) -> dict[str, int]:
+    """How many items of row *job* are in each state."""
+    return dict(db.execute("select state, count(*) from item where job = ? group by state", (job,)).fetchall())
 
 
 def row_of(db: sqlite3.Connection, job: int) -> tuple[str, str, str]:
     """Outcome, code and message of row *job* from its items, each of which has an outcome."""
-    counts, _ = item_counts(db, job)
+    counts = item_counts(db, job)
     trouble = db.execute(
         "select name, state, code, message from item where job = ? and state in ('failed', 'unknown') order by pos",
         (job,),
@@ -212,8 +240,8 @@ def row_of(db: sqlite3.Connection, job: int) -> tuple[str, str, str]:
 
 
 def _call(row: Sequence[Any]) -> Call:
-    job, lane, command, username, site, params, label, maybe = row
-    return Call(command, json.loads(params), username, site, lane, label, job=job, maybe=bool(maybe))
+    job, _, command, username, site, params, label, maybe = row
+    return Call(command, json.loads(params), username, site, 0, label, job=job, maybe=bool(maybe))
 
 
 def _folds(call: Call) -> list[str]:

@@ -11,22 +11,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request, carrying one row, or several items of one lane.
+    """One request, carrying one row, or several items of one source.
 
     *params* is `CommandParams` without the list of items, *items* that list. *tried* holds the items (case-folded)
-    that an earlier attempt of ours may already have dealt with, *maybe* says the same of a call without items. *job*
-    is the row's id in the journal, 0 for a call of items: the journal knows which rows an item belongs to.
+    that an earlier attempt of ours may already have dealt with, *maybe* says the same of a call without items; *gone*
+    those that we have already removed, under another row or from the other end of the link. *job* is the row's id in
+    the journal, 0 for a call of items: by its *source* the journal knows which rows an item belongs to.
     """
 
     command: str
     params: Mapping[str, Any]
     username: str | None
     site: str
-    lane: int
+    source: int
     label: str
     job: int = 0
     items: tuple[str, ...] = ()
     tried: frozenset[str] = frozenset()
+    gone: frozenset[str] = frozenset()
     maybe: bool = False
 
     def halves(self) -> tuple[Call, Call]:

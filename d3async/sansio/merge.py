@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING
 
 from d3async.sansio.call import fold
 from d3async.sansio.protocol import Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from d3async.sansio.call import Call
     from d3async.sansio.protocol import Answer
+
+
+_WAVE = 1 << 40
+"""More than a file has rows."""
+
+
+def lane_in_wave(lane: int, wave: int) -> int:
+    """The number of *lane* once it stands in *wave*: lanes of later waves have greater numbers."""
+    return lane + wave * _WAVE
+
+
+def wave_of(lane: int) -> int:
+    """Waves follow one another: the next begins when the last call of the one before it is settled."""
+    return lane // _WAVE
+
+
+def first_free(taken: Collection[int]) -> int:
+    """The first wave that is not *taken*."""
+    return next(wave for wave in count() if wave not in taken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +44,45 @@ class Part:
 
 
 class ListLimit:
-    """The most items a call may carry: as asked for, and less once a server has shown that it takes no more."""
+    """How many items a call may carry: as many as asked for, and fewer once a server has shown that it takes no more.
+
+    Between what was taken and what was refused for its length lies the server's limit. It is closed in on by single
+    calls of a size in between; all others keep to what is known to be taken.
+    """
 
     def __init__(self, most: int) -> None:
-        self.most = most
+        self._most = most
+        self._taken = 0
+        self._refused = most + 1
+        self._probe = 0
 
-    def learn(self, refused: int, parts: tuple[Part, ...]) -> None:
-        """A list of *refused* items was turned down and split into *parts*.
+    def size(self) -> int:
+        """The most items that the next call is to carry; `done` is to be told when it has ended."""
+        if self._refused > self._most:
+            return self._most
+        if not self._probe and self._refused - self._taken > 1:
+            self._probe = (self._taken + self._refused) // 2
+            return self._probe
+        return max(1, self._taken)
+
+    def done(self, size: int) -> None:
+        """A call for which `size` gave *size* has ended, however it did."""
+        if size == self._probe:
+            self._probe = 0
+
+    def taken(self, items: int) -> None:
+        """D3 took a list of so many items: if it refused as long a one, it was not for its length."""
+        self._taken = max(self._taken, items)
+        if self._taken >= self._refused:
+            self._refused = self._most + 1
+
+    def split(self, refused: int, parts: tuple[Part, ...]) -> None:
+        """A list of *refused* items was turned down and went on as *parts*.
 
         If every part went through, no item was to blame: it was the length.
         """
-        if parts and all(part.taken for part in parts):
-            self.most = max(1, min(self.most, max(part.size for part in parts), refused - 1))
+        if self._taken < refused < self._refused and all(part.taken for part in parts):
+            self._refused = refused
 
 
 def worth_splitting(call: Call, answer: Answer | None) -> bool:

@@ -122,7 +122,7 @@ def _judge_items(call: Call, reply: Reply) -> Verdict:
             listed[number] = error.message
     anomalies += _contradictions(call, reply, listed)
     proof = _Proof(reply, listed, None if reply.remaining is None else frozenset(map(fold, reply.remaining)))
-    items = tuple(_judge_item(item, proof, tried=fold(item) in call.tried) for item in call.items)
+    items = tuple(_judge_item(item, proof, call) for item in call.items)
     outcome = sum_up(Counter(item.outcome for item in items))
     code, message = first_trouble(items)
     return Verdict(outcome, code, message, 200, items, tuple(anomalies))
@@ -152,14 +152,14 @@ class _Proof:
         return self.reply.nameless or (self.reply.status == "partial" and not self.listed)
 
 
-def _judge_item(item: str, proof: _Proof, *, tried: bool) -> ItemOutcome:
+def _judge_item(item: str, proof: _Proof, call: Call) -> ItemOutcome:
     number = fold(item)
     if number in proof.listed:
-        return _listed(item, proof.listed[number], tried=tried)
+        return _listed(item, proof.listed[number], removed=number in call.tried | call.gone)
     if proof.remaining is not None and number in proof.remaining:
         return ItemOutcome(item, "failed", "still_linked", "D3 reports no error, yet lists it as still linked.")
     if proof.reply.status == "failed":
-        if proof.remaining is not None or tried:
+        if proof.remaining is not None or number in call.tried:
             return ItemOutcome(item, "unknown", "contradiction", "D3 answered Failed, yet nothing says so of this one.")
         return ItemOutcome(item, "failed", "command_error", "D3 answered Failed and gave no reason for this incident.")
     if proof.nameless:
@@ -167,10 +167,10 @@ def _judge_item(item: str, proof: _Proof, *, tried: bool) -> ItemOutcome:
     return ItemOutcome(item, "ok")
 
 
-def _listed(item: str, said: str, *, tried: bool) -> ItemOutcome:
+def _listed(item: str, said: str, *, removed: bool) -> ItemOutcome:
     if "not linked" not in said.casefold():
         return ItemOutcome(item, "failed", "item_error", said)
-    if tried:
+    if removed:
         return ItemOutcome(item, "ok", "removed_before", "Gone after an earlier attempt of ours.")
     return ItemOutcome(item, "failed", NOT_LINKED, said)
 

@@ -66,31 +66,75 @@ def test_after_doubt_every_item_of_the_call_counts_as_tried() -> None:
 
 
 @pytest.mark.parametrize(
-    ("refused_size", "parts", "most"),
+    ("refused", "parts", "most"),
     [
-        (50, [(25, True), (25, True)], 25),
-        (50, [(25, True), (13, True), (12, True)], 25),
+        (50, [(25, True), (25, True)], 37),
+        (50, [(25, True), (13, True), (12, True)], 37),
         (50, [(25, True), (25, False)], 50),
         (2, [(1, True), (1, True)], 1),
         (50, [], 50),
-        (80, [(40, True), (40, True)], 40),
+        (80, [(40, True), (40, True)], 50),
     ],
 )
-def test_if_every_part_went_through_it_was_the_length(
-    refused_size: int, parts: list[tuple[int, bool]], most: int
-) -> None:
+def test_if_every_part_went_through_it_was_the_length(refused: int, parts: list[tuple[int, bool]], most: int) -> None:
+    """The next call closes in on the limit: halfway between what was taken and what was refused."""
     limit = ListLimit(50)
-    limit.learn(refused_size, tuple(Part(size, taken=taken) for size, taken in parts))
+    answered(limit, refused, parts)
 
-    assert limit.most == most
+    assert limit.size() == most
 
 
-def test_a_list_once_learnt_to_be_too_long_does_not_grow_again() -> None:
+def test_one_call_at_a_time_closes_in_and_the_others_keep_to_what_was_taken() -> None:
     limit = ListLimit(50)
-    limit.learn(20, (Part(10, taken=True), Part(10, taken=True)))
-    limit.learn(50, (Part(25, taken=True), Part(25, taken=True)))
+    answered(limit, 50, [(25, True), (25, True)])
 
-    assert limit.most == 10
+    assert [limit.size() for _ in range(4)] == [37, 25, 25, 25]
+    limit.taken(37)
+    limit.done(37)
+    assert [limit.size() for _ in range(3)] == [43, 37, 37]
+
+
+def test_a_refusal_of_a_list_no_longer_than_one_that_was_taken_is_not_for_its_length() -> None:
+    limit = ListLimit(50)
+    limit.taken(40)
+    answered(limit, 2, [(1, True), (1, True)])
+    assert limit.size() == 50
+
+    other = ListLimit(50)
+    answered(other, 2, [(1, True), (1, True)])
+    other.taken(40)
+    assert other.size() == 50
+
+
+@given(st.integers(1, 300), st.integers(1, 300))
+def test_a_limit_is_found_to_the_item_in_few_calls(limit: int, asked: int) -> None:
+    """Alone on the wire: after 2 log2 n calls the next ones carry as many as the server takes, and none is refused."""
+    found = ListLimit(asked)
+    for _ in range(10):
+        size = found.size()
+        carry(found, size, limit)
+        found.done(size)
+
+    assert found.size() == min(limit, asked)
+
+
+def answered(limit: ListLimit, refused: int, parts: list[tuple[int, bool]]) -> None:
+    """What the engine tells of a list that was refused and went on in *parts*."""
+    for size, taken in parts:
+        if taken:
+            limit.taken(size)
+    if parts:
+        limit.split(refused, tuple(Part(size, taken=taken) for size, taken in parts))
+
+
+def carry(found: ListLimit, size: int, limit: int) -> tuple[Part, ...]:
+    """A server that takes lists up to *limit*."""
+    if size <= limit:
+        found.taken(size)
+        return (Part(size, taken=True),)
+    parts = (*carry(found, (size + 1) // 2, limit), *carry(found, size // 2, limit))
+    found.split(size, parts)
+    return parts
 
 
 @pytest.mark.parametrize(("one", "other"), [("A-1", "a-1"), (" a-1", "a-1 "), ("STRASSE-1", "straße-1")])

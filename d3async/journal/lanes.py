@@ -1,0 +1,90 @@
+"""Which rows must not be in flight together: lanes, one after the other within, and waves of lanes."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from d3async.sansio.merge import first_free, lane_in_wave
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable
+
+_PARTED = "substr({0}, instr({0}, char(31)) + 1)"
+_SUBJECT = _PARTED.format(_PARTED.format("lane_key"))
+"""The last part of `lane_key`: user, site, subject."""
+_SHARING = "exists (select 1 from item where item.job = job.id)"
+
+
+def assign_lanes(db: sqlite3.Connection, *, serial: bool) -> None:
+    """Put the rows to be sent into lanes. A lane is named after its first row.
+
+    Rows with items share a lane with all others about the same source, whoever asks; with *serial* every row does so
+    with those about the same incident. Sources that name each other, in rows to be sent, stand in different waves:
+    if links are symmetric, the second of two such removals is judged by what the first one did.
+    """
+    if not serial and not db.execute("select exists(select 1 from item)").fetchone()[0]:
+        db.execute("update job set lane = row where todo = 1")
+        return
+    shared = "1" if serial else _SHARING
+    _name_sources(db, shared)
+    for table in ("lane", "edge"):
+        db.execute(f"drop table if exists temp.{table}")
+    db.execute(
+        "create temp table lane as select s.fold, min(job.row) as number, 0 as wave from job"
+        f" join source s on s.lane_key = job.lane_key where job.todo = 1 and {shared} group by s.fold"
+    )
+    db.execute("create unique index temp.lane_fold on lane(fold)")
+    db.execute("create unique index temp.lane_number on lane(number)")
+    _part_mirrored(db)
+    number = f"(select l.number + l.wave * {lane_in_wave(0, 1)} from source s join lane l on l.fold = s.fold"
+    db.execute(
+        f"update job set lane = case when {shared} then {number} where s.lane_key = job.lane_key) else row end"
+        " where todo = 1"
+    )
+    for table in ("lane", "edge"):
+        db.execute(f"drop table temp.{table}")
+
+
+def _name_sources(db: sqlite3.Connection, shared: str) -> None:
+    """Items keep the source they were sent for, also when their row has gone from the file: see `Store`."""
+    db.execute(
+        "insert or ignore into source(lane_key, fold, site)"
+        f" select distinct lane_key, {_SUBJECT}, site from job where todo = 1 and {shared}"
+    )
+    db.execute(
+        "update item set source = (select s.id from job join source s on s.lane_key = job.lane_key"
+        " where job.id = item.job) where todo = 1"
+    )
+
+
+def _part_mirrored(db: sqlite3.Connection) -> None:
+    """Give lanes with a mirrored pair between them different waves: as few as going through them once finds."""
+    db.execute("create temp table edge(a integer, b integer, primary key (a, b)) without rowid")
+    db.execute(
+        "insert or ignore into edge select la.number, lb.number from item i join source x on x.id = i.source"
+        f" {MIRROR} join lane la on la.fold = x.fold join lane lb on lb.fold = y.fold"
+        " where i.todo = 1 and m.todo = 1 and x.fold != y.fold"
+    )
+    edges = db.execute("select e.a, e.b from edge e where e.b < e.a order by e.a")
+    for lane, before in groupby(edges, key=lambda edge: edge[0]):
+        taken = _waves_of(db, (other for _, other in before))
+        db.execute("update lane set wave = ? where number = ?", (first_free(taken), lane))
+
+
+def _waves_of(db: sqlite3.Connection, lanes: Iterable[int]) -> set[int]:
+    return {db.execute("select wave from lane where number = ?", (lane,)).fetchone()[0] for lane in lanes}
+
+
+MIRROR = "join source y on y.fold = i.fold and y.site = x.site cross join item m on m.source = y.id and m.fold = x.fold"
+"""To items `i` of sources `x`: the same link named from its other end, items `m` of sources `y`."""
+
+
+def count_mirrored(db: sqlite3.Connection) -> int:
+    """How many pairs of incidents are to be sent both ways round."""
+    found = db.execute(
+        "select count(*) from (select distinct x.fold, y.fold, x.site from item i join source x on x.id = i.source"
+        f" {MIRROR} where i.todo = 1 and m.todo = 1 and x.fold < y.fold)"
+    )
+    return int(found.fetchone()[0])
