@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from d3async.errors import D3Error, JournalError
 
@@ -18,20 +17,29 @@ if TYPE_CHECKING:
     from d3async.sansio.call import Call
 
 _PAUSE = 0.5
+_PATIENCE_WITH_OTHERS = 10_000
+"""Milliseconds for which another process may keep the journal locked."""
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class _Wish:
-    """One write asked for. *claim*: it is to be on disk before anything is sent, or not to be."""
+class _Wish(NamedTuple):
+    """One thing asked for. *claim*: it is to be on disk before anything is sent, or not to be.
+
+    *told*: nobody need wait for it, its failure is kept. *search*: it may read much.
+    """
 
     work: Callable[[], Any]
     done: asyncio.Future[Any]
     claim: bool
+    told: bool
+    search: bool
 
 
 class GroupJournal:
-    """`Journal` over a `Store`: one thread, one transaction a group; a group with a claim is on disk before it returns.
+    """`Journal` over a `Store`: one transaction a group; a group with a claim is on disk before it returns.
+
+    A thread waits for the disk and for other processes, and searches. What is left are statements of a few
+    microseconds, which would spend more on handing the interpreter from thread to thread than on their work.
 
     When the disk refuses, claims fail at once, for without them nothing is sent; everything else is tried again
     every half second for *patience* seconds. *failure* is the first write that was lost.
@@ -44,15 +52,16 @@ class GroupJournal:
         self._waiting: list[_Wish] = []
         self._writer: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="d3async-journal")
+        self._synchronous = ""
         self.failure: BaseException | None = None
 
     async def lanes(self, after: int, most: int) -> Sequence[tuple[int, Call | None]]:
         """See `Journal.lanes`."""
-        return await self._ask(lambda: self._store.lanes(after, most))
+        return await self._ask(lambda: self._store.lanes(after, most), search=True)
 
     async def take(self, lane: int, most: int) -> Call | None:
         """See `Journal.take`."""
-        return await self._ask(lambda: self._store.take(lane, most))
+        return await self._ask(lambda: self._store.take(lane, most), search=True)
 
     async def claim(self, call: Call, at: float) -> None:
         """See `Journal.claim`."""
@@ -60,20 +69,22 @@ class GroupJournal:
 
     def release(self, call: Call, *, sent: bool) -> None:
         """See `Journal.release`."""
-        self._told(self._ask(lambda: self._store.release(call, sent=sent)))
+        self._ask(lambda: self._store.release(call, sent=sent), told=True)
 
     def settle(self, settlement: Settlement) -> asyncio.Future[list[RowOutcome]]:
         """See `Journal.settle`."""
-        return self._told(self._ask(lambda: self._store.settle(settlement)))
+        return self._ask(lambda: self._store.settle(settlement), told=True)
 
     def note(self, event: Event) -> None:
         """See `Journal.note`."""
-        self._told(self._ask(lambda: self._store.note(event)))
+        self._ask(lambda: self._store.note(event), told=True)
 
     async def flush(self) -> None:
         """See `Journal.flush`; raises what the first write that was lost ran into."""
         while self._writer is not None:
             await asyncio.shield(self._writer)
+        # what was stored last has been answered, but nobody has been called back yet
+        await asyncio.sleep(0)
         if self.failure is not None:
             raise self.failure
 
@@ -84,20 +95,11 @@ class GroupJournal:
         finally:
             self._thread.shutdown()
 
-    def _told(self, future: asyncio.Future[T]) -> asyncio.Future[T]:
-        """Nobody need wait for *future*: its failure is kept."""
-        future.add_done_callback(self._look_at)
-        return future
-
-    def _look_at(self, future: asyncio.Future[Any]) -> None:
-        if future.cancelled():
-            return
-        self.failure = self.failure or future.exception()
-
-    def _ask(self, work: Callable[[], T], *, claim: bool = False) -> asyncio.Future[T]:
+    def _ask(
+        self, work: Callable[[], T], *, claim: bool = False, told: bool = False, search: bool = False
+    ) -> asyncio.Future[T]:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        future.add_done_callback(_seen)
-        self._waiting.append(_Wish(work, future, claim))
+        self._waiting.append(_Wish(work, future, claim, told, search))
         if self._writer is None:
             self._writer = asyncio.create_task(self._write(), name="d3async-journal")
         return future
@@ -119,46 +121,91 @@ class GroupJournal:
             if failure is None:
                 return
             claims = [wish for wish in (*group, *self._waiting) if wish.claim]
-            _answer(claims, [failure] * len(claims))
+            self._answer(claims, [failure] * len(claims))
             self._waiting = [wish for wish in self._waiting if not wish.claim]
             group = [wish for wish in group if not wish.claim]
             if claims:
                 continue
             if self.failure is not None or loop.time() >= deadline:
-                _answer(group, [failure] * len(group))
+                self._answer(group, [failure] * len(group))
                 return
             await asyncio.sleep(_PAUSE)
 
     async def _try(self, loop: asyncio.AbstractEventLoop, group: Sequence[_Wish]) -> JournalError | None:
         durable = any(wish.claim for wish in group)
+        works = [wish.work for wish in group]
         try:
-            works = [wish.work for wish in group]
-            results = await loop.run_in_executor(self._thread, lambda: self._transact(works, durable=durable))
+            if any(wish.search for wish in group) or not self._begun_at_once(durable=durable):
+                results = await loop.run_in_executor(self._thread, lambda: self._transact(works, durable=durable))
+            else:
+                results = self._results(works)
+                if self._db.in_transaction:
+                    await loop.run_in_executor(self._thread, self._commit)
         except sqlite3.Error as error:
             failure = JournalError(f"The journal cannot be written: {error}.", code="journal")
             failure.__cause__ = error
             return failure
         except Exception as error:  # noqa: BLE001 - a defect of ours; it is raised wherever a wish is waited for
-            _answer(group, [error] * len(group))
+            self._answer(group, [error] * len(group))
             return None
-        _answer(group, results)
+        self._answer(group, results)
         return None
 
+    def _begun_at_once(self, *, durable: bool) -> bool:
+        """Begin a transaction without waiting; whether another process let us."""
+        self._keep_safe(durable=durable)
+        self._db.execute("pragma busy_timeout = 0")
+        try:
+            self._db.execute("begin immediate")
+        except sqlite3.OperationalError:
+            return False
+        finally:
+            self._db.execute(f"pragma busy_timeout = {_PATIENCE_WITH_OTHERS}")
+        return True
+
     def _transact(self, works: Sequence[Callable[[], Any]], *, durable: bool) -> list[Any]:
-        """Run *works* in one transaction. A work that raises is undone alone; what the others did stands."""
-        self._db.execute(f"pragma synchronous = {'full' if durable else 'normal'}")
+        self._keep_safe(durable=durable)
         self._db.execute("begin immediate")
+        results = self._results(works)
+        if self._db.in_transaction:
+            self._commit()
+        return results
+
+    def _keep_safe(self, *, durable: bool) -> None:
+        wanted = "full" if durable else "normal"
+        if wanted != self._synchronous:
+            self._db.execute(f"pragma synchronous = {wanted}")
+            self._synchronous = wanted
+
+    def _results(self, works: Sequence[Callable[[], Any]]) -> list[Any]:
+        """Run *works* in the open transaction; it is no longer open when nothing of them may stand."""
         try:
             self._store.guard()
-            results = [self._attempt(work) for work in works]
-            self._db.execute("commit")
+            return self._done(works)
         except D3Error as error:
             self._rollback()
             return [error] * len(works)
         except BaseException:
             self._rollback()
             raise
+
+    def _done(self, works: Sequence[Callable[[], Any]]) -> list[Any]:
+        """A work that raises is undone alone; what the others did stands."""
+        self._db.execute("savepoint works")
+        try:
+            results = [work() for work in works]
+        except D3Error:
+            self._db.execute("rollback to works")
+            results = [self._attempt(work) for work in works]
+        self._db.execute("release works")
         return results
+
+    def _commit(self) -> None:
+        try:
+            self._db.execute("commit")
+        except BaseException:
+            self._rollback()
+            raise
 
     def _attempt(self, work: Callable[[], Any]) -> Any:
         self._db.execute("savepoint work")
@@ -174,18 +221,15 @@ class GroupJournal:
         if self._db.in_transaction:
             self._db.execute("rollback")
 
-
-def _seen(future: asyncio.Future[Any]) -> None:
-    """Whoever asked may have been cancelled meanwhile: a failure nobody waits for is no warning."""
-    if not future.cancelled():
-        future.exception()
-
-
-def _answer(wishes: Sequence[_Wish], results: Sequence[Any]) -> None:
-    for wish, result in zip(wishes, results, strict=True):
-        if wish.done.done():
-            continue
-        if isinstance(result, BaseException):
+    def _answer(self, wishes: Sequence[_Wish], results: Sequence[Any]) -> None:
+        for wish, result in zip(wishes, results, strict=True):
+            if wish.done.done():
+                continue
+            if not isinstance(result, BaseException):
+                wish.done.set_result(result)
+                continue
             wish.done.set_exception(result)
-        else:
-            wish.done.set_result(result)
+            # whoever asked may have been cancelled meanwhile: a failure nobody waits for is no warning
+            wish.done.exception()
+            if wish.told:
+                self.failure = self.failure or result

@@ -32,7 +32,7 @@ class Disk:
         self._manner = ""
 
     def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
-        if self.gate and sql == "begin immediate":
+        if self.gate and sql == "commit":
             assert self.gate.wait(20)
         if self.full and sql == "commit":
             raise sqlite3.OperationalError("database or disk is full")
