@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from d3async.journal.records import ItemRecord, RowRecord
 
 TROUBLED = ("partial", "failed", "unknown", "invalid")
-_SPECIFIC = re.compile(r""""[^"]*"|'[^']*'|[^\s"',;:()]*\d[^\s"',;:()]*""")
+_SPECIFIC = re.compile(r""""[^"]*+"|'[^']*+'|(?<![^\s"',;:()])[^\s\d"',;:()]*+\d[^\s"',;:()]*+""")
 _LONGEST = 300
 _SHOWN = 120
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from d3async.errors import ConservationError, JournalError
-from d3async.journal.records import Event, ItemRecord, Owner, RowRecord, Run
+from d3async.journal.records import ItemRecord, Owner, RowRecord, Run
 from d3async.journal.schema import VERSION
 from d3async.sansio.outcome import OUTCOMES
 
@@ -33,6 +33,7 @@ _TRIED = ", ".join(
     f"case when count(i.id) > sum(i.state = 'pending') then sum(i.state in {states}) end"
     for states in ("('ok')", "('failed')", "('unknown', 'sent')")
 )
+_NOT_WRITABLE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 _WITH_ITEMS = "left join item i on i.job = j.id"
 # A pending item is one that came with a change of its row: it waits for the next run.
 _BROKEN = f"""
@@ -62,8 +63,12 @@ class JournalReader:
             raise JournalError(f"{path.parent} is no run folder: it has no {path.name}; `d3async run FILE` makes one")
         with self._translated():
             self._db = _opened(path)
-        self._check_schema()
-        self._has_items = bool(self._one("select exists(select 1 from item)"))
+        try:
+            self._check_schema()
+            self._has_items = bool(self._one("select exists(select 1 from item)"))
+        except JournalError:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -152,11 +157,6 @@ class JournalReader:
             for epoch, started, finished, code, facts in told
         ]
 
-    def events(self, epoch: int) -> Iterator[Event]:
-        """What happened to a run beside its rows, in order of time."""
-        sql = "select epoch, at, kind, seconds, note from event where epoch = ? order by at"
-        return map(Event._make, self._each(sql, epoch))
-
     def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         """Rows of one small SQL question; for aggregates that need no name of their own here."""
         return self._all(sql, *values)
@@ -231,6 +231,8 @@ def _opened(path: Path) -> sqlite3.Connection:
         except sqlite3.OperationalError as error:
             database.close()
             failed = error
+            if error.sqlite_errorcode & 0xFF not in _NOT_WRITABLE:
+                break
         except sqlite3.DatabaseError:
             database.close()
             raise

@@ -42,16 +42,6 @@ class ItemRecord(NamedTuple):
     message: str
 
 
-class Event(NamedTuple):
-    """A 429, pause, outage, rate or stop of a run; see the schema for *kind* and *seconds*."""
-
-    epoch: int
-    at: float
-    kind: str
-    seconds: float | None
-    note: str | None
-
-
 @dataclass(frozen=True, slots=True)
 class Owner:
     """Who holds the run folder: *since* in seconds since 1970, UTC."""

@@ -33,6 +33,9 @@ def failed(message: str, code: str = "command_error") -> Entry:
         ('"2026-13-01" is not a date', "… is not a date"),
         ("HTTP 500, no answer", "HTTP …, no answer"),
         ("nothing particular", "nothing particular"),
+        ("user:jo7 (id 5); 'it's", "user:… (id …); …s"),
+        ("the user's host-7's", "the user…s"),
+        ('an open " quote 1', 'an open " quote …'),
         ("", ""),
     ],
 )
