@@ -45,17 +45,15 @@ class Stopper:
 
     def __init__(self, on_stop: Callable[[Stop], None] | None = None) -> None:
         self.reason: Stop | None = None
-        self._on_stop = on_stop
+        self._on_stop = on_stop or (lambda _: None)
         self._waiting: set[anyio.CancelScope] = set()
 
     def stop(self, reason: Stop) -> None:
         """Start nothing new from now on; the first reason stands."""
-        if self.reason is not None:
-            return
-        self.reason = reason
-        for scope in tuple(self._waiting):
-            scope.cancel()
-        if self._on_stop:
+        if self.reason is None:
+            self.reason = reason
+            for scope in tuple(self._waiting):
+                scope.cancel()
             self._on_stop(reason)
 
     @contextmanager
