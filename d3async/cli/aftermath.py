@@ -113,6 +113,7 @@ def _say(run: Run, outcomes: Mapping[str, int], code: int, facts: Mapping[str, A
         folder=folder,
         next_line=facts["next"],
         code=code,
+        now=time.time(),
     )
     for line in lines:
         say(line)

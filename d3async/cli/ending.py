@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
@@ -44,9 +45,10 @@ def last_words(
     folder: Path,
     next_line: str | None,
     code: int,
+    now: float,
 ) -> list[str]:
-    """The lines that end a run."""
-    lines = [_verdict(outcomes, stop, code)]
+    """The lines that end a run. *now* is seconds since 1970."""
+    lines = [_verdict(outcomes, stop, code, now)]
     lines += [f"  {cause.count:,} x {shorten(cause.text, _LINE, placeholder=' …')}" for cause in causes]
     if outcomes.get("unknown"):
         where = written.unknown or folder / "results.csv"
@@ -65,7 +67,7 @@ def counts_words(outcomes: Mapping[str, int]) -> str:
     return " · ".join(parts) or "no rows"
 
 
-def _verdict(outcomes: Mapping[str, int], stop: Stop | None, code: int) -> str:
+def _verdict(outcomes: Mapping[str, int], stop: Stop | None, code: int, now: float) -> str:
     counts = counts_words(outcomes)
     if stop is None:
         return f"Done. {counts}"
@@ -74,9 +76,18 @@ def _verdict(outcomes: Mapping[str, int], stop: Stop | None, code: int) -> str:
     if stop.code == "unauthorized":
         return f"Stopped: D3 does not accept the key ({stop.message}) {counts}"
     if code == THROTTLED:
-        pause = "" if stop.retry_after is None else f": it asks for {stop.retry_after:,.0f} s"
-        return f"Stopped: {stop.message}{pause}. {counts}"
+        return f"Stopped: {stop.message}{_come_back(stop.retry_after, now)}. {counts}"
     return f"Stopped: {stop.message.rstrip('.')}. {counts}"
+
+
+def _come_back(wait: float | None, now: float) -> str:
+    if wait is None:
+        return ""
+    try:
+        at = datetime.fromtimestamp(now + wait, UTC)
+    except (OverflowError, ValueError, OSError):
+        return f": {wait:,.0f} s"
+    return f": {wait:,.0f} s, come back after {at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _what_for(outcomes: Mapping[str, int], stop: Stop | None, next_line: str) -> str:
