@@ -1,17 +1,17 @@
 """Whether tasks we sent and heard nothing of stand in an incident's command-centre log. In doubt, nothing is proven.
 
 With its mark (`sansio.marks`) a task is found exactly. Without, an entry is a task's trace only if it shows the task's
-name, description, assignee and due date, all four. Tasks we know were created claim their traces first, and of tasks
-that look alike as many are proven as traces are left over.
+name, description, assignee and due date, all four. A trace that may be another task's of ours counts only when there
+are enough for all of them; of tasks that are the same, as many are proven as traces are left over.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 from d3async.sansio.marks import marks_in
@@ -23,15 +23,17 @@ if TYPE_CHECKING:
 
     from d3async.sansio.traces import Entry, Leaf
 
+    Trace = tuple[int, int]
+
 GET_LOGS = "GetIncidentCommandCenterLogs"
 TASKS, HISTORY = 7, 14
 """Log types "Ad Hoc Tasks" and "Ad Hoc Tasks - Task Creation History"."""
 SETTLED = 30.0
 """Seconds after sending before its absence from a log says anything about a task."""
 
-_WORDS = re.compile(r"\w")
 _NOT_ASSIGNED = ("assigner", "assignor", "assignedby")
 _ACTORS = ("creator", "createdby", "operator", "author", "modifiedby", "user", "username", "owner", "by")
+_BETWEEN_PEOPLE = re.compile(r"[();,<>/|\[\]]+")
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,10 @@ class SentTask:
     last: float
     mark: str | None = None
 
-    @cached_property
+    @property
     def looks(self) -> tuple[str, str, str, str]:
-        """What tells it from other tasks in a log; alike for tasks nothing tells apart."""
-        return (_least(self.name), _least(self.description), _least(self.assignee), self.due)
+        """All that a log may tell it by from other tasks."""
+        return (self.name, self.description, self.assignee, self.due)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +82,15 @@ def search(
     *known* are tasks of ours in the same incident that D3 said it created. *now* in seconds since 1970.
     """
     log = _Log(logs)
-    found = {}
-    alike = defaultdict(list)
-    for task in unknown:
-        if task.mark is not None:
-            found[task.job] = _by_mark(task, known, log, now)
-        else:
-            alike[task.looks].append(task)
-    claimed = Counter(task.looks for task in known)
-    for looks, tasks in alike.items():
-        found |= _by_content(tasks, claimed[looks], log)
+    found = {task.job: _by_mark(task, known, log, now) for task in unknown if task.mark is not None}
+    rivals = [(task, log.traces(task)) for task in known if task.mark is None]
+    open_tasks = [(task, log.traces(task)) for task in unknown if task.mark is None]
+    for task, traces in open_tasks:
+        others = [other for other in open_tasks if other[0].looks != task.looks]
+        count = 1 + sum(not traces.isdisjoint(theirs) for _, theirs in chain(rivals, others))
+        found[task.job] = _by_content(count, log.shown(traces, several=count > 1))
+        if found[task.job].word == "proven":
+            rivals.append((task, traces))
     return found
 
 
@@ -108,20 +109,13 @@ def _by_mark(task: SentTask, known: Sequence[SentTask], log: _Log, now: float) -
     return Finding("absent", f"its mark is not in the incident's log, which shows all {shown} others that were created")
 
 
-def _by_content(tasks: Sequence[SentTask], claimed: int, log: _Log) -> Iterator[tuple[int, Finding]]:
-    """Tasks that look alike; *claimed* others that do are known to be created."""
-    traces = log.traces(min(tasks, key=lambda task: task.since), several=len(tasks) + claimed > 1)
-    proven = max(0, min(len(tasks), traces - claimed))
-    count = len(tasks) + claimed
-    for place, task in enumerate(tasks):
-        if place < proven:
-            why = "the incident's log shows it" if count == 1 else f"the incident's log shows {traces} of {count} alike"
-            yield task.job, Finding("proven", why)
-        elif traces:
-            why = f"{count} tasks look like this one, the incident's log shows {traces} of them"
-            yield task.job, Finding("ambiguous", why)
-        else:
-            yield task.job, Finding("not_proven", "not found in the incident's log, which does not prove its absence")
+def _by_content(tasks: int, shown: int) -> Finding:
+    """Of a task and its rivals, *tasks* in all, the log shows *shown*: the rivals, who come first, or all of them."""
+    if shown >= tasks:
+        return Finding("proven", "the incident's log shows it")
+    if shown:
+        return Finding("ambiguous", f"{tasks} tasks may be meant in the incident's log, which shows {shown}")
+    return Finding("not_proven", "not found in the incident's log, which does not prove its absence")
 
 
 class _Log:
@@ -133,6 +127,7 @@ class _Log:
         self.marks = {mark for text in self._texts() for mark in marks_in(text)}
         # where the filter by type does nothing, both answers list every task, and maybe twice
         self._separate = len(logs) < 2 or len({str(answer) for answer in logs.values()}) == len(logs)  # noqa: PLR2004 - two to compare
+        self._traces: dict[tuple[str, ...], frozenset[Trace]] = {}
         self._by_text = {log_type: _index(found) for log_type, found in self._entries.items()}
 
     def _texts(self) -> Iterator[str]:
@@ -142,23 +137,34 @@ class _Log:
                     yield leaf.text
                     yield from leaf.forms
 
-    def traces(self, task: SentTask, *, several: bool) -> int:
-        """How many tasks that look like *task* the log shows; a low count where it can't be told."""
-        counts = {log_type: self._count(task, log_type) for log_type in self._entries}
-        if not several:
-            return min(1, max((count for count, _ in counts.values()), default=0))
-        count, typed = counts.get(HISTORY, (0, True))
-        if count and (typed or self._separate):
-            return count
-        return min(1, max((count for count, _ in counts.values()), default=0))
+    def traces(self, task: SentTask) -> frozenset[Trace]:
+        """Where the log shows a task that looks like *task*."""
+        if task.looks not in self._traces:
+            self._traces[task.looks] = frozenset(self._search(task))
+        return frozenset(trace for trace in self._traces[task.looks] if not self._too_early(trace, task))
 
-    def _count(self, task: SentTask, log_type: int) -> tuple[int, bool]:
-        """How many entries fit, and whether every one of them says that it is of *log_type*."""
-        found = self._entries[log_type]
-        places = set().union(*(self._by_text[log_type].get(form, ()) for form in forms(task.name)))
-        fitting = {place for place in places if _fits(found[place], task)}
-        types = [_type_of(found[place]) for place in fitting]
-        return sum(kind in {None, log_type} for kind in types), None not in types
+    def _search(self, task: SentTask) -> Iterator[Trace]:
+        person = forms(task.assignee)
+        for log_type, found in self._entries.items():
+            for place in _both(self._by_text[log_type], task):
+                if any(name in found[place].said for name in person) and _fits(found[place], task):
+                    yield log_type, place
+
+    def _too_early(self, trace: Trace, task: SentTask) -> bool:
+        return _too_early(self._entries[trace[0]][trace[1]], task.since, datetime.fromisoformat(task.due))
+
+    def shown(self, traces: frozenset[Trace], *, several: bool) -> int:
+        """How many tasks *traces* stand for; a low count where one task may be shown more than once."""
+        types = [_type_of(self._entries[log_type][place]) for log_type, place in traces if log_type == HISTORY]
+        if several and types and (self._separate or None not in types):
+            return sum(kind in {None, HISTORY} for kind in types)
+        return min(1, len(traces))
+
+
+def _both(by_text: Mapping[str, set[int]], task: SentTask) -> set[int]:
+    """Places of entries in which both name and description stand."""
+    named = set[int]().union(*(by_text.get(form, ()) for form in forms(task.name)))
+    return named & set[int]().union(*(by_text.get(form, ()) for form in forms(task.description)))
 
 
 def _index(found: Sequence[Entry]) -> dict[str, set[int]]:
@@ -173,19 +179,19 @@ def _index(found: Sequence[Entry]) -> dict[str, set[int]]:
 
 def _fits(entry: Entry, task: SentTask) -> bool:
     """Whether *entry* shows all of *task*. Where a key says what stands under it, only that counts."""
-    names = _under(entry, "taskname", "tasktitle") or entry.leaves
-    texts = _under(entry, "desc") or entry.leaves
     name, description = forms(task.name), forms(task.description)
-    named = [leaf for leaf in names if name & (leaf.forms | leaf.pieces)]
-    described = [leaf for leaf in texts if description & (leaf.forms | leaf.pieces)]
-    if not named or not described or (named == described and len(named) == 1 and name & description):
+    labelled = _under(entry, "taskname", "tasktitle")
+    named = [leaf for leaf in labelled if name & leaf.forms]
+    if not labelled:
+        named = [leaf for leaf in entry.leaves if name & (leaf.forms | leaf.pieces)]
+    described = [leaf for leaf in _under(entry, "desc") or entry.leaves if description & leaf.forms]
+    if not named or not described or (named == described and len(named) == 1):
         return False
     due = datetime.fromisoformat(task.due)
-    return (
-        any(_says_due(leaf.text, due) for leaf in _under(entry, "due") or entry.leaves)
-        and _assigned(entry, task, name | description)
-        and not _too_early(entry, task.since, due)
-    )
+    if not any(_says_due(leaf.text, due) for leaf in _under(entry, "due") or entry.leaves):
+        return False
+    others = [leaf for leaf in entry.leaves if leaf not in described and not name & leaf.forms]
+    return _assigned(others, task, name)
 
 
 def _under(entry: Entry, *words: str) -> list[Leaf]:
@@ -196,31 +202,27 @@ def _says_due(text: str, due: datetime) -> bool:
     told = told_time(text)
     if told is not None:
         return told.same(due)
-    return any(_stands_in(f"{due:%Y-%m-%d}{between}{due:%H:%M:%S}", text) for between in " T")
+    return re.search(rf"(?<![\w-]){due:%Y-%m-%d}[ T]{due:%H:%M:%S}(?![\w])", text) is not None
 
 
-def _assigned(entry: Entry, task: SentTask, others: frozenset[str]) -> bool:
-    """Whether it says that *task*'s assignee is the one. Who only did it, or is named in its texts, is not."""
+def _assigned(leaves: Sequence[Leaf], task: SentTask, name: frozenset[str]) -> bool:
+    """Whether *leaves* say that the task is *task*'s assignee's. Who only wrote it down is not meant."""
     wanted = forms(task.assignee)
-    labelled = [leaf for leaf in _under(entry, "assign") if not any(word in leaf.key for word in _NOT_ASSIGNED)]
+    labelled = [leaf for leaf in leaves if "assign" in leaf.key and not any(word in leaf.key for word in _NOT_ASSIGNED)]
     if labelled:
-        return any(_stands_in(name, form) for leaf in labelled for form in leaf.forms for name in wanted)
-    plain = [leaf for leaf in entry.leaves if leaf.key not in _ACTORS]
+        people = (part for leaf in labelled for form in leaf.forms for part in (form, *_BETWEEN_PEOPLE.split(form)))
+        return any(person.strip() in wanted for person in people)
+    plain = [leaf for leaf in leaves if leaf.key not in _ACTORS]
     if any(wanted & leaf.forms for leaf in plain):
         return True
-    said = {piece for leaf in plain for piece in leaf.pieces - others}
-    return any(_stands_in(f"{word} {name}", piece) for piece in said for word in ("for", "to") for name in wanted)
+    said = [piece for leaf in plain for piece in leaf.pieces - name]
+    return any(_given_to(person, piece) for person in wanted for piece in said)
 
 
-def _stands_in(part: str, text: str) -> bool:
-    """Whether *part* stands in *text* with no letter or digit beside it."""
-    at = text.find(part)
-    while at >= 0:
-        before, after = text[at - 1 : at] if at else "", text[at + len(part) : at + len(part) + 1]
-        if not _WORDS.match(before) and not _WORDS.match(after):
-            return True
-        at = text.find(part, at + 1)
-    return False
+def _given_to(person: str, sentence: str) -> bool:
+    """`… for bob ray.`, and not `… for bob ray-jones` or `… for bob ray smith`."""
+    after = r"(?!\w|-\w)(?!\s+(?!(?:by|on|at|in|due|with)\b)\w)"
+    return re.search(rf"(?<![\w-])(?:for|to) {re.escape(person)}{after}", sentence) is not None
 
 
 def _too_early(entry: Entry, since: float, due: datetime) -> bool:
@@ -235,7 +237,3 @@ def _type_of(entry: Entry) -> int | None:
         if "logtype" in leaf.key and leaf.text.strip().isdecimal():
             return int(leaf.text)
     return None
-
-
-def _least(text: str) -> str:
-    return min(forms(text), default="")

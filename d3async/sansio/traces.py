@@ -41,11 +41,16 @@ class Leaf:
         return frozenset(map(_folded, map(unescape, parts))) - {""}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Entry:
     """One entry and all that it says."""
 
     leaves: tuple[Leaf, ...]
+
+    @cached_property
+    def said(self) -> str:
+        """All of it in one text, to find out quickly what it surely does not say."""
+        return "\n".join(form for leaf in self.leaves for form in leaf.forms)
 
 
 def forms(text: str) -> frozenset[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from d3async.sandbox.logs import log_entries
+from d3async.sandbox.state import Task
 from d3async.sansio.task_search import HISTORY, TASKS, SentTask, logs_query, search
 
 SENT_AT = datetime(2026, 11, 22, 6, 0, tzinfo=UTC).timestamp()
@@ -209,6 +213,61 @@ def test_a_marked_task_is_not_proven_by_what_looks_like_it() -> None:
 
 def test_the_query_names_the_incident_and_one_type() -> None:
     assert logs_query("20220125-1", HISTORY) == {"Incident Number": "20220125-1", "Log Type ID": [14]}
+
+
+people = st.sampled_from(["Bob Ray", "Ann", "admin user", "Ann Lee"])
+words = st.sampled_from(["Call", "Call Ann", "for Ann", "Call <b>Ann</b>", "a < b", "x"])
+dues = st.sampled_from(["2026-12-31 17:00:00", "2026-12-30 17:00:00"])
+histories = st.lists(
+    st.tuples(words, words, people, dues, st.sampled_from(["known", "happened", "lost", "stranger"])), max_size=8
+)
+
+
+def bare(one: SentTask) -> tuple[str, ...]:
+    """A task as a log shows it that drops markup from texts."""
+    return (*(re.sub("</?b>", "", text) for text in (one.name, one.description)), one.assignee, one.due)
+
+
+@given(histories, st.sampled_from([1, 2]))
+def test_whatever_happened_no_more_tasks_are_proven_than_were_created(rows: list[tuple[str, ...]], shape: int) -> None:
+    """Rows of ours D3 confirmed, rows of ours that happened or got lost, and tasks of somebody else, in any mixture."""
+    sent, created, happened = [], [], Counter[Any]()
+    logged = []
+    for job, (name, description, assignee, due, fate) in enumerate(rows):
+        one = task(job, name=name, description=description, assignee=assignee, due=due)
+        if fate != "lost":
+            logged.append(Task(job, "1-1", name, "Default", description, assignee, due, "No", "admin user"))
+            happened[bare(one)] += 1
+        if fate in {"happened", "lost"}:
+            sent.append(one)
+        elif fate == "known":
+            created.append(one)
+    logs = {kind: log_entries(logged, [kind], shape=shape, zone_label="PST") for kind in (HISTORY, TASKS)}
+
+    found = search(sent, created, logs, now=NOW)
+
+    ours = Counter(map(bare, created))
+    ours.update(bare(one) for one in sent if found[one.job].word == "proven")
+    assert all(count <= happened[looks] for looks, count in ours.items())
+
+
+plain = st.sampled_from(["Call", "Call Ann", "for Ann", "a < b", "Ask & wait.\nThen go."])
+
+
+@given(st.lists(st.tuples(plain, plain, people, dues, st.booleans()), unique_by=lambda row: row[:4], max_size=12))
+@pytest.mark.parametrize("shape", [1, 2])
+def test_of_tasks_that_differ_just_those_that_happened_are_proven(shape: int, rows: list[tuple[Any, ...]]) -> None:
+    sent = [task(n, name=row[0], description=row[1], assignee=row[2], due=row[3]) for n, row in enumerate(rows)]
+    logged = [
+        Task(n, "1-1", name, "Default", description, assignee, due, "No", "admin user")
+        for n, (name, description, assignee, due, happened) in enumerate(rows)
+        if happened
+    ]
+    logs = {kind: log_entries(logged, [kind], shape=shape, zone_label="PST") for kind in (HISTORY, TASKS)}
+
+    found = search(sent, (), logs, now=NOW)
+
+    assert [finding.word == "proven" for finding in found.values()] == [row[4] for row in rows]
 
 
 anything = st.recursive(
