@@ -132,7 +132,7 @@ class Limiter:
         """Take in how long after its grant a request's headers were written; widens the margin where it varies."""
         if self._margin.late(header_delay_s):
             self._turns.metronome.owe()
-        self._mind.allow(self._margin.margin)
+        self._mind.allow(jitter=self._margin.margin)
 
     @property
     def outages(self) -> int:
@@ -209,12 +209,18 @@ class _Both:
     def __init__(self, mind: RateController, outage: Outage) -> None:
         self._mind, self._outage = mind, outage
         self.grants = 0
+        self._lateness = 0.0
 
     def pace(self) -> float:
         return self._mind.rate
 
     def opens_at(self) -> float:
         return max(self._mind.opens_at, self._outage.opens_at)
+
+    def late(self, allowance: float) -> None:
+        if allowance != self._lateness:
+            self._lateness = allowance
+            self._mind.allow(lateness=allowance)
 
     def granted(self, now: float) -> None:
         self.grants += 1

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from aiolimiter import AsyncLimiter
 
+from d3async.sansio.lateness import Lateness
 from d3async.sansio.rate import burst
 
 # After this long without a beat the process may have been frozen, and what was granted just before it may be written
@@ -29,6 +30,7 @@ class Metronome:
         self._last = self._free_at = -math.inf
         self._unused = False
         self._owed = 0
+        self.lateness = Lateness()
 
     def ready(self, rate: float, now: float) -> bool:
         """Say whether `tick` would return at once, for a caller that has nobody in front."""
@@ -40,13 +42,17 @@ class Metronome:
             return again
         if rate != self._rate:
             await self._follow(rate)
+        due = self._last + (1 + self._owed) / rate
+        waits = self._clock() < due
         if self._owed:
             await self._pay(rate)
         self._free_at = math.inf
         await self._bucket.acquire()
         now = self._clock()
-        if self._last + _STILL + 1 / rate < now and self._last > -math.inf:
+        if -math.inf < due + _STILL < now:
             self._owed = math.ceil(rate * _WRITING)
+        elif waits:
+            self.lateness.note(now - due)
         self._last = now
         self._free_at = now + (1 + self._owed) / rate
         return now
@@ -81,7 +87,7 @@ class Metronome:
         self._unused = False
 
     async def _follow(self, rate: float) -> None:
-        capacity = burst(rate)
+        capacity = burst(rate, self.lateness.allowance)
         self._bucket, self._rate = AsyncLimiter(capacity, capacity / rate), rate
         to_come = min(max(1 - rate * (self._clock() - self._last), 0.0), 1.0)
         await self._bucket.acquire(min(capacity - 1 + to_come, capacity))

@@ -18,6 +18,9 @@ class Rules(Protocol):
     def opens_at(self) -> float:
         """Return the time before which nobody may leave."""
 
+    def late(self, allowance: float) -> None:
+        """Note how many seconds the pacer is let off."""
+
     def granted(self, now: float) -> None:
         """Note a grant."""
 
@@ -112,6 +115,7 @@ class Turns:
                 await self._pause(opens_at)
             else:
                 await self.metronome.tick(self._rules.pace())
+                self._rules.late(self.metronome.lateness.allowance)
                 self._grant_next()
         self._dispenser = None
 

@@ -32,18 +32,18 @@ _ALONE_AFTER, _ALONE_FOR = 2.0, 24
 _WIDER, _MOST_ACCIDENTS, _FORGIVEN = 0.004, 20.0, 1 / 3000
 
 
-def paced(limit: float, jitter: float = JITTER) -> float:
+def paced(limit: float, jitter: float = JITTER, lateness: float = LATENESS) -> float:
     """Turn a *limit* of requests a second into the rate to pace at.
 
-    Pacing at rate r with burst b puts at most floor(r·w + b) requests into any w seconds. With b = 1 + LATENESS·r and
-    w = 1 s stretched by the jitter, that is at most the limit for r = limit·(1 - LATENESS)/(1 + jitter).
+    Pacing at rate r with burst b puts at most floor(r·w + b) requests into any w seconds. With b = 1 + lateness·r and
+    w = 1 s stretched by the jitter, that is at most the limit for r = limit·(1 - lateness)/(1 + jitter).
     """
-    return limit * (1 - LATENESS) / (1 + jitter)
+    return limit * (1 - lateness) / (1 + jitter)
 
 
-def burst(rate: float) -> float:
+def burst(rate: float, lateness: float = LATENESS) -> float:
     """Say how many requests the pacer may send at once at *rate*: one, and what was missed by being late."""
-    return 1 + LATENESS * rate
+    return 1 + lateness * rate
 
 
 class RateController:
@@ -64,7 +64,7 @@ class RateController:
         self.learnt: float | None = None
         self._limit = limit
         self._lowest = min(_LOWEST_RATE, self.top)
-        self._jitter, self._accidents = JITTER, 0.0
+        self._jitter, self._lateness, self._accidents = JITTER, LATENESS, 0.0
         self._accepted = Recent()
         self._events, self._event_at = 0, -math.inf
         self._blocked_since: float | None = None
@@ -84,9 +84,10 @@ class RateController:
         """Return the seconds since which every answer was a refusal."""
         return 0.0 if self._blocked_since is None else max(now - self._blocked_since, 0.0)
 
-    def allow(self, jitter: float) -> None:
-        """Follow a *jitter* margin that was measured, in seconds."""
-        self._jitter = jitter
+    def allow(self, *, jitter: float | None = None, lateness: float | None = None) -> None:
+        """Follow the *jitter* and the *lateness* that were measured, in seconds; None leaves the last."""
+        self._jitter = self._jitter if jitter is None else jitter
+        self._lateness = self._lateness if lateness is None else lateness
         self._set_top()
 
     def granted(self, now: float) -> None:
@@ -186,7 +187,7 @@ class RateController:
     def _set_top(self) -> None:
         if self._limit is not None:
             at_top = self.rate == self.top
-            self.top = paced(self._limit, self._jitter + self._accidents * _WIDER)
+            self.top = paced(self._limit, self._jitter + self._accidents * _WIDER, self._lateness)
             self.rate = self.top if at_top else min(self.rate, self.top)
 
     def _raise_to(self, rate: float) -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from d3async.sansio.lateness import Lateness
 from d3async.sansio.rate import RateController, burst, paced
 from d3async.sansio.recent import Recent
 from d3async.sansio.regain import Regain
@@ -21,13 +22,36 @@ def test_more_jitter_means_more_margin(jitter: float, rate: float) -> None:
     assert paced(50, jitter) == pytest.approx(rate, abs=1e-3)
 
 
-@given(st.floats(0.1, 1e5), st.floats(0, 0.1))
+@given(st.floats(0.1, 1e5), st.floats(0, 0.1), st.floats(0, 0.05))
 def test_pace_and_burst_together_never_exceed_the_limit_in_a_window_stretched_by_the_jitter(
-    limit: float, jitter: float
+    limit: float, jitter: float, lateness: float
 ) -> None:
-    rate = paced(limit, jitter)
+    rate = paced(limit, jitter, lateness)
 
-    assert rate * (1 + jitter) + burst(rate) <= limit + 1
+    assert rate * (1 + jitter) + burst(rate, lateness) <= (limit + 1) * (1 + 1e-12)
+
+
+def test_a_pacer_that_is_often_late_is_let_off_what_it_misses_and_the_limit_still_holds() -> None:
+    """One beat in five is 28 ms late: 30 ms are allowed, 1.43 requests may be caught up, the pace is 50·0.97/1.02."""
+    lateness = Lateness()
+    for beat in range(500):
+        lateness.note(0.0005 if beat % 5 else 0.028)
+    mind = RateController(50)
+    mind.allow(lateness=lateness.allowance)
+
+    assert lateness.allowance == pytest.approx(0.03)
+    assert mind.rate == pytest.approx(47.549, abs=0.001)
+
+
+def test_a_rare_late_beat_changes_nothing_and_no_lateness_is_trusted_beyond_a_twentieth_of_a_second() -> None:
+    lateness = Lateness()
+    for beat in range(1000):
+        lateness.note(0.0005 if beat % 50 else 0.1)
+    assert lateness.allowance == 0.01
+
+    for _ in range(1000):
+        lateness.note(0.2)
+    assert lateness.allowance == pytest.approx(0.05)
 
 
 def test_a_known_limit_starts_at_its_pace_and_an_unknown_one_low() -> None:
@@ -135,7 +159,7 @@ def test_blocked_for_counts_from_the_first_refusal_until_anything_else_comes() -
 
 def test_a_wider_jitter_margin_lowers_a_known_ceiling_at_once() -> None:
     mind = RateController(50)
-    mind.allow(0.03)
+    mind.allow(jitter=0.03)
 
     assert mind.rate == pytest.approx(48.058, abs=1e-3)
 
