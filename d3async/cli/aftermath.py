@@ -73,12 +73,8 @@ def _facts(run: Run, outcomes: Mapping[str, int], code: int) -> dict[str, Any]:
     stop = ran.stop if ran else None
     elapsed = ran.elapsed if ran else 0.0
     requests = ran.requests if ran else 0
-    command_line = shlex.join(["d3async", *sys.argv[1:]])
     return {
-        "version": __version__,
-        "argv": sys.argv[1:],
-        "command_line": command_line,
-        "settings": run.settings.public(),
+        **beginning(run.settings),
         "started_at": run.started_at,
         "finished_at": time.time(),
         "requests": requests,
@@ -89,10 +85,25 @@ def _facts(run: Run, outcomes: Mapping[str, int], code: int) -> dict[str, Any]:
         "limiter": {"ceiling": ran.numbers.ceiling, "learnt": ran.numbers.learnt} if ran else None,
         "stop": {"code": stop.code, "message": stop.message, "retry_after_s": stop.retry_after} if stop else None,
         "next": ending.next_step(
-            outcomes, stop, command_line=command_line, folder=run.folder.folder, repeatable=_only_repeatable(run)
+            outcomes, stop, command_line=command_line(), folder=run.folder.folder, repeatable=_only_repeatable(run)
         ),
         "exit_code": code,
     }
+
+
+def beginning(settings: Settings) -> dict[str, Any]:
+    """What is known of a run when it begins: enough for `status` to say how to go on after a kill."""
+    return {
+        "version": __version__,
+        "argv": sys.argv[1:],
+        "command_line": command_line(),
+        "settings": settings.public(),
+    }
+
+
+def command_line() -> str:
+    """What was typed."""
+    return shlex.join(["d3async", *sys.argv[1:]])
 
 
 def _only_repeatable(run: Run) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from d3async.cli import plan
-from d3async.cli.aftermath import Run, finish
+from d3async.cli.aftermath import Run, beginning, finish
 from d3async.cli.console import say
 from d3async.cli.dry_run import print_requests
 from d3async.cli.loading import load
@@ -68,7 +68,7 @@ def run(file: Path, job_file: JobFileOptions, settings_of: SettingsOf, options: 
         if loaded is None:
             folder.abandon()
             return INVALID_FILE
-        rows = _begin(folder, options, loaded)
+        rows = _begin(folder, settings, options, loaded)
         planned = _planned(folder, loaded, settings, options)
         if options.dry_run:
             print_requests(folder, planned, settings, options.max_links_per_call)
@@ -87,11 +87,11 @@ def run(file: Path, job_file: JobFileOptions, settings_of: SettingsOf, options: 
     return _send_and_finish(folder, planned, settings, options, rows)
 
 
-def _begin(folder: RunFolder, options: Options, loaded: Loaded) -> int:
+def _begin(folder: RunFolder, settings: Settings, options: Options, loaded: Loaded) -> int:
     selection = Selection(retry_unknown=options.retry_unknown, serial=options.serial_by is not None)
     if options.retry_unknown and not _sure_about_unknown(loaded, options):
         selection = Selection(serial=selection.serial)
-    return folder.begin(selection, now=time.time(), facts={})
+    return folder.begin(selection, now=time.time(), facts=beginning(settings))
 
 
 def _send_and_finish(folder: RunFolder, planned: plan.Plan, settings: Settings, options: Options, rows: int) -> int:

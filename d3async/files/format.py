@@ -44,6 +44,11 @@ class Format:
         """The codec that writes text and no BOM."""
         return "utf-8" if self.encoding == "utf-8-sig" else self.encoding
 
+    @property
+    def from_a_spreadsheet(self) -> bool:
+        """Whether a spreadsheet wrote it, by the look of it: scripts write UTF-8 without BOM, Excel never does."""
+        return self.kind == "xlsx" or self.bom or self.codec != "utf-8"
+
     def encode(self, text: str) -> bytes:
         """*text* in the file's encoding, without a BOM."""
         return text.encode(self.codec)

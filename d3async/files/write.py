@@ -57,7 +57,7 @@ def write_folder(folder: Path, *, format: str | None = None) -> Written:  # noqa
         return Written(
             results=folder / f"results.{wanted}",
             report=_write_report(folder / REPORT, reader),
-            items=_write_items(folder / "items.csv", reader, inputs),
+            items=_write_items(folder / "items.csv", reader, form, inputs),
             failed=_write_feedback(folder, "failed", failed_records(reader, inputs), form),
             unknown=_write_feedback(folder, "unknown", unknown_records(reader), form),
             outcomes=reader.counts(),
@@ -101,13 +101,16 @@ def write_results(
     *,
     bom: bool = True,
 ) -> None:
-    """Write results in *format* to *file*; only rows of *outcomes* if any are given. CSV begins with a *bom*."""
-    _, inputs = inputs_of(reader)
+    """Write results in *format* to *file*; only rows of *outcomes* if any are given.
+
+    With *bom* CSV begins with one where the input came from a spreadsheet: Excel needs it, programs stumble over it.
+    """
+    form, inputs = inputs_of(reader)
     if format == "csv":
         if inputs.is_json:
             inputs = inputs.with_keys(row.raw for row in reader.rows())
         lines = csv_lines(reader.rows(outcomes), inputs)
-        write_lines(file, chain((_BOM,), lines) if bom else lines)
+        write_lines(file, chain((_BOM,), lines) if bom and form.from_a_spreadsheet else lines)
         return
     lines = json_lines(reader.rows(outcomes, full=True), reader.items(outcomes), inputs, reader.answer)
     write_lines(file, json_array(lines) if format == "json" else lines)
@@ -132,12 +135,13 @@ def _write_report(path: Path, reader: JournalReader) -> Path:
     return path
 
 
-def _write_items(path: Path, reader: JournalReader, inputs: Inputs) -> Path | None:
+def _write_items(path: Path, reader: JournalReader, form: Format, inputs: Inputs) -> Path | None:
     if not reader.has_items:
         path.unlink(missing_ok=True)
         return None
     with aside(path) as file:
-        write_lines(file, chain((_BOM,), item_lines(reader.items(), inputs)))
+        lines = item_lines(reader.items(), inputs)
+        write_lines(file, chain((_BOM,), lines) if form.from_a_spreadsheet else lines)
     return path
 
 

@@ -61,7 +61,7 @@ def test_outcomes_can_be_given_one_by_one_in_any_case(
     assert [json.loads(line)["outcome"] for line in lines] == ["ok", "invalid"]
 
 
-@pytest.mark.parametrize(("name", "first"), [("x.csv", "\ufeff_row,"), ("x.jsonl", '{"row": 1'), ("x.json", "[\n{")])
+@pytest.mark.parametrize(("name", "first"), [("x.csv", "_row,"), ("x.jsonl", '{"row": 1'), ("x.json", "[\n{")])
 def test_a_named_file_is_written_in_the_format_of_its_ending(tmp_path: Path, name: str, first: str) -> None:
     folder = every_outcome(tmp_path / "run")
     assert results(folder, "-o", tmp_path / name) == 0

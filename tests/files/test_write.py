@@ -47,6 +47,11 @@ def test_results_open_in_excel_bom_the_inputs_separator_and_crlf(tmp_path: Path)
     ).encode()
 
 
+def test_results_of_what_a_script_wrote_have_no_bom(tmp_path: Path) -> None:
+    write_folder(make(tmp_path, [Entry("1,Müller,b,c")], form=Format("csv", header_raw="incident,name,assignee,due")))
+    assert (tmp_path / "results.csv").read_bytes().startswith(b"_row,")
+
+
 def test_every_row_stands_in_the_results_once_in_order(tmp_path: Path) -> None:
     written = write_folder(every_outcome(tmp_path))
     with written.results.open(encoding="utf-8-sig", newline="") as file:
