@@ -181,7 +181,7 @@ class Reconciling:
         self.db.execute(f"update {table} set message = ? where id = ? and state = 'unknown'", (message, place))
 
     def _sum_up(self, job: int) -> None:
-        counts, _ = item_counts(self.db, job)
+        counts = item_counts(self.db, job)
         outcome, code, message = row_of(self.db, job)
         if counts.get("pending") and not counts.get("unknown"):
             outcome = "pending"  # some items were never sent: the row waits for the next run with them

@@ -114,7 +114,7 @@ def _by_content(tasks: int, shown: int) -> Finding:
     if shown >= tasks:
         return Finding("proven", "the incident's log shows it")
     if shown:
-        return Finding("ambiguous", f"{tasks} tasks may be meant in the incident's log, which shows {shown}")
+        return Finding("ambiguous", f"{tasks} tasks of ours look like this one, the incident's log shows {shown}")
     return Finding("not_proven", "not found in the incident's log, which does not prove its absence")
 
 

@@ -66,7 +66,7 @@ async def test_of_two_rows_alike_one_trace_proves_one(tmp_path: Path, shape: int
 
         assert counts == TaskCounts(found=1, absent=0, open=1)
         assert [state for state, _ in site.rows()] == ["ok", "unknown"]
-        assert "2 tasks look like this one" in site.message(2)
+        assert "2 tasks of ours look like this one" in site.message(2)
 
 
 @pytest.mark.asyncio
