@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from d3async.cli.console import out, say
 from d3async.cli.jobfile import examine
 from d3async.cli.review import ERRORS, Review
+from d3async.cli.tally import Tally
 from d3async.credentials import Hidden
 from d3async.errors import JobFileError
 from d3async.journal.stage import Stage
@@ -43,32 +44,38 @@ class Options:
 def check(file: Path, job_file: JobFileOptions, options: Options) -> int:
     """Check *file*, tell what was found, return the exit code. Raises `JobFileError` and `SettingsError`."""
     now = datetime.now(UTC).astimezone()
-    site = _site(options)
-    with (
-        examine(file, job_file, site=site, now=now) as examined,
-        Review() as review,
-        closing(sqlite3.connect("")) as db,
-    ):
-        stage = Stage(db, keep=False)
+    with examine(file, job_file, site=_site(options), now=now) as examined, Review() as review, Tally() as tally:
         try:
-            stage.add(review.watch(examined))
+            tally.add(review.watch(examined))
         except JobFileError:
             review.tell(sent="")
             raise
-        for repeated in stage.duplicates(allow=job_file.allow_duplicates):
-            review.note(repeated)
-        review.invalid = stage.invalid
-        say(f"{examined.name}: {examined.describe(stage.rows)}")
+        _find_duplicates(examined, review, tally, allow=job_file.allow_duplicates)
+        say(f"{examined.name}: {examined.describe(review.rows)}")
         for doubt in examined.format.doubts:
             say(f"  {doubt}")
         if options.as_json:
-            _print_json(examined, review, stage)
+            _print_json(examined, review, tally)
         else:
-            _tell(examined, review, stage, job_file)
+            _tell(examined, review, tally, job_file)
         _keep_errors(review, file, options)
         if not review.invalid:
             say(f"Nothing is wrong. To send it: {_run_line(file, sys.argv[1:])}")
         return INVALID_FILE if review.invalid else 0
+
+
+def _find_duplicates(examined: Examined, review: Review, tally: Tally, *, allow: bool) -> None:
+    """What `run` would find, from the rows alone that may come again: most files have none."""
+    suspect = tally.suspect()
+    if suspect is None:
+        return
+    with closing(sqlite3.connect("")) as db:
+        stage = Stage(db, keep=False)
+        stage.add(entry for entry in examined if suspect(entry))
+        before, already = review.invalid, stage.invalid
+        for repeated in stage.duplicates(allow=allow):
+            review.note(repeated)
+        review.invalid = before + stage.invalid - already
 
 
 def _run_line(file: Path, arguments: Sequence[str]) -> str:
@@ -85,22 +92,23 @@ def _site(options: Options) -> str:
     return str(found.values.get("site") or "")
 
 
-def _tell(examined: Examined, review: Review, stage: Stage, job_file: JobFileOptions) -> None:
-    if stage.jobs:
-        say(f"  {_counts(examined, review, stage)}")
+def _tell(examined: Examined, review: Review, tally: Tally, job_file: JobFileOptions) -> None:
+    if review.commands:
+        say(f"  {_counts(examined, review, tally)}")
     if job_file.where or job_file.limit:
         say(f"  {review.selected:,} of them are selected")
     review.tell(sent="")
 
 
-def _counts(examined: Examined, review: Review, stage: Stage) -> str:
+def _counts(examined: Examined, review: Review, tally: Tally) -> str:
     """`3,113 tasks to create: 41 people, 212 incidents`."""
     command = examined.command
     if command is None:
         return ", ".join(f"{count:,} {name}" for name, count in sorted(review.commands.items()))
-    found = stage.facets()
-    count = found["items"] if command.items else stage.jobs
-    numbers = {name: found["subjects" if at == command.subject else "people"] for name, at in command.facets.items()}
+    count = tally.items if command.items else review.rows - review.invalid
+    numbers = {
+        name: (tally.subjects if at == command.subject else tally.people).count() for name, at in command.facets.items()
+    }
     facets = [f"{number:,} {_singular(name) if number == 1 else name}" for name, number in numbers.items()]
     return f"{count:,} {command.nouns[count != 1]} to {command.verb}: {', '.join(facets)}"
 
@@ -109,15 +117,15 @@ def _singular(name: str) -> str:
     return "person" if name == "people" else name.removesuffix("s")
 
 
-def _print_json(examined: Examined, review: Review, stage: Stage) -> None:
+def _print_json(examined: Examined, review: Review, tally: Tally) -> None:
     """One object, its problems a line each as they may be many."""
     told: dict[str, Any] = {
         "file": examined.name,
-        "rows": stage.rows,
+        "rows": review.rows,
         "invalid": review.invalid,
         "commands": dict(review.commands),
         "format": examined.format.to_json(),
-        "counts": stage.facets(),
+        "counts": {"subjects": tally.subjects.count(), "people": tally.people.count(), "items": tally.items},
         "warnings": [group.public() for group in review.warnings],
     }
     out(json.dumps(told, ensure_ascii=False)[:-1] + ', "problems": [')

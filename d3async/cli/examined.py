@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -12,7 +13,6 @@ from d3async.commands.values import Reading
 from d3async.errors import JobFileError, SettingsError
 from d3async.files.read import open_table
 from d3async.sansio.dates import Zones, due_reader
-from d3async.sansio.job import Row
 from d3async.sansio.rows import RowOptions, RowReader
 
 if TYPE_CHECKING:
@@ -42,12 +42,11 @@ class Examined:
         self.command: type[Command] | None = self._reader().command
 
     def __iter__(self) -> Iterator[Job | Invalid]:
-        read, rows = self._reader().read, False
-        for row in self.table:
-            rows = True
-            yield read(row) if isinstance(row, Row) else row
-        if not rows:
+        rows = iter(self.table)
+        first = next(rows, None)
+        if first is None:
             raise JobFileError("has a header and no rows", code="job_file")
+        return map(self._reader().read, chain([first], rows))
 
     def describe(self, rows: int) -> str:
         """`3,114 rows, CreateTask, UTF-8 with BOM, separator ";"`."""

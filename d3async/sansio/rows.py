@@ -53,11 +53,13 @@ class RowReader:
     def __init__(self, options: RowOptions, header: Sequence[str] = ()) -> None:
         self._options = options
         self._left = options.limit
-        self._choosy = options.limit is not None or bool(options.where)
         one = options.command
         self._commands = [one] if one else list(all_commands().values())
         self._filled = {meaning(name, self._commands): value for name, value in options.defaults.items()}
         renames = {theirs: ours and meaning(ours, self._commands) for theirs, ours in options.renames.items()}
+        site = self._filled.get(SITE) or options.site
+        self._plain = options.limit is None and not options.where and options.key_column is None
+        self._plain = self._plain and bool(site or not options.need_site)
         self._naming = Naming(renames, frozenset(self._filled), options.key_column)
         self._plans: dict[tuple[str, ...], _Plan] = {}
         self._plan = _Plan(("",), match((), (), Naming()), None, (), ())
@@ -65,23 +67,29 @@ class RowReader:
             self._plan = self._checked(tuple(header))
         self.command = self._plan.command
 
-    def read(self, row: Row) -> Job | Invalid:
-        """The job that *row* asks for, or everything that is wrong with it."""
+    def read(self, row: Row | Invalid) -> Job | Invalid:
+        """The job that *row* asks for, or everything that is wrong with it; an `Invalid` comes back as it is."""
+        if isinstance(row, Invalid):
+            return row
         plan = self._plan if row.keys is self._plan.keys else self._planned(row.keys)
-        cells = row.cells
-        shape = plan.shape or self._shape(plan, cells)
-        key = None if plan.columns.key is None else _text(cells[plan.columns.key])
+        shape = plan.shape or self._shape(plan, row.cells)
         if isinstance(shape, tuple):
-            return Invalid(row.number, row.line, row.raw, shape, key or None)
-        command, problems, warnings = shape.command(cells)
-        site, username, wrong = shape.envelope(cells) if shape.envelope_at else shape.envelope_set
-        site = site or self._options.site
-        if wrong or key == "" or (not site and self._options.need_site):
-            problems += (*wrong, *self._lacking(key, site))
+            return Invalid(row.number, row.line, row.raw, shape, self._key(plan, row.cells) or None)
+        command, problems, warnings = shape.command(row.cells)
+        if command is not None and self._plain and shape.envelope is not None:
+            site, username = shape.envelope
+            return Job(row.number, row.line, row.raw, command, username, site, None, warnings)
+        cells = row.cells
+        key = self._key(plan, cells)
+        site, username, wrong = shape.addressed(cells)
+        problems += (*wrong, *self._lacking(key, site))
         if command is None or problems:
             return Invalid(row.number, row.line, row.raw, problems, key or None)
-        selected = self._selected(plan, cells) if self._choosy else True
+        selected = self._selected(plan, cells)
         return Job(row.number, row.line, row.raw, command, username, site, key, warnings, selected)
+
+    def _key(self, plan: _Plan, cells: Sequence[Any]) -> str | None:
+        return None if plan.columns.key is None else _text(cells[plan.columns.key])
 
     def _lacking(self, key: str | None, site: str) -> tuple[Problem, ...]:
         problems: tuple[Problem, ...] = ()
@@ -157,7 +165,10 @@ class RowReader:
         return plan.shapes[command]
 
     def _new_shape(self, command: type[Command], keys: Sequence[str], columns: Columns) -> Shape:
-        return Shape(command, keys, columns.at, self._filled, reading=self._options.reading, now=self._options.now)
+        options = self._options
+        return Shape(
+            command, keys, columns.at, self._filled, reading=options.reading, site=options.site, now=options.now
+        )
 
 
 @dataclass(slots=True)

@@ -26,7 +26,10 @@ _CURES = {"not_yes_no": "write Yes or No"}
 
 
 class Shape:
-    """*at* says where the columns of *command* stand among *keys*, *filled* what empty or absent ones are taken for."""
+    """*at* says where the columns of *command* stand among *keys*, *filled* what empty or absent ones are taken for.
+
+    *site* is the site of rows that name none, *now* what due dates are past of.
+    """
 
     def __init__(
         self,
@@ -36,6 +39,7 @@ class Shape:
         filled: Mapping[str, str],
         *,
         reading: Reading,
+        site: str = "",
         now: str = "",
     ) -> None:
         self._validate = TypeAdapter(command).validator.validate_python
@@ -48,9 +52,9 @@ class Shape:
             name for name in self._fields if name in filled or not command.model_fields[name].is_required()
         ]
         self._site_at, self._username_at = at.get(SITE), at.get(USERNAME)
-        self._site, self._username = filled.get(SITE, ""), filled.get(USERNAME)
-        self.envelope_at = bool(at.keys() & {SITE, USERNAME})
-        self.envelope_set = (self._site, self._username, ())
+        self._site, self._username = filled.get(SITE, site), filled.get(USERNAME)
+        self.envelope = None if at.keys() & {SITE, USERNAME} else (self._site, self._username)
+        """Site and user of every row; None where rows may have their own."""
         self._advice = Advice(command, now)
 
     def command(self, cells: Sequence[Any]) -> tuple[Command | None, tuple[Problem, ...], tuple[Problem, ...]]:
@@ -83,8 +87,8 @@ class Shape:
                 del found[name]
         return {**self._set, **found}
 
-    def envelope(self, cells: Sequence[Any]) -> tuple[str, str | None, tuple[Problem, ...]]:
-        """The row's own site ("" for none) and user, and what is wrong with them."""
+    def addressed(self, cells: Sequence[Any]) -> tuple[str, str | None, tuple[Problem, ...]]:
+        """The row's site ("" for none) and user, and what is wrong with them."""
         problems: list[Problem] = []
         site = self._text(cells, self._site_at, SITE, problems) or self._site
         username = self._text(cells, self._username_at, USERNAME, problems) or self._username

@@ -1,0 +1,71 @@
+"""What `check` counts about jobs, and which rows may repeat another."""
+
+from __future__ import annotations
+
+from itertools import groupby, islice
+from operator import itemgetter
+from typing import TYPE_CHECKING, Self
+
+from d3async.files.distinct import Distinct
+from d3async.sansio.job import Invalid, Job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Sequence
+
+    from d3async.commands.base import Command
+
+_CHUNK = 100
+_MANY = 50_000
+
+
+class Tally:
+    """Counts subjects, people and items of jobs. A context manager, as `Distinct` is."""
+
+    def __init__(self) -> None:
+        self.subjects = Distinct()
+        self.people = Distinct()
+        self.items = 0
+        self._meanings = Distinct()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for distinct in (self.subjects, self.people, self._meanings):
+            distinct.__exit__()
+
+    def add(self, entries: Iterable[Job | Invalid]) -> None:
+        """Count *entries*, reading them as they come."""
+        entries = iter(entries)
+        while chunk := list(islice(entries, _CHUNK)):
+            self._meanings.add([meaning for entry in chunk if (meaning := _meaning(entry)) is not None])
+            commands = [entry.command for entry in chunk if isinstance(entry, Job)]
+            for kind, some in groupby(commands, type):
+                self._count(kind, [command.__dict__ for command in some])
+
+    def _count(self, kind: type[Command], commands: Sequence[dict[str, str]]) -> None:
+        self.subjects.add(map(itemgetter(kind.subject), commands))
+        if "people" in kind.facets:
+            self.people.add(map(itemgetter(kind.facets["people"]), commands))
+        if kind.items is not None:
+            self.items += sum(len(values[kind.items]) for values in commands)
+
+    def suspect(self) -> Callable[[Job | Invalid], bool] | None:
+        """Whether an entry may mean the same as another one; None when none does."""
+        found: set[int] = set()
+        for number in self._meanings.repeated():
+            found.add(number)
+            if len(found) > _MANY:
+                return lambda entry: True  # noqa: ARG005 - all of them: a set of so many would fill the memory
+        if not found:
+            return None
+        return lambda entry: (meaning := _meaning(entry)) is not None and hash(meaning) in found
+
+
+def _meaning(entry: Job | Invalid) -> Hashable:
+    """What makes `Stage` take two entries for the same: equal there is equal here. None where nothing does."""
+    if entry.key is not None:
+        return ("key", entry.key)
+    if isinstance(entry, Invalid):
+        return None
+    return (entry.site, *entry.command.__dict__.values())
