@@ -21,6 +21,7 @@ from d3async.sansio.exit_code import exit_code
 from d3async.sansio.outcome import check_rows
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Mapping
 
     from d3async.cli.plan import Plan
@@ -83,12 +84,23 @@ def _facts(run: Run, outcomes: Mapping[str, int], code: int) -> dict[str, Any]:
         "rate": round(requests / elapsed, 2) if elapsed else 0.0,
         "elapsed_s": round(elapsed, 3),
         "limiter": {"ceiling": ran.numbers.ceiling, "learnt": ran.numbers.learnt} if ran else None,
+        "due_zones": due_zones(run.folder.db),
         "stop": {"code": stop.code, "message": stop.message, "retry_after_s": stop.retry_after} if stop else None,
         "next": ending.next_step(
             outcomes, stop, command_line=command_line(), folder=run.folder.folder, repeatable=_only_repeatable(run)
         ),
         "exit_code": code,
     }
+
+
+def due_zones(db: sqlite3.Connection) -> dict[str, int]:
+    """The time zones D3 says it read due dates in, with how many tasks; D3's pages do not tell which it takes."""
+    found = db.execute(
+        "select substr(json_extract(body, '$.rawData.\"Due Date\"'), 21), count(*) from answer"
+        " join job on job.answer = answer.id where job.command = 'CreateTask' and job.row is not null"
+        " and json_valid(body) group by 1 order by 2 desc limit 20"
+    )
+    return {zone: count for zone, count in found.fetchall() if zone}
 
 
 def beginning(settings: Settings) -> dict[str, Any]:
@@ -126,5 +138,7 @@ def _say(run: Run, outcomes: Mapping[str, int], code: int, facts: Mapping[str, A
         code=code,
         now=time.time(),
     )
+    if facts["due_zones"]:
+        lines.insert(1, f"  due dates were read in {', '.join(facts['due_zones'])}")
     for line in lines:
         say(line)

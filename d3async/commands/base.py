@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Command(BaseModel):
@@ -38,6 +41,11 @@ class Command(BaseModel):
     def params(self) -> dict[str, Any]:
         """`CommandParams` of D3's envelope."""
         return self.model_dump(by_alias=True)
+
+    @classmethod
+    def oddities(cls, params: Mapping[str, Any], answer: Any) -> tuple[str, ...]:  # noqa: ARG003 - for commands that know
+        """What in D3's *answer* to these *params* differs from what was asked, in words; it happened all the same."""
+        return ()
 
     @classmethod
     def parameter(cls, field: str) -> str:

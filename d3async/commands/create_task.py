@@ -1,11 +1,18 @@
 """CreateTask. https://docs.d3security.com/api-docs/Working-version/create-task ."""
 
-from typing import ClassVar
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
 from d3async.commands.base import Command
 from d3async.commands.values import AsGiven, DueDate, Text, YesNo
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ECHO = "rawData"
 
 
 class CreateTask(Command):
@@ -37,3 +44,13 @@ class CreateTask(Command):
     assignee: Text = Field(alias="Assignee")
     due: DueDate = Field(alias="Due Date")
     required: YesNo = Field("No", alias="Required")
+
+    @classmethod
+    def oddities(cls, params: Mapping[str, Any], answer: Any) -> tuple[str, ...]:
+        """D3 echoes the due date with the zone it read it in; another time than was sent is worth knowing."""
+        echo = answer.get(ECHO) if isinstance(answer, dict) else None
+        due = echo.get("Due Date") if isinstance(echo, dict) else None
+        sent = params.get("Due Date", "")
+        if not isinstance(due, str) or due.startswith(sent):
+            return ()
+        return (f"Due Date was sent as {sent} and comes back as {due}",)

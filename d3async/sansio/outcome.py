@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from d3async.commands import all_commands
 from d3async.errors import ConservationError
 from d3async.sansio.call import fold
 from d3async.sansio.protocol import Broken, Doubtful, Refused, Reply, Throttled, Unauthorized
@@ -61,7 +62,9 @@ def judge(call: Call, answer: Answer) -> Verdict:
 
 def _judge_whole(call: Call, reply: Reply) -> Verdict:
     if reply.status == "ok" and not reply.errors and not reply.nameless:
-        return Verdict("ok", http=200, anomalies=reply.anomalies)
+        known = all_commands().get(call.command)
+        oddities = known.oddities(call.params, reply.data) if known else ()
+        return Verdict("ok", http=200, anomalies=reply.anomalies + oddities)
     texts = "; ".join(error.message for error in reply.errors)
     if reply.status == "failed":
         if call.maybe:
