@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,9 +14,11 @@ from d3async.sansio import protocol
 from d3async.sansio.protocol import Broken, Doubtful, Throttled
 from d3async.sansio.retry import Again, Budget, Policy, Settled, Stop, decide
 from d3async.sansio.retry_after import retry_after
+from d3async.wait import Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from d3async.auth import Auth
     from d3async.journal.base import Log
@@ -46,27 +48,19 @@ class Stopper:
     def __init__(self, on_stop: Callable[[Stop], None] | None = None) -> None:
         self.reason: Stop | None = None
         self._on_stop = on_stop or (lambda _: None)
-        self._waiting: set[anyio.CancelScope] = set()
+        self._waits: set[Wait] = set()
 
     def stop(self, reason: Stop) -> None:
         """Start nothing new from now on; the first reason stands."""
         if self.reason is None:
             self.reason = reason
-            for scope in tuple(self._waiting):
-                scope.cancel()
+            for wait in self._waits:
+                wait.end()
             self._on_stop(reason)
 
-    @contextmanager
-    def before_the_wire(self) -> Iterator[anyio.CancelScope]:
-        """Where waiting ends when the run stops: then the scope's `cancelled_caught` is set."""
-        with anyio.CancelScope() as scope:
-            self._waiting.add(scope)
-            try:
-                if self.reason is not None:
-                    scope.cancel()
-                yield scope
-            finally:
-                self._waiting.discard(scope)
+    def before_the_wire(self) -> AbstractContextManager[None]:
+        """A block whose waiting ends when the run stops: the block is left, what follows it goes on."""
+        return Wait(self._waits, over=self.reason is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +127,19 @@ class Delivery:
 
     async def deliver(self, call: Call, *, repeatable: bool, log: Log, stopper: Stopper) -> Delivered:
         """Send *call* until its last word. Raises `FencedError` and `JournalError` from *log*, `SettingsError`."""
-        slot = AsyncExitStack()
+        slot, entered = self.limiter.slot(), False
+        # by hand: a stop ends the waiting for the slot, not the stay in it
         with stopper.before_the_wire():
-            await slot.enter_async_context(self.limiter.slot())
-        async with slot:
+            await slot.__aenter__()
+            entered = True
+        if not entered:
+            return Delivered(call, None, 0)
+        try:
             if stopper.reason is not None:
                 return Delivered(call, None, 0)
             return await self._attempts(call, repeatable=repeatable, log=log, stopper=stopper)
+        finally:
+            await slot.__aexit__(*sys.exc_info())
 
     async def _attempts(self, call: Call, *, repeatable: bool, log: Log, stopper: Stopper) -> Delivered:
         charged, left, first = 1, 0, True
