@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-_SECONDS = 6.0
+_SECONDS = 5.6
 """Time in which the rate gains its whole scale beyond the plateau, if nobody refuses."""
 
 
