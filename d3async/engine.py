@@ -12,6 +12,7 @@ from d3async.commands import all_commands
 from d3async.delivery import Stopper
 from d3async.errors import FencedError, JournalError
 from d3async.journal.base import Event, Settlement
+from d3async.line import Line
 from d3async.sansio.merge import ListLimit, Part, wave_of, worth_splitting
 from d3async.sansio.outcome import judge
 from d3async.sansio.protocol import Reply
@@ -21,14 +22,11 @@ if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import Callable, Sequence
 
-    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-
     from d3async.delivery import Delivered
     from d3async.journal.base import Journal, Log, RowOutcome
+    from d3async.line import Lane
     from d3async.sansio.call import Call
     from d3async.sansio.halt import Halt
-
-    Lane = tuple[int, Call | None]
 
 _PAGE = 200
 _ANSWER_KEPT = 16_384
@@ -74,8 +72,7 @@ class Engine:
         self._on_row = on_row
         self._wall = wall
         self._scope = anyio.CancelScope()
-        self._under_way = 0
-        self._idle = anyio.Event()
+        self._line = Line()
 
     async def run(self) -> Stop | None:
         """Send what is to be sent; the reason why it ended early, or None.
@@ -93,13 +90,11 @@ class Engine:
         return self.stopper.reason
 
     async def _send_all(self) -> None:
-        send, receive = anyio.create_memory_object_stream["tuple[int, Call | None]"](0)
         with self._scope:
             async with anyio.create_task_group() as group:
-                group.start_soon(self._feed, send)
+                group.start_soon(self._feed)
                 for _ in range(self._workers):
-                    group.start_soon(self._work, receive.clone())
-                receive.close()
+                    group.start_soon(self._work)
 
     async def _flush(self) -> None:
         try:
@@ -119,39 +114,37 @@ class Engine:
         self._journal.note(Event(self._wall(), "stop", reason.retry_after, f"{reason.code}: {reason.message}"))
         self._scope.deadline = anyio.current_time() + self._drain
 
-    async def _feed(self, send: MemoryObjectSendStream[Lane]) -> None:
+    async def _feed(self) -> None:
         after = -1
-        async with send:
-            while self.stopper.reason is None:
-                try:
-                    lanes = await self._journal.lanes(after, _PAGE)
-                except JournalError as error:
-                    self._lost_journal(error)
-                    return
-                if not lanes:
-                    return
+        try:
+            while lanes := await self._lanes(after):
                 with self.stopper.before_the_wire():
-                    for lane in lanes:
-                        if wave_of(lane[0]) != wave_of(after):
-                            await self._all_carried()
+                    for wave, lane in ((wave_of(lane[0]), lane) for lane in lanes):
+                        if wave != wave_of(after):
+                            await self._line.all_carried()
                         after = lane[0]
-                        self._under_way += 1
-                        await send.send(lane)
+                        self._line.add(lane)
+                    await self._line.nearly_taken(self._workers)
+        finally:
+            self._line.close()
 
-    async def _all_carried(self) -> None:
-        while self._under_way:
-            self._idle = anyio.Event()
-            await self._idle.wait()
+    async def _lanes(self, after: int) -> Sequence[Lane]:
+        if self.stopper.reason is not None:
+            return ()
+        try:
+            return await self._journal.lanes(after, _PAGE)
+        except JournalError as error:
+            self._lost_journal(error)
+            return ()
 
-    async def _work(self, receive: MemoryObjectReceiveStream[Lane]) -> None:
-        async with receive:
-            async for lane, call in receive:
-                try:
-                    await self._carry_lane(lane, call)
-                except JournalError as error:
-                    self._lost_journal(error)
-                self._under_way -= 1
-                self._idle.set()
+    async def _work(self) -> None:
+        while (taken := await self._line.take()) is not None:
+            lane, call = taken
+            try:
+                await self._carry_lane(lane, call)
+            except JournalError as error:
+                self._lost_journal(error)
+            self._line.carried()
 
     def _lost_journal(self, error: JournalError) -> None:
         code = "fenced" if isinstance(error, FencedError) else "journal"
