@@ -113,7 +113,7 @@ class Limiter:
     def strained(self, sent_at: float) -> None:
         """Note a time-out or a 5xx of the request granted at *sent_at*: fewer places in flight for everyone."""
         self._cap.strained(sent_at, self._clock())
-        self._mind.silent(sent_at)
+        self._mind.failed(sent_at)
         self._outage.timed_out(sent_at)
         self._turns.look_again()
 

@@ -143,6 +143,6 @@ class Turns:
         for line in (self._retries, self._queue):
             with suppress(ValueError):
                 line.remove(turn)
-        if not turn.cancelled():
+        if not turn.cancelled() and turn.exception() is None:
             self.give_back(turn.result())
         self.look_again()

@@ -101,6 +101,11 @@ class RateController:
         self._probe.back(sent_at)
         self._close()
 
+    def failed(self, sent_at: float) -> None:
+        """Note that the request granted at *sent_at* failed for another reason than the limit."""
+        self._blocked_since = None
+        self.silent(sent_at)
+
     def accepted(self, sent_at: float, now: float) -> None:
         """Note an answer, received *now*, that was not a refusal."""
         self._accepted.add(now)
@@ -115,13 +120,16 @@ class RateController:
             self._speed_up(now)
 
     def throttled(self, sent_at: float, now: float, retry_after: float | None, jitter: float) -> None:
-        """Note a refusal received *now*; the server stated *retry_after* seconds, or nothing. *jitter* is in [0, 1)."""
+        """Note a refusal received *now*; the server stated *retry_after* seconds, or None. *jitter* is in [0, 1).
+
+        A stated wait of 0 is none: a server that says so while it refuses everything would be asked without end.
+        """
         if self._blocked_since is None:
             self._blocked_since = now
         self._probe.back(sent_at)
         if sent_at > self._event_at:
             self._slow_down(now)
-            pause = self._own_pause(jitter) if retry_after is None else retry_after + jitter / self.rate
+            pause = retry_after + jitter / self.rate if retry_after else self._own_pause(jitter)
             self._events += 1
             self._event_at = now
         else:

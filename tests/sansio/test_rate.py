@@ -102,6 +102,17 @@ def test_no_request_leaves_before_a_stated_wait_ends(first: bool) -> None:
     assert mind.holds(4.19) > 0
 
 
+def test_a_stated_wait_of_nothing_is_no_permission_to_ask_without_end() -> None:
+    mind = RateController(50)
+    now = 0.0
+    for _ in range(100):
+        mind.granted(now)
+        mind.throttled(now, now + 0.1, 0.0, 0.5)
+        now += 0.1 + mind.holds(now + 0.1)
+
+    assert now > 200
+
+
 def test_the_rate_comes_back_to_the_ceiling_and_stays_there() -> None:
     mind = RateController(50)
     mind.throttled(1.0, 1.1, None, 0.5)
@@ -153,8 +164,15 @@ def test_blocked_for_counts_from_the_first_refusal_until_anything_else_comes() -
     mind.throttled(2.0, 2.1, None, 0.5)
     assert mind.blocked_for(4.1) == pytest.approx(3.0)
 
+    mind.silent(3.0)
+    assert mind.blocked_for(4.1) == pytest.approx(3.0)
+
     mind.accepted(4.0, 4.2)
     assert mind.blocked_for(5.0) == 0.0
+
+    mind.throttled(6.0, 6.1, None, 0.5)
+    mind.failed(6.0)
+    assert mind.blocked_for(7.0) == 0.0
 
 
 def test_a_wider_jitter_margin_lowers_a_known_ceiling_at_once() -> None:
