@@ -1,77 +1,64 @@
-"""D3Client: one command, typed, awaited; what D3 refuses or nobody can know is raised."""
+"""D3Client: one command or a whole run, typed, awaited; what D3 refuses or nobody can know is raised."""
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakSet
 
-from pydantic import ValidationError
+import anyio
 
+from d3async.awaited import JobRun
 from d3async.commands import find
-from d3async.commands.base import Command
 from d3async.commands.create_task import CreateTask
 from d3async.commands.remove_linked_incidents import RemoveLinkedIncidents
 from d3async.connect import connect
-from d3async.delivery import NoLog, Stopper
+from d3async.delivery import Stopper
+from d3async.ended import error_of
 from d3async.errors import (
-    D3Error,
-    NotSentError,
     RefusedError,
-    SettingsError,
-    ThrottledError,
-    UnauthorizedError,
     UnknownOutcomeError,
 )
+from d3async.jobbook import Book, Terms
+from d3async.observe import Calling, OutcomeSeen, Watch
 from d3async.sansio import protocol
-from d3async.sansio.call import Call, fold
+from d3async.sansio.call import Call
+from d3async.sansio.halt import parse
 from d3async.sansio.outcome import judge
-from d3async.sansio.protocol import Broken, Doubtful, ItemError, Refused, Reply
+from d3async.sansio.protocol import Broken, ItemError, Refused
+from d3async.single import CreatedTask, Marks, OneSourceAtATime, RemovedLinks, joined, reply_of, valid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from aiohttp import ClientSession
 
-    from d3async.delivery import Attempt, Delivered
+    from d3async.commands.base import Command
+    from d3async.delivery import Delivered
+    from d3async.jobbook import Jobs
     from d3async.limiter import Limiter, LimiterNumbers
+    from d3async.observe import AttemptSeen, Observer
+    from d3async.sansio.outcome import Verdict
     from d3async.settings import Settings
 
 _LINKS_PER_CALL = 50
-C = TypeVar("C", bound=Command)
-
-
-@dataclass(frozen=True, slots=True)
-class CreatedTask:
-    """D3's echo of a created task. It names no id. *due* ends in the time zone D3 read the due date in."""
-
-    incident: str
-    name: str
-    due: str
-    answer: Any
-
-
-@dataclass(frozen=True, slots=True)
-class RemovedLinks:
-    """What became of the links: *removed* are gone, *refused* says why not, *remaining* is what D3 lists as left.
-
-    *remaining* is None when D3's answer has no such list.
-    """
-
-    removed: list[str]
-    refused: list[ItemError]
-    remaining: list[str] | None
 
 
 class D3Client:
     """One D3. All callers of one client share its limiter, so none of them needs to think of the limit.
 
-    A *session* passed in is used and not closed. *on_attempt* hears of every request that left. Use as
-    `async with`; one client belongs to one event loop. Every call may raise a `D3Error`:
+    A *session* passed in is used and not closed. *on_attempt* hears of every request that left, *on_outcome* of every
+    outcome, *observers* of both and more (`d3async.observe`, `d3async.otel`). Use as `async with`, once; one client
+    belongs to the event loop it was entered in, and any number of its tasks may use it at the same time.
 
-    `RefusedError` (D3 said no), `UnauthorizedError` (401), `NotSentError` (it never left), `ThrottledError` (a longer
-    pause than `max_wait` was asked for) and `UnknownOutcomeError` (it left, and nobody knows).
+    Every call may raise a `D3Error`: `RefusedError` (D3 said no), `UnauthorizedError` (401), `NotSentError` (it never
+    left), `ThrottledError` (a longer pause than `max_wait` was asked for) and `UnknownOutcomeError` (it left, and
+    nobody knows). A *timeout* is in seconds and covers a whole call: waiting for its turn, every attempt, every pause.
     """
 
     def __init__(
@@ -80,20 +67,50 @@ class D3Client:
         *,
         session: ClientSession | None = None,
         limiter: Limiter | None = None,
-        on_attempt: Callable[[Attempt], None] | None = None,
+        on_attempt: Callable[[AttemptSeen], None] | None = None,
+        on_outcome: Callable[[OutcomeSeen], None] | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
+        if on_attempt or on_outcome:
+            observers = (*observers, Calling(on_attempt, on_outcome))
         self._settings = settings
+        self._watch = Watch(observers, lambda: self.limiter)
         self._parts = connect(
-            settings, session=session, limiter=limiter, max_outages=settings.max_attempts, on_attempt=on_attempt
+            settings,
+            session=session,
+            limiter=limiter,
+            max_outages=settings.max_attempts,
+            on_attempt=self._watch.attempt,
         )
+        self._carrier = OneSourceAtATime(self._watch.carrier(self._parts.delivery), site=settings.site)
         self._stack = AsyncExitStack()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+        self._runs: WeakSet[JobRun] = WeakSet()
 
     async def __aenter__(self) -> Self:
+        if self._loop is not None:
+            raise RuntimeError("this D3Client has been entered already: share the one that is open, or make another")
+        self._loop = asyncio.get_running_loop()
         await self._stack.enter_async_context(self._parts.transport)
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._closed = True
+        self._stack.push_async_callback(self._end_runs)
         await self._stack.aclose()
+
+    async def _end_runs(self) -> None:
+        for run in tuple(self._runs):
+            await run.aclose()
+
+    def _check_open(self) -> None:
+        if self._loop is None:
+            raise RuntimeError("this D3Client is not open: use `async with D3Client(settings) as d3:`")
+        if self._closed:
+            raise RuntimeError("this D3Client is closed: `async with` is over; make another")
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError("this D3Client belongs to another event loop: make one in each loop")
 
     @property
     def limiter(self) -> LimiterNumbers:
@@ -112,12 +129,13 @@ class D3Client:
         required: bool | str = False,
         username: str | None = None,
         site: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - a timeout that knows whether the request had left
     ) -> CreatedTask:
         """Create a task in *incident*. *due* has no zone: D3 reads it in one of its own, which its answer names.
 
         https://docs.d3security.com/api-docs/Working-version/create-task
         """
-        command = _valid(
+        command = valid(
             CreateTask,
             incident=incident,
             name=name,
@@ -127,33 +145,39 @@ class D3Client:
             due=due,
             required=required,
         )
-        answer = await self.execute(command, username=username, site=site)
+        answer = await self.execute(command, username=username, site=site, timeout=timeout)
         echo = answer.get("rawData") if isinstance(answer, dict) else None
         due_echo = echo.get("Due Date", "") if isinstance(echo, dict) else ""
         return CreatedTask(incident=command.incident, name=command.name, due=due_echo, answer=answer)
 
     async def remove_linked_incidents(
-        self, source: str, linked: Iterable[str], *, username: str | None = None, site: str | None = None
+        self,
+        source: str,
+        linked: Iterable[str],
+        *,
+        username: str | None = None,
+        site: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - as above
     ) -> RemovedLinks:
         """Remove the links from *source* to each of *linked*. Refused ones come back, they are not raised.
 
+        Two tasks never ask about one source at the same time: the second waits. More than 50 links take several
+        requests; an error then speaks of the request it came from. *timeout* is for each request.
         https://docs.d3security.com/api-docs/Working-version/remove-linked-incidents
         """
-        command = _valid(RemoveLinkedIncidents, source=source, linked=list(linked))
+        command = valid(RemoveLinkedIncidents, source=source, linked=list(linked))
+        params = {RemoveLinkedIncidents.parameter("source"): command.source}
+        whole = Call(RemoveLinkedIncidents.__name__, params, username, site or "", 0, command.source)
         total = RemovedLinks([], [], None)
         for start in range(0, len(command.linked), _LINKS_PER_CALL):
-            items = command.linked[start : start + _LINKS_PER_CALL]
-            total = _joined(total, await self._remove(command.source, items, username, site))
+            call = replace(whole, items=command.linked[start : start + _LINKS_PER_CALL])
+            total = joined(total, await self._remove(call, timeout))
         return total
 
-    async def _remove(
-        self, source: str, items: tuple[str, ...], username: str | None, site: str | None
-    ) -> RemovedLinks:
-        params = {RemoveLinkedIncidents.parameter("source"): source}
-        call = Call(RemoveLinkedIncidents.__name__, params, username, site or "", 0, source, items=items)
-        done = await self._deliver(call, repeatable=True)
-        reply = _reply(done)
-        verdict = judge(done.call, reply)
+    async def _remove(self, call: Call, seconds: float | None) -> RemovedLinks:
+        done = await self._deliver(call, repeatable=True, seconds=seconds)
+        verdict = self._judged(done)
+        reply = reply_of(done)
         if any(item.outcome == "unknown" for item in verdict.items):
             raise UnknownOutcomeError(verdict.message, code=verdict.code, status=200, attempts=done.attempts, sent=True)
         return RemovedLinks(
@@ -162,13 +186,20 @@ class D3Client:
             None if reply.remaining is None else list(reply.remaining),
         )
 
-    async def execute(self, command: Command, *, username: str | None = None, site: str | None = None) -> Any:
+    async def execute(
+        self,
+        command: Command,
+        *,
+        username: str | None = None,
+        site: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - as above
+    ) -> Any:
         """Any command of `d3async.commands` without items; D3's whole answer as JSON."""
         kind = type(command)
         call = Call(kind.__name__, command.params(), username, site or "", 0, "")
-        done = await self._deliver(call, repeatable=kind.repeatable)
-        reply = _reply(done)
-        verdict = judge(done.call, reply)
+        done = await self._deliver(call, repeatable=kind.repeatable, seconds=timeout)
+        verdict = self._judged(done)
+        reply = reply_of(done)
         if verdict.outcome == "failed":
             raise RefusedError(verdict.message, code=verdict.code, status=200, attempts=done.attempts, sent=True)
         if verdict.outcome != "ok":
@@ -183,6 +214,7 @@ class D3Client:
         username: str | None = None,
         site: str | None = None,
         repeatable: bool | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - as above
     ) -> Any:
         """Any D3 command by *name*; the answer as JSON.
 
@@ -192,65 +224,77 @@ class D3Client:
         if repeatable is None:
             known = find(name)
             repeatable = known.repeatable if known else name.lower().startswith(("get", "search"))
-        done = await self._deliver(Call(name, params, username, site or "", 0, ""), repeatable=repeatable)
+        call = Call(name, params, username, site or "", 0, "")
+        done = await self._deliver(call, repeatable=repeatable, seconds=timeout)
         if done.response is None or isinstance(done.answer, Broken | Refused) or done.response.status != 200:  # noqa: PLR2004 - D3 knows no other success
-            _reply(done)
+            self._judged(done)
+            reply_of(done)
         answer = protocol.returned(done.response) if done.response else None
         if not isinstance(answer, dict):
-            _reply(done)
+            self._judged(done)
+            reply_of(done)
+        self._watch.outcome(OutcomeSeen(name, None, "ok", ""))
         return answer
 
-    async def _deliver(self, call: Call, *, repeatable: bool) -> Delivered:
-        stopper = Stopper()
-        done = await self._parts.delivery.deliver(call, repeatable=repeatable, log=NoLog(), stopper=stopper)
-        if stopper.reason is not None and done.answer is None:
-            raise _stopped(stopper, done)
-        return done
+    def run(
+        self,
+        jobs: Jobs,
+        *,
+        journal: Path | str | None = None,
+        retry_unknown: bool = False,
+        allow_duplicates: bool = False,
+        max_links_per_call: int = 50,
+        halts: Iterable[str] = (),
+        drain: float = 30.0,
+    ) -> JobRun:
+        """Bring D3 to what *jobs* say, as `d3async run` does: `async for outcome in d3.run(jobs, journal="nightly")`.
 
+        *jobs* are commands, (command, username, site), or what `sansio.rows.RowReader` gives; an iterable or an async
+        iterable, read to its end before the first request leaves. *journal* is a run folder: given again with the
+        same jobs, only what is known not to have happened is sent; `d3async status`, `results` and `reconcile` work on
+        it. Without one, nothing is known after this run. Each job gets one `JobOutcome`; identical CreateTask jobs are
+        `invalid` unless *allow_duplicates*. *halts* are rules like "failed=3%"; *drain* is how long, in seconds, what
+        is in flight may take once the loop is left.
 
-def _joined(one: RemovedLinks, other: RemovedLinks) -> RemovedLinks:
-    gone = {fold(item) for item in other.removed}
-    left = other.remaining if other.remaining is not None else one.remaining
-    remaining = None if left is None else [item for item in left if fold(item) not in gone]
-    return RemovedLinks(one.removed + other.removed, one.refused + other.refused, remaining)
-
-
-def _valid(kind: type[C], **fields: Any) -> C:
-    try:
-        return kind.model_validate(fields)
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, p['loc'][:1]))} {p['msg']}" for p in error.errors())
-        raise SettingsError(f"{kind.__name__}: {problems}", code="invalid") from error
-
-
-def _stopped(stopper: Stopper, done: Delivered) -> D3Error:
-    reason = stopper.reason
-    if reason is None:
-        raise RuntimeError("a call without an answer has a reason")
-    kinds: dict[str, tuple[type[D3Error], int | None, bool]] = {
-        "unauthorized": (UnauthorizedError, 401, True),
-        "throttled": (ThrottledError, 429, True),
-    }
-    kind, status, sent = kinds.get(reason.code, (NotSentError, None, False))
-    return kind(
-        reason.message,
-        code=reason.code,
-        status=status,
-        retry_after=reason.retry_after,
-        attempts=done.attempts,
-        sent=sent,
-    )
-
-
-def _reply(done: Delivered) -> Reply:
-    """The reply, or the error the answer stands for."""
-    answer = done.answer
-    if isinstance(answer, Reply):
-        return answer
-    if isinstance(answer, Refused):
-        raise RefusedError(answer.message, code=answer.code, status=answer.status, attempts=done.attempts, sent=True)
-    if isinstance(answer, Doubtful | Broken):
-        raise UnknownOutcomeError(
-            answer.message, code=answer.code, status=answer.status, attempts=done.attempts, sent=True
+        Iterating raises `JournalError` (`FolderHeldError` while another run holds the folder), `SettingsError`, and
+        after the last outcome what ended the run early: `UnauthorizedError`, `ThrottledError`, `NotSentError`.
+        """
+        self._check_open()
+        terms = Terms(
+            journal=None if journal is None else Path(journal),
+            retry_unknown=retry_unknown,
+            allow_duplicates=allow_duplicates,
+            links_per_call=max_links_per_call,
+            halts=tuple(map(parse, halts)),
+            drain=drain,
+            workers=self._settings.concurrency,
         )
-    raise RuntimeError(f"{answer!r} is no last word")
+        book = Book(terms, self._settings, self._usable)
+        run = JobRun(jobs, terms, book, carrier=self._carrier, watch=self._watch, numbers=lambda: self.limiter)
+        self._runs.add(run)
+        return run
+
+    def _usable(self, command: str) -> None:
+        """Raise `SettingsError` unless there is a key for *command*."""
+        self._parts.auth.headers(command, username=self._settings.username, site=self._settings.site)
+
+    def _judged(self, done: Delivered) -> Verdict:
+        if done.answer is None:
+            raise RuntimeError("a call without an answer has no verdict")
+        verdict = judge(done.call, done.answer)
+        became = Counter(item.outcome for item in verdict.items)
+        items = (became["ok"], became["failed"], became["unknown"])
+        self._watch.outcome(OutcomeSeen(done.call.command, None, verdict.outcome, verdict.code, items))
+        return verdict
+
+    async def _deliver(self, call: Call, *, repeatable: bool, seconds: float | None) -> Delivered:
+        self._check_open()
+        stopper, marks = Stopper(), Marks()
+        done: Delivered | None = None
+        with anyio.move_on_after(seconds):
+            done = await self._carrier.deliver(call, repeatable=repeatable, log=marks, stopper=stopper)
+        if done is None:
+            raise marks.too_late(seconds)
+        if stopper.reason is not None and done.answer is None:
+            raise error_of(stopper.reason, attempts=done.attempts)
+        return done

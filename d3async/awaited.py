@@ -1,0 +1,202 @@
+"""A run that an app awaits: jobs in, one outcome for each job out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from d3async.ended import error_of
+from d3async.engine import Engine
+from d3async.errors import D3Error, JournalError
+from d3async.jobbook import Book, chunks
+from d3async.journal.group import GroupJournal
+from d3async.journal.told import Finished, JobOutcome, TellingStore
+from d3async.observe import OutcomeSeen
+from d3async.outbox import Outbox
+from d3async.sansio.halt import with_default
+from d3async.sansio.retry import Stop
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from d3async.delivery import Delivered, Stopper
+    from d3async.engine import Carrier
+    from d3async.jobbook import Jobs, Terms
+    from d3async.journal.base import Log, RowOutcome
+    from d3async.limiter import LimiterNumbers
+    from d3async.observe import Watch
+    from d3async.sansio.call import Call
+
+_LEFT = Stop("interrupted", "The run was left before it was done.")
+
+
+class JobRun:
+    """What `D3Client.run` gives: iterate over it once, with `async for`.
+
+    Every job gets one `JobOutcome`: first those that earlier runs over the journal have settled, then each as it is
+    finished, at last those that were not sent. A run that ended early then raises why. *counts* and *stop* may be
+    read at any time. Leaving the loop stops the run: what is in flight may finish, and nothing new is sent.
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        terms: Terms,
+        book: Book,
+        *,
+        carrier: Carrier,
+        watch: Watch,
+        numbers: Callable[[], LimiterNumbers],
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self.stop: Stop | None = None
+        self.requests = 0
+        self._jobs = jobs
+        self._terms = terms
+        self._book = book
+        self._carrier = carrier
+        self._watch = watch
+        self._numbers = numbers
+        self._outbox: Outbox[JobOutcome] = Outbox(terms.ahead)
+        self._owner: asyncio.Task[None] | None = None
+        self._engine: Engine | None = None
+        self._loading = True
+        self._left = False
+
+    async def __aiter__(self) -> AsyncIterator[JobOutcome]:
+        if self._owner is not None or self._left:
+            raise RuntimeError("a run is iterated over once: call `run` again, with the same journal to go on")
+        # a task of its own: what it has open must not depend on who iterates, nor when
+        self._owner = asyncio.create_task(self._own(), name="d3async-run")
+        try:
+            while (outcome := await self._outbox.take()) is not None:
+                yield outcome
+            await asyncio.wait([self._owner])
+            self._owner.result()
+        finally:
+            await self.aclose()
+        if self.stop is not None and (self.stop.code != "halt" or self.counts["unsent"]):
+            raise error_of(self.stop, attempts=self.requests)
+
+    async def aclose(self) -> None:
+        """Stop; wait until what is in flight is done and all is stored. Cancelled meanwhile, drop what is in flight."""
+        self._leave()
+        if self._owner is None:
+            return
+        interrupted = None
+        with anyio.CancelScope(shield=True):
+            while not self._owner.done():
+                try:
+                    await asyncio.wait([self._owner])
+                except asyncio.CancelledError as error:
+                    interrupted = error
+                    if self._engine is not None:
+                        self._engine.cancel()
+        if interrupted is not None:
+            raise interrupted
+        if not self._owner.cancelled():
+            self._owner.exception()
+
+    def _leave(self) -> None:
+        if self._left or (self._owner is not None and self._owner.done()):
+            return
+        self._left = True
+        self._outbox.drop()
+        if self._engine is not None:
+            self._engine.stop(_LEFT)
+        elif self._loading and self._owner is not None:
+            self._owner.cancel()
+
+    async def _own(self) -> None:
+        """Everything from the first job to the closed journal."""
+        book, started, before = self._book, time.monotonic(), self._numbers()
+        try:
+            await book.open()
+            async for chunk in chunks(self._jobs):
+                await book.add(chunk)
+            self._loading = False
+            rows = await book.begin()
+            try:
+                await self._list(todo=False)
+                self.stop = await self._send(rows)
+                await book.settle_leftovers()
+                await self._list(todo=True)
+            finally:
+                facts = _facts(before, self._numbers(), self.requests, time.monotonic() - started)
+                await book.finish(self.stop or (_LEFT if self._left else None), facts)
+        finally:
+            self._outbox.close()
+            await book.close()
+
+    async def _list(self, *, todo: bool) -> None:
+        after = 0
+        while not self._left and (page := await self._book.page(todo=todo, after=after)):
+            for told in page:
+                await self._outbox.room()
+                self._tell(told)
+            after = page[-1].row
+
+    async def _send(self, rows: int) -> Stop | None:
+        if self._left or not rows:
+            return _LEFT if self._left else None
+        folder = self._book.folder
+        journal = GroupJournal(
+            folder.db, TellingStore(folder.db, epoch=folder.epoch), patience=max(self._terms.drain, 1.0)
+        )
+        self._engine = Engine(
+            carrier=self,
+            journal=journal,
+            rows=rows,
+            workers=self._terms.workers,
+            halts=with_default(self._terms.halts),
+            links_per_call=self._terms.links_per_call,
+            drain=self._terms.drain,
+            on_row=self._finished,
+        )
+        try:
+            stop = await self._engine.run()
+            await journal.flush()
+        except JournalError as error:
+            return Stop("journal", error.message)
+        finally:
+            self._engine = None
+            with suppress(D3Error):
+                await journal.aclose()
+        return stop
+
+    async def deliver(self, call: Call, *, repeatable: bool, log: Log, stopper: Stopper) -> Delivered:
+        """The engine's way to D3: no further ahead than whoever iterates allows."""
+        with stopper.before_the_wire():
+            await self._outbox.room()
+        done = await self._carrier.deliver(call, repeatable=repeatable, log=log, stopper=stopper)
+        self.requests += done.attempts
+        return done
+
+    def _finished(self, row: RowOutcome) -> None:
+        if isinstance(row, Finished) and row.told is not None:
+            self._tell(row.told)
+
+    def _tell(self, told: JobOutcome) -> None:
+        self.counts[told.outcome] += 1
+        self._outbox.put(told)
+        if not told.earlier and told.command is not None:
+            became = Counter(item.outcome for item in told.items)
+            items = (became["ok"], became["failed"], became["unknown"])
+            self._watch.outcome(OutcomeSeen(type(told.command).__name__, told.row, told.outcome, told.code, items))
+
+
+def _facts(before: LimiterNumbers, after: LimiterNumbers, requests: int, elapsed: float) -> dict[str, Any]:
+    return {
+        "finished_at": time.time(),
+        "requests": requests,
+        "throttled": after.throttled - before.throttled,
+        "paused_s": round(after.paused_s - before.paused_s, 3),
+        "rate": round(requests / elapsed, 2) if elapsed else 0.0,
+        "elapsed_s": round(elapsed, 3),
+        "limiter": {"ceiling": after.ceiling, "learnt": after.learnt},
+    }

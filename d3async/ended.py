@@ -1,0 +1,30 @@
+"""Why a call or a run ended early, as the error an app catches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from d3async.errors import (
+    D3Error,
+    FencedError,
+    JournalError,
+    NotSentError,
+    ThrottledError,
+    UnauthorizedError,
+)
+
+if TYPE_CHECKING:
+    from d3async.sansio.retry import Stop
+
+_KINDS: dict[str, tuple[type[D3Error], int | None, bool]] = {
+    "unauthorized": (UnauthorizedError, 401, True),
+    "throttled": (ThrottledError, 429, True),
+    "journal": (JournalError, None, False),
+    "fenced": (FencedError, None, False),
+}
+
+
+def error_of(stop: Stop, *, attempts: int = 0) -> D3Error:
+    """The error *stop* stands for; *attempts* counts requests that left."""
+    kind, status, sent = _KINDS.get(stop.code, (NotSentError, None, False))
+    return kind(stop.message, code=stop.code, status=status, retry_after=stop.retry_after, attempts=attempts, sent=sent)

@@ -1,0 +1,221 @@
+"""The journal of a run that an app awaits, worked on in a thread of its own: the event loop never waits for a disk."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count, islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from d3async import __version__
+from d3async.commands.base import Command
+from d3async.errors import SettingsError
+from d3async.files.format import Format
+from d3async.journal.sqlite import Selection, in_memory, open_folder
+from d3async.journal.told import rows_told
+from d3async.sansio.exit_code import exit_code
+from d3async.sansio.job import Invalid, Job
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from d3async.journal.sqlite import RunFolder
+    from d3async.journal.stage import Stage
+    from d3async.journal.told import JobOutcome
+    from d3async.sansio.halt import Halt
+    from d3async.sansio.retry import Stop
+    from d3async.settings import Settings
+
+    Given = Command | tuple[Command, str | None, str | None] | Job | Invalid
+    Jobs = Iterable[Given] | AsyncIterable[Given]
+
+T = TypeVar("T")
+_CHUNK = 500
+_PAGE = 200
+_INPUT = "(jobs of an app)"
+_AGAIN = "run the app again with the same jobs and the same journal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How a run is to go. *drain* in seconds; *ahead* is how many outcomes may wait to be taken."""
+
+    journal: Path | None = None
+    retry_unknown: bool = False
+    allow_duplicates: bool = False
+    links_per_call: int = 50
+    halts: Sequence[Halt] = ()
+    drain: float = 30.0
+    workers: int = 32
+    ahead: int = 100
+
+
+class Book:
+    """Opens, fills, reads and closes the journal. *usable* raises `SettingsError` for a command without a key."""
+
+    def __init__(self, terms: Terms, settings: Settings, usable: Callable[[str], object]) -> None:
+        self._terms = terms
+        self._settings = settings
+        self._usable = usable
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="d3async-book")
+        self._folder: RunFolder | None = None
+        self._stage: Stage | None = None
+        self._rows = count(1)
+
+    @property
+    def folder(self) -> RunFolder:
+        """The open run folder."""
+        if self._folder is None:
+            raise RuntimeError("the journal is not open")
+        return self._folder
+
+    async def open(self) -> None:
+        """Hold the folder. Raises `FolderHeldError`, `JournalError`, and `SettingsError` for one of another D3."""
+        await self._do(self._open)
+
+    async def add(self, chunk: Sequence[Given]) -> None:
+        """Take *chunk* in. Raises TypeError for what is no job."""
+        entries = [entry_of(number, given, self._settings.site) for given, number in zip(chunk, self._rows)]  # noqa: B905 - row numbers never end
+        await self._do(lambda: self._stage and self._stage.add(entries))
+
+    async def begin(self) -> int:
+        """Make it hold; how many rows are to be sent. Raises `JournalError`, `SettingsError`."""
+        return await self._do(self._begin)
+
+    async def page(self, *, todo: bool, after: int) -> list[JobOutcome]:
+        """See `rows_told`."""
+        return await self._do(partial(rows_told, self.folder.db, todo=todo, after=after, most=_PAGE))
+
+    async def settle_leftovers(self) -> None:
+        """See `RunFolder.settle_leftovers`."""
+        await self._do(self.folder.settle_leftovers)
+
+    async def finish(self, stop: Stop | None, facts: Mapping[str, Any]) -> None:
+        """Write down how the run went. Raises `FencedError`, `JournalError`, `ConservationError`."""
+        await self._do(partial(self._finish, stop, facts))
+
+    async def close(self) -> None:
+        """Let go of the folder; what was not begun leaves nothing behind."""
+        try:
+            await self._do(self._close)
+        finally:
+            self._thread.shutdown(wait=False)
+
+    async def _do(self, work: Callable[[], T]) -> T:
+        """Run *work* in the thread, to its end also when cancelled: nobody else may go on half-way."""
+        future = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        interrupted = None
+        while not future.done():
+            try:
+                await asyncio.wait([future])
+            except asyncio.CancelledError as error:
+                interrupted = error
+        if interrupted is not None:
+            future.exception()
+            raise interrupted
+        return future.result()
+
+    def _open(self) -> None:
+        path = self._terms.journal
+        self._folder = in_memory() if path is None else open_folder(path)
+        before = self._folder.meta().get("base_url")
+        if before and before != self._settings.base_url:
+            raise SettingsError(
+                f"{path} holds a run against {before}, not {self._settings.base_url}: give another folder.",
+                code="other_d3",
+            )
+        self._stage = self._folder.stage()
+
+    def _begin(self) -> int:
+        folder, stage = self.folder, self._stage
+        if stage is None:
+            raise RuntimeError("the journal is not open")
+        for _ in stage.duplicates(allow=self._terms.allow_duplicates):
+            pass
+        folder.adopt(self._meta(stage.rows))
+        facts = {"command_line": _AGAIN, "settings": self._settings.public()}
+        rows = folder.begin(Selection(retry_unknown=self._terms.retry_unknown), now=time.time(), facts=facts)
+        for command in _commands(folder.db, "job where todo = 1"):
+            self._usable(command)
+        folder.commit()
+        stage.close()
+        return rows
+
+    def _meta(self, rows: int) -> dict[str, str]:
+        commands = _commands(self.folder.db, "temp.incoming where command is not null")
+        return {
+            "base_url": self._settings.base_url,
+            "site": self._settings.site,
+            "command": commands[0] if len(commands) == 1 else "",
+            "format": json.dumps(Format("jsonl").to_json()),
+            "header": "[]",
+            "input": _INPUT,
+            "sha256": "",
+            "rows": str(rows),
+        }
+
+    def _finish(self, stop: Stop | None, facts: Mapping[str, Any]) -> None:
+        folder = self.folder
+        folder.settle_leftovers()
+        states = folder.db.execute("select state, count(*) from job where row is not null group by state")
+        outcomes = {"unsent" if state == "pending" else state: number for state, number in states}
+        said = {"code": stop.code, "message": stop.message, "retry_after_s": stop.retry_after} if stop else None
+        code = exit_code(outcomes, stop)
+        told = {"version": __version__, "settings": self._settings.public(), "stop": said, "exit_code": code, **facts}
+        told["next"] = _AGAIN if outcomes.get("unsent") or outcomes.get("failed") else None
+        folder.finish(now=time.time(), exit_code=code, facts=told)
+
+    def _close(self) -> None:
+        if self._folder is not None:
+            self._folder.abandon()
+
+
+def _commands(db: sqlite3.Connection, rows: str) -> list[str]:
+    return [name for (name,) in db.execute(f"select distinct command from {rows} order by 1")]  # noqa: S608 - our own words
+
+
+async def chunks(jobs: Jobs) -> AsyncIterator[list[Given]]:
+    """*jobs* as they come, some hundred at a time."""
+    if isinstance(jobs, AsyncIterable):
+        chunk: list[Given] = []
+        async for job in jobs:
+            chunk.append(job)
+            if len(chunk) == _CHUNK:
+                yield chunk
+                chunk = []
+        if chunk:
+            yield chunk
+        return
+    left = iter(jobs)
+    while chunk := list(islice(left, _CHUNK)):
+        yield chunk
+
+
+def entry_of(row: int, given: Given, site: str) -> Job | Invalid:
+    """*given* as the row a journal takes, numbered *row*; *site* is the site of those that name none."""
+    match given:
+        case Command():
+            return Job(row, row, _raw(given, None, None), given, None, site)
+        case (Command() as command, None | str() as username, None | str() as own):
+            return Job(row, row, _raw(command, username, own), command, username or None, own or site)
+        case Job():
+            raw = _raw(given.command, given.username, None if given.site == site else given.site)
+            return replace(given, row=row, raw=raw, site=given.site or site)
+        case Invalid():
+            return replace(given, row=row, raw=json.dumps({"row": given.raw}))
+        case _:
+            raise TypeError(f"job {row} is a {type(given).__name__}: give commands, or (command, username, site)")
+
+
+def _raw(command: Command, username: str | None, site: str | None) -> str:
+    """The line of a JSONL job file that asks for the same."""
+    envelope = {"Username": username, "Site": site}
+    own = {name: value for name, value in envelope.items() if value}
+    return json.dumps({"command": type(command).__name__, **own, **command.model_dump()}, ensure_ascii=False)
