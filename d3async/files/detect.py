@@ -9,12 +9,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from d3async.errors import JobFileError
 from d3async.files.format import BOMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from d3async.errors import JobFileError
     from d3async.files.source import Source
 
 _CHUNK = 1 << 20
@@ -30,6 +30,7 @@ _MAGIC = {
     b"\xfd7zXZ": "is compressed: unpack it first",
     b"SQLite format 3": "is a SQLite database, not a job file",
 }
+_CONTROLS = bytes({*range(32)} - {*b"\t\n\v\f\r"})
 _ESCAPED = re.compile("[\udc80-\udcff]")
 _FOREIGN = re.compile("[^\x00-\x7f\udc80-\udcff]")
 
@@ -62,7 +63,7 @@ def scan(source: Source, given: str | None = None) -> Scan:
         if head.startswith(magic):
             raise source.error(what)
     encoding, bom = _declared(source, head, given)
-    if encoding is None and head.count(0) > len(head) // 100:
+    if encoding is None and len(head) - len(head.translate(None, _CONTROLS)) > 8 + len(head) // 20:
         raise source.error("is a binary file, not text")
     if encoding is not None and encoding != "utf-8":
         guessed = not bom and given is None
@@ -122,7 +123,10 @@ def _utf8(source: Source, *, bom: bool, sure: bool) -> Scan:
     if look.foreign:
         raise _mixed(source, look.bad_line)
     doubt = f"line {look.bad_line} is not UTF-8, so cp1252 is assumed: if names look wrong, give --encoding"
-    return _read_through(source, "cp1252", bom=False, doubts=(doubt,))
+    try:
+        return _read_through(source, "cp1252", bom=False, doubts=(doubt,))
+    except JobFileError:
+        raise source.error(f"line {look.bad_line} is not UTF-8, and the file is not cp1252: give --encoding") from None
 
 
 def _mixed(source: Source, line: int) -> JobFileError:

@@ -14,7 +14,7 @@ from d3async.files.format import Format
 from d3async.sansio.job import Invalid, Problem, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from python_calamine import CalamineSheet
 
@@ -26,7 +26,8 @@ AREA_LIMIT = 12_000_000
 """Cells between the first and the last filled one of a sheet: calamine keeps room for each."""
 _CHUNK = 1 << 20
 _OVERLAP = 64
-_CELL = re.compile(rb"""\sr=["']([A-Za-z]{1,3})(\d{1,7})["']""")
+_END = "\r\n"
+_CELL = re.compile(rb"""r=["']([A-Za-z]{1,3})(\d{1,7})["']""")
 _ERROR = b't="e"'
 _STORED, _DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 
@@ -49,7 +50,7 @@ class ExcelRows:
             kind="xlsx",
             encoding="utf-8-sig",
             bom=True,
-            line_ending="\r\n",
+            line_ending=_END,
             sheet=self._sheet.name,
             header_raw=_rendered(self.header),
             doubts=doubts,
@@ -125,10 +126,10 @@ def _cell(value: object) -> object:
     return value if isinstance(value, str | date) else str(value)
 
 
-def _rendered(cells: object) -> str:
+def _rendered(cells: Iterable[object]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(_shown(cell) for cell in cells)  # type: ignore[attr-defined]
-    return text.getvalue()
+    csv.writer(text, lineterminator=_END).writerow(map(_shown, cells))
+    return text.getvalue().removesuffix(_END)
 
 
 def _shown(cell: object) -> str:

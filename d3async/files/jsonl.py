@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from d3async.files.format import Format
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from d3async.files.detect import Scan
     from d3async.files.source import Source
 
+_ZERO = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _ONE_A_LINE = "is JSON over several lines; one object a line is needed: jq -c '.[]' or '.' writes it so"
 
 
@@ -71,6 +73,8 @@ def read_row(number: int, line: int, raw: str) -> Row | Invalid:
         return _invalid(number, line, raw, "json", "has half a character (\\ud800 to \\udfff without its other half)")
     except (ValueError, RecursionError) as error:
         return _invalid(number, line, raw, "json", _what(error))
+    if _ZERO.search(raw):
+        return _invalid(number, line, raw, "nul", "has a zero byte (\\u0000)")
     if not isinstance(found, dict):
         return _invalid(number, line, raw, "json", 'is no JSON object like {"incident": "20220125-1"}')
     return Row(number, line, tuple(found), tuple(found.values()), raw)
