@@ -91,7 +91,7 @@ class Transport:
             limit=self._network.concurrency + 4,
             keepalive_timeout=_KEEP_ALIVE,
             ttl_dns_cache=60,
-            ssl=tls(self._network),
+            ssl=tls(self._network) if self._root.startswith("https:") else True,
         )
         return aiohttp.ClientSession(
             connector=connector,
