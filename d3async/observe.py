@@ -146,7 +146,7 @@ class Watched:
 
     async def deliver(self, call: Call, *, repeatable: bool, log: Log, stopper: Stopper) -> Delivered:
         """See `Delivery.deliver`."""
-        seen = CallSeen(call.command, call.lane or None, len(call.items))
+        seen = CallSeen(call.command, call.row, len(call.items))
         with ExitStack() as around:
             for observer in self._observers:
                 with _guarded(observer):
@@ -166,7 +166,7 @@ def attempt_seen(attempt: Attempt, numbers: LimiterNumbers) -> AttemptSeen:
     wait = answer.retry_after if isinstance(answer, Throttled) else None
     items = len(call.items)
     return AttemptSeen(
-        call.command, call.lane or None, items, attempt.number, status, code, attempt.elapsed, attempt.at, wait, numbers
+        call.command, call.row, items, attempt.number, status, code, attempt.elapsed, attempt.at, wait, numbers
     )
 
 

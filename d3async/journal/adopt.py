@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from d3async.journal.lanes import assign_lanes
-from d3async.journal.store import item_counts, row_of
+from d3async.journal.rows import item_counts, row_of
 from d3async.sansio.outcome import NOT_LINKED
 
 if TYPE_CHECKING:

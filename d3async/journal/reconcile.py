@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from d3async.errors import JournalError
 from d3async.journal.adopt import settle_leftovers
 from d3async.journal.marking import salt_of
+from d3async.journal.rows import item_counts, row_of
 from d3async.journal.sqlite import FILE, open_folder
-from d3async.journal.store import Store, item_counts, row_of
+from d3async.journal.store import Store
 from d3async.sansio.marks import mark_in, mark_of
 from d3async.sansio.task_search import SentTask
 

@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING, Any
 from d3async.commands import all_commands
 from d3async.errors import ConservationError, FencedError
 from d3async.journal.base import RowOutcome
+from d3async.journal.rows import standings
 from d3async.sansio.call import Call, fold
-from d3async.sansio.outcome import ItemOutcome, first_trouble, sum_up
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
     from d3async.journal.base import Event, Settlement
+    from d3async.sansio.outcome import ItemOutcome
 
-_CALL = "select id, lane, command, username, site, params, label, maybe from job"
+_CALL = "select id, lane, command, username, site, params, label, maybe, row from job"
 _TWINS = "item indexed by item_twin"
 _SAME_LINK = (
-    "select t.maybe, t.state = 'ok' as gone from source s cross join item t on t.source = s.id"
-    " where s.fold = ? and s.site = ? and t.fold = ?"
+    "select distinct f.value, t.maybe, t.state = 'ok' from json_each(?) f cross join source s"
+    " cross join item t on t.source = s.id where"
 )
 _MOST_ITEMS = 10_000
 """SQLite takes 32,766 parameters in one statement."""
@@ -86,24 +87,26 @@ class Store:
             " order by id limit ?",
             (source, most),
         ).fetchall()
-        known = {folded: self._known(subject, folded, site) for _, folded in items}
+        tried, gone = self._known(subject, site, [folded for _, folded in items])
         return replace(
             call,
             job=0,
             maybe=False,
             source=source,
             items=tuple(name for name, _ in items),
-            tried=frozenset(folded for folded, (maybe, _) in known.items() if maybe),
-            gone=frozenset(folded for folded, (_, gone) in known.items() if gone),
+            tried=tried,
+            gone=gone,
         )
 
-    def _known(self, subject: str, folded: str, site: str) -> tuple[bool, bool]:
-        """Whether any row of ours, from either end of the link, may have removed it, and whether one has."""
-        maybe, gone = self._db.execute(
-            f"select max(maybe), max(gone) from ({_SAME_LINK} union all {_SAME_LINK})",
-            (subject, site, folded, folded, site, subject),
-        ).fetchone()
-        return bool(maybe), bool(gone)
+    def _known(self, subject: str, site: str, folds: Sequence[str]) -> tuple[frozenset[str], frozenset[str]]:
+        """Which links a row of ours may have removed, and which one has, from either end."""
+        told = json.dumps(folds)
+        found = self._db.execute(
+            f"{_SAME_LINK} s.fold = ? and s.site = ? and t.fold = f.value"
+            f" union all {_SAME_LINK} s.fold = f.value and s.site = ? and t.fold = ?",
+            (told, subject, site, told, site, subject),
+        ).fetchall()
+        return frozenset(link for link, maybe, _ in found if maybe), frozenset(link for link, _, ok in found if ok)
 
     def claim(self, call: Call, at: float) -> None:
         """Compare and set: every row and item of *call* goes from its state to `sent`, or none does.
@@ -183,38 +186,36 @@ class Store:
         where, values = self._jobs_of(call)
         sent = "state = 'sent' and epoch = ?"
         jobs = self._db.execute(f"select id from job where {where} and {sent}", (*values, self._epoch)).fetchall()
-        settled = self._db.executemany(
-            f"update {_TWINS} set state = ?, code = ?, message = ?, maybe = ?, todo = 0"
-            " where source = ? and fold = ? and todo = 1 and state = 'sent'",
-            [
-                (item.outcome, item.code, item.message, item.outcome == "unknown", call.source, fold(item.item))
-                for item in settlement.verdict.items
-            ],
-        ).rowcount
+        settled = sum(self._settle_alike(call, alike) for alike in _alike(settlement.verdict.items).items())
         if not jobs or settled < len(call.items):
             raise ConservationError(f"An answer came for {len(call.items)} items of {call.label}, {settled} were sent.")
-        finished = [self._settle_job(job, settlement, answer) for (job,) in jobs]
-        return [row for row in finished if row is not None]
+        return self._settle_rows([job for (job,) in jobs], settlement, answer)
 
-    def _settle_job(self, job: int, settlement: Settlement, answer: int | None) -> RowOutcome | None:
-        """Give the row its outcome, or back to waiting while some of its items are still to be sent."""
-        waiting = self._db.execute("select count(*) from item where job = ? and todo = 1", (job,)).fetchone()[0]
-        outcome, code, message = (
-            ("pending", "", f"{waiting} of its items are not sent yet.") if waiting else row_of(self._db, job)
-        )
-        message = _line(message, settlement.verdict.anomalies)
-        row = self._db.execute(
-            "update job set state = ?, code = ?, message = ?, http = ?, done_at = ?, answer = ?, todo = ? where id = ?"
-            " returning row",
-            (outcome, code, message, settlement.verdict.http, settlement.at, answer, waiting > 0, job),
-        ).fetchone()[0]
-        if waiting:
-            return None
-        counts = item_counts(self._db, job)
-        items = (counts.get("ok", 0), counts.get("failed", 0), counts.get("unknown", 0))
-        if sum(items) != sum(counts.values()):
-            raise ConservationError(f"Row {row} has items without an outcome: {counts}")
-        return RowOutcome(row, outcome, code, message, items)
+    def _settle_alike(self, call: Call, alike: tuple[tuple[str, str, str], list[str]]) -> int:
+        (outcome, code, message), folds = alike
+        return self._db.execute(
+            f"update {_TWINS} set state = ?, code = ?, message = ?, maybe = ?, todo = 0"
+            f" where source = ? and fold in ({_marks(folds)}) and todo = 1 and state = 'sent'",
+            (outcome, code, message, outcome == "unknown", call.source, *folds),
+        ).rowcount
+
+    def _settle_rows(self, jobs: Sequence[int], settlement: Settlement, answer: int | None) -> list[RowOutcome]:
+        """Give rows their outcome, or back to waiting while some of their items are still to be sent."""
+        verdict = settlement.verdict
+        found = standings(self._db, jobs)
+        self._db.executemany(
+            "update job set state = ?, code = ?, message = ?, http = ?, done_at = ?, answer = ?, todo = ? where id = ?",
+            [
+                (now.outcome, now.code, _line(now.message, verdict.anomalies), verdict.http, settlement.at, answer,
+                 now.waits, job)
+                for job, now in found.items()
+            ],
+        )  # fmt: skip
+        return [
+            RowOutcome(now.row, now.outcome, now.code, _line(now.message, verdict.anomalies), now.items)
+            for now in found.values()
+            if not now.waits
+        ]
 
     def note(self, event: Event) -> None:
         """Record an event of the run."""
@@ -223,25 +224,17 @@ class Store:
         )
 
 
-def item_counts(db: sqlite3.Connection, job: int) -> dict[str, int]:
-    """How many items of row *job* are in each state."""
-    return dict(db.execute("select state, count(*) from item where job = ? group by state", (job,)).fetchall())
-
-
-def row_of(db: sqlite3.Connection, job: int) -> tuple[str, str, str]:
-    """Outcome, code and message of row *job* from its items, each of which has an outcome."""
-    counts = item_counts(db, job)
-    trouble = db.execute(
-        "select name, state, code, message from item where job = ? and state in ('failed', 'unknown') order by pos",
-        (job,),
-    )
-    items = [ItemOutcome(name, state, code or "", message or "") for name, state, code, message in trouble]
-    return sum_up(counts), *first_trouble(items)
-
-
 def _call(row: Sequence[Any]) -> Call:
-    job, _, command, username, site, params, label, maybe = row
-    return Call(command, json.loads(params), username, site, 0, label, job=job, maybe=bool(maybe))
+    job, _, command, username, site, params, label, maybe, at = row
+    return Call(command, json.loads(params), username, site, 0, label, job=job, maybe=bool(maybe), row=at)
+
+
+def _alike(items: Sequence[ItemOutcome]) -> dict[tuple[str, str, str], list[str]]:
+    """The numbers of *items*, together where the same became of them."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for item in items:
+        found.setdefault((item.outcome, item.code, item.message), []).append(fold(item.item))
+    return found
 
 
 def _folds(call: Call) -> list[str]:

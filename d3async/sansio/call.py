@@ -16,7 +16,8 @@ class Call:
     *params* is `CommandParams` without the list of items, *items* that list. *tried* holds the items (case-folded)
     that an earlier attempt of ours may already have dealt with, *maybe* says the same of a call without items; *gone*
     those that we have already removed, under another row or from the other end of the link. *job* is the row's id in
-    the journal, 0 for a call of items: by its *source* the journal knows which rows an item belongs to.
+    the journal, 0 for a call of items: by its *source* the journal knows which rows an item belongs to. *row* is the
+    data row in the file, of several one that takes part.
     """
 
     command: str
@@ -30,6 +31,7 @@ class Call:
     tried: frozenset[str] = frozenset()
     gone: frozenset[str] = frozenset()
     maybe: bool = False
+    row: int | None = None
 
     def halves(self) -> tuple[Call, Call]:
         """Two calls that carry what this one carries."""
