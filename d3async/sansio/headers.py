@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cache
 from typing import TYPE_CHECKING
 
 from d3async.commands import all_commands, plain
@@ -50,10 +51,15 @@ def known_names(commands: Iterable[type[Command]]) -> dict[str, str]:
     """What each bare name means for *commands*: a field, or one of `ENVELOPE`."""
     names = {bare(name): name for name in ENVELOPE}
     for command in commands:
-        for name, info in command.model_fields.items():
-            names[bare(name)] = name
-            names[bare(info.alias or name)] = name
+        names.update(_names(command))
     return names
+
+
+@cache
+def _names(command: type[Command]) -> tuple[tuple[str, str], ...]:
+    """Our and D3's bare names of the fields of *command*, each with the field."""
+    fields = command.model_fields.items()
+    return tuple((bare(spelt), name) for name, info in fields for spelt in (name, info.alias or name))
 
 
 def meaning(name: str, commands: Iterable[type[Command]]) -> str:
@@ -200,9 +206,11 @@ def _near(key: str, names: Mapping[str, str]) -> Problem | None:
 
 def _is_near(name: str, known: str) -> bool:
     shorter = min(len(name), len(known))
-    if shorter < _SHORT or abs(len(name) - len(known)) > _FAR:
+    far = _FAR if shorter >= _LONG else 1
+    # one change gives or takes a letter on each side at most: most names are told apart by that alone
+    if shorter < _SHORT or abs(len(name) - len(known)) > far or len(set(name) ^ set(known)) > 2 * far:
         return False
-    return distance(name, known) <= (_FAR if shorter >= _LONG else 1)
+    return distance(name, known) <= far
 
 
 def distance(one: str, other: str) -> int:

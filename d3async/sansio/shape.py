@@ -82,7 +82,7 @@ class Shape:
         """*values* without empty cells of fields that have a default or are set; JSON's null is empty."""
         found = {name: "" if value is None else value for name, value in values.items()}
         for name in self._optional:
-            value = found[name]
+            value = found.get(name)
             if isinstance(value, str) and not value.strip():
                 del found[name]
         return {**self._set, **found}
