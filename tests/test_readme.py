@@ -11,7 +11,7 @@ import click
 import pytest
 
 import d3async
-from d3async.cli.main import _ABOUT, cli
+from d3async.cli.main import ABOUT, cli
 from d3async.sandbox import serve
 
 README = Path(__file__).parents[1].joinpath("README.md").read_text()
@@ -27,7 +27,7 @@ def subcommand(name: str) -> click.Command:
     return command
 
 
-@pytest.mark.parametrize("name", sorted(_ABOUT))
+@pytest.mark.parametrize("name", sorted(ABOUT))
 def test_every_command_is_in_the_readme_and_has_help(name: str) -> None:
     command = subcommand(name)
 
@@ -37,14 +37,14 @@ def test_every_command_is_in_the_readme_and_has_help(name: str) -> None:
 
 def test_every_option_the_readme_names_exists_somewhere() -> None:
     named = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", README)) - {"--help"}
-    known = {option for name in _ABOUT for param in subcommand(name).params for option in param.opts}
+    known = {option for name in ABOUT for param in subcommand(name).params for option in param.opts}
     tools = {"--halt"}
 
     assert named - known - tools == set()
 
 
 def test_no_option_takes_a_secret_as_its_value() -> None:
-    for name in _ABOUT:
+    for name in ABOUT:
         for param in subcommand(name).params:
             for option in param.opts:
                 secret = re.search(r"key|jwt|secret|token|password", option)

@@ -1,0 +1,79 @@
+"""What runs the subcommands, and turns whatever they raise into a line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from d3async import __version__
+from d3async.cli.console import say
+from d3async.cli.main import ABOUT, EPILOG, SUMMARY
+from d3async.errors import (
+    ConservationError,
+    D3Error,
+    NotSentError,
+    RefusedError,
+    ThrottledError,
+    UnauthorizedError,
+    UnknownOutcomeError,
+)
+from d3async.sansio.exit_code import INTERNAL, INTERRUPTED, SOME_FAILED, SOME_UNKNOWN, STOPPED, THROTTLED, USAGE
+
+_CODES: tuple[tuple[type[D3Error], int], ...] = (
+    (ConservationError, INTERNAL),
+    (UnauthorizedError, STOPPED),
+    (NotSentError, STOPPED),
+    (RefusedError, SOME_FAILED),
+    (UnknownOutcomeError, SOME_UNKNOWN),
+    (ThrottledError, THROTTLED),
+)
+"""Where several fit, the first counts."""
+
+
+class _Commands(click.Group):
+    """Subcommands imported when they are used, one file each."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(ABOUT)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
+        if cmd_name not in ABOUT:
+            return None
+        module = importlib.import_module(f"d3async.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
+        with formatter.section("Commands"):
+            formatter.write_dl(list(ABOUT.items()))
+
+
+@click.command(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog=EPILOG,
+    help=SUMMARY,
+)
+@click.version_option(__version__, prog_name="d3async", message="%(prog)s %(version)s")
+def cli() -> None:
+    """See `d3async.cli.main`."""
+
+
+def exit_code_of(command: click.Command, args: list[str] | None = None) -> int:
+    """Run *command* and say in one line what stopped it, if anything did."""
+    try:
+        result = command.main(args=args, prog_name="d3async", standalone_mode=False)
+    except click.exceptions.Abort:
+        return INTERRUPTED
+    except click.ClickException as error:
+        say(f"d3async: {error.format_message()}")
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            say(f"help: {error.ctx.command_path} --help")
+        return USAGE
+    except D3Error as error:
+        say(f"d3async: {error.message}")
+        return next((code for kind, code in _CODES if isinstance(error, kind)), USAGE)
+    except BrokenPipeError:
+        return 141
+    return result if isinstance(result, int) else 0
