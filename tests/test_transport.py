@@ -134,14 +134,15 @@ async def test_a_session_passed_in_is_used_left_open_and_left_as_it_was() -> Non
 
 @pytest.mark.asyncio
 async def test_two_clients_on_one_session_hear_each_of_its_own_request_once() -> None:
-    async with listening(Scripted(always("ok"))) as server, aiohttp.ClientSession() as session:
-        async with (
-            Transport(network(server.port), session=session) as one,
-            Transport(network(server.port), session=session) as other,
-        ):
-            told: list[str] = []
-            await one.send(REQUEST, KEY, on_sent=lambda: told.append("one"))
-            await other.send(REQUEST, KEY, on_sent=lambda: told.append("other"))
+    async with (
+        listening(Scripted(always("ok"))) as server,
+        aiohttp.ClientSession() as session,
+        Transport(network(server.port), session=session) as one,
+        Transport(network(server.port), session=session) as other,
+    ):
+        told: list[str] = []
+        await one.send(REQUEST, KEY, on_sent=lambda: told.append("one"))
+        await other.send(REQUEST, KEY, on_sent=lambda: told.append("other"))
 
     assert told == ["one", "other"]
 
@@ -149,9 +150,12 @@ async def test_two_clients_on_one_session_hear_each_of_its_own_request_once() ->
 @pytest.mark.asyncio
 async def test_a_session_that_raises_for_a_status_does_not_lose_us_the_answer() -> None:
     """A 429 would look like a request nobody knows anything about."""
-    async with listening(Scripted(status(429))) as server, aiohttp.ClientSession(raise_for_status=True) as session:
-        async with Transport(network(server.port), session=session) as transport:
-            answer = await transport.send(REQUEST, KEY)
+    async with (
+        listening(Scripted(status(429))) as server,
+        aiohttp.ClientSession(raise_for_status=True) as session,
+        Transport(network(server.port), session=session) as transport,
+    ):
+        answer = await transport.send(REQUEST, KEY)
 
     assert isinstance(answer, ApiResponse)
     assert answer.status == 429
@@ -164,9 +168,12 @@ async def test_a_session_that_sends_again_by_itself_does_not_do_so_for_us() -> N
             await (await handler(request)).read()
         return await handler(request)
 
-    async with listening(Scripted(status(503))) as server, aiohttp.ClientSession(middlewares=(again,)) as session:
-        async with Transport(network(server.port), session=session) as transport:
-            await transport.send(REQUEST, KEY)
+    async with (
+        listening(Scripted(status(503))) as server,
+        aiohttp.ClientSession(middlewares=(again,)) as session,
+        Transport(network(server.port), session=session) as transport,
+    ):
+        await transport.send(REQUEST, KEY)
 
     assert len(server.requests) == 1
 
