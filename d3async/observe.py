@@ -118,7 +118,7 @@ class Watch:
             return
         seen = attempt_seen(attempt, self._numbers())
         if logged:
-            _log(logging.DEBUG, said(seen), seen, "command", "row", "items", "attempt", "status", "code", "elapsed")
+            _log(logging.DEBUG, said(attempt), seen, "command", "row", "items", "attempt", "status", "code", "elapsed")
         for observer in self._observers:
             with _guarded(observer):
                 observer.attempt(seen)
@@ -126,7 +126,7 @@ class Watch:
     def outcome(self, seen: OutcomeSeen) -> None:
         """Tell everybody."""
         if log.isEnabledFor(logging.INFO):
-            text = f"{_whose(seen)}: {seen.outcome}{f' ({seen.code})' if seen.code else ''}"
+            text = f"{_name(seen.command, seen.row)}: {seen.outcome}{f' ({seen.code})' if seen.code else ''}"
             _log(logging.INFO, text, seen, "command", "row", "outcome", "code")
         for observer in self._observers:
             with _guarded(observer):
@@ -170,12 +170,17 @@ def attempt_seen(attempt: Attempt, numbers: LimiterNumbers) -> AttemptSeen:
     )
 
 
-def said(seen: AttemptSeen) -> str:
-    """`row 12 CreateTask, attempt 2: 503 (http_503) after 0.113 s`."""
-    links = f" of {seen.items} links" if seen.items else ""
-    answer = f"{seen.status or 'no answer'}{f' ({seen.code})' if seen.code else ''}"
-    pause = f", asked to wait {seen.retry_after:g} s" if seen.retry_after is not None else ""
-    return f"{_whose(seen)}{links}, attempt {seen.attempt}: {answer} after {seen.elapsed:.3f} s{pause}"
+def said(attempt: Attempt) -> str:
+    """`row 12 CreateTask, attempt 2: 503 (http_503) after 0.113 s`: nothing of what the server wrote."""
+    call, answer = attempt.call, attempt.answer
+    status, code = meaning(answer)
+    links = f" of {len(call.items)} links" if call.items else ""
+    came = f"{status or 'no answer'}{f' ({code})' if code else ''}"
+    pause = ""
+    if isinstance(answer, Throttled) and answer.retry_after is not None:
+        pause = f", asked to wait {answer.retry_after:g} s"
+    name = _name(call.command, call.row)
+    return f"{name}{links}, attempt {attempt.number}: {came} after {attempt.elapsed:.3f} s{pause}"
 
 
 def meaning(answer: Answer | None) -> tuple[int | None, str]:
@@ -193,8 +198,8 @@ def meaning(answer: Answer | None) -> tuple[int | None, str]:
             return answer.status, answer.code
 
 
-def _whose(seen: AttemptSeen | OutcomeSeen) -> str:
-    return f"row {seen.row} {seen.command}" if seen.row else seen.command
+def _name(command: str, row: int | None) -> str:
+    return f"row {row} {command}" if row else command
 
 
 def _log(level: int, text: str, seen: AttemptSeen | OutcomeSeen, *names: str) -> None:

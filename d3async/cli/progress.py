@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Protocol
 
-from d3async.cli.console import say
+from d3async.cli.console import clean, say
 from d3async.sansio.outcome import OUTCOMES
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ class JsonProgress(NoProgress):
 
     @staticmethod
     def _event(kind: str, **facts: object) -> None:
-        say(json.dumps({"event": kind, **facts}, ensure_ascii=False))
+        say(json.dumps({"event": kind, **facts}))
 
 
 class BarProgress(NoProgress):
@@ -214,7 +214,7 @@ class BarProgress(NoProgress):
 
     def tell(self, text: str) -> None:
         """Say *text* above the bar."""
-        self._bar.console.print(text, markup=False, highlight=False)
+        self._bar.console.print(clean(text), markup=False, highlight=False)
 
     def close(self) -> None:
         """Leave the last state on the screen."""

@@ -105,6 +105,7 @@ def _send_and_finish(folder: RunFolder, planned: plan.Plan, settings: Settings, 
             links_per_call=options.max_links_per_call,
             drain=options.drain_timeout,
             serial=options.serial_by is not None,
+            verbose=options.verbose,
         )
         try:
             ran = send(folder, settings, orders, progress)

@@ -15,6 +15,7 @@ from d3async.errors import JournalError
 from d3async.journal.base import Event
 from d3async.journal.group import GroupJournal
 from d3async.journal.store import Store
+from d3async.observe import said
 from d3async.sansio.protocol import Throttled
 from d3async.sansio.retry import Stop
 
@@ -40,6 +41,7 @@ class Orders:
     links_per_call: int
     drain: float
     serial: bool
+    verbose: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +55,20 @@ class Ran:
 
 
 class _Watch:
-    """Counts requests, and notes in the journal what the limiter went through."""
+    """Counts requests, notes in the journal what the limiter went through, and tells of attempts where asked to."""
 
-    def __init__(self, journal: GroupJournal) -> None:
+    def __init__(self, journal: GroupJournal, tell: Callable[[str], None] | None) -> None:
         self.requests = 0
         self._journal = journal
+        self._tell = tell
         self._paused = 0.0
         self._learnt: float | None = None
         self._outages = 0
 
     def attempt(self, attempt: Attempt) -> None:
         self.requests += 1
+        if self._tell:
+            self._tell(said(attempt))
         if isinstance(attempt.answer, Throttled):
             self._journal.note(Event(attempt.at, "throttled", attempt.answer.retry_after, attempt.answer.message))
 
@@ -97,7 +102,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def _send(folder: RunFolder, settings: Settings, orders: Orders, progress: Progress) -> Ran:
     journal = GroupJournal(folder.db, Store(folder.db, epoch=folder.epoch, serial=orders.serial), patience=orders.drain)
-    watch = _Watch(journal)
+    watch = _Watch(journal, progress.tell if orders.verbose else None)
     parts = connect(settings, on_attempt=watch.attempt)
     engine = Engine(
         carrier=parts.delivery,
