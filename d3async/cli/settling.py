@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from d3async.files.write import Written
     from d3async.journal.sqlite import RunFolder
     from d3async.readback import LinkCounts, TaskCounts
     from d3async.settings import Settings
@@ -72,6 +73,7 @@ class _Found:
     tasks: TaskCounts | None = None
     code: int = codes.OK
     trouble: str = ""
+    written: Written | None = None
 
 
 def reconcile(path: Path, settings: Settings, options: Options) -> int:
@@ -137,7 +139,7 @@ def _settle(path: Path, settings: Settings, options: Options, chosen: _Ways) -> 
     except D3Error as error:
         found.code, found.trouble = codes.SOME_UNKNOWN, error.message
     _close(folder, found)
-    write_again(path)
+    found.written = write_again(path)
     return found
 
 
@@ -195,6 +197,7 @@ def _tell(path: Path, before: _Unknown, left: _Unknown, found: _Found) -> None:
         next_step = last_facts(reader.runs()).get("next")
     for line, label, message in rows:
         say(f"  line {line}, {label}: {message}")
-    say(f"results   {path / 'results.csv'}")
+    if found.written:
+        say(f"results   {found.written.results}      report  {found.written.report}")
     if next_step:
         say(f"next      {next_step}")

@@ -65,11 +65,6 @@ class Pairs:
             db, f"{select} from temp.incoming_item n join temp.incoming i on i.row = n.row where i.state = 'pending'"
         )
 
-    def count(self) -> tuple[int, int]:
-        """How many pairs, of how many sources."""
-        pairs, sources = self._db.execute("select count(*), count(distinct key) from pair").fetchone()
-        return int(pairs), int(sources)
-
     def batches(self, most: int) -> Iterator[Sequence[Source]]:
         """At most *most* sources at a time that are asked for by the same account at the same site."""
         after = ""

@@ -3,7 +3,10 @@
 import csv
 import json
 import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -223,3 +226,26 @@ def test_a_folder_in_use_is_left_alone(here: HERE, tmp_path: Path) -> None:
 
     assert looked.code == 2
     assert outcomes(tmp_path / "tasks.d3run") == [UNKNOWN, UNKNOWN]
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_was_settled_and_lets_the_folder_go(cli: Cli, tmp_path: Path) -> None:
+    pairs = [(f"20231021-{n}1", "20210127-7") for n in range(1, 40)]
+    (tmp_path / "links.csv").write_text("source,linked\n" + "\n".join(map(",".join, pairs)))
+    with running(rate=None, faults=lost, links=pairs) as d3:
+        cli("run", "links.csv", "--yes", "--max-attempts", "1", "--halt", "unknown=99", env=d3.env)
+        d3.url.backend.latency = lambda: 0.6
+        words = [sys.executable, "-m", "d3async", "reconcile", "links.d3run", "--using", "get-linked-incidents"]
+        env = {**os.environ, "D3_CONFIG": os.devnull, **d3.env}
+        with subprocess.Popen(words, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True) as looking:
+            while len([1 for entry in d3.ledger()["requests"] if entry["status"] == 200]) < 10:
+                time.sleep(0.05)
+            looking.send_signal(signal.SIGINT)
+            told = looking.communicate(timeout=30)[1]
+        d3.url.backend.latency = None
+        again = cli("reconcile", "links.d3run", env=d3.env)
+
+    assert looking.returncode == 130, told
+    assert "Interrupted; what was settled stands." in told
+    assert again.code == 0, again.err
+    assert outcomes(tmp_path / "links.d3run") == [("ok", "removed")] * 39
