@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import SimpleNamespace
 
-    from aiohttp import BasicAuth
     from aiohttp.client_reqrep import ConnectionKey
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
@@ -35,6 +34,7 @@ _KEEP_ALIVE = 4.0
 """Seconds an idle connection is kept: below the 5 s after which common servers close theirs."""
 _CONNECT = 10.0
 _CHUNK = 64 * 1024
+_HEADERS = {"User-Agent": f"d3async/{__version__}", "Accept": "application/json"}
 
 
 @dataclass(slots=True)
@@ -70,13 +70,15 @@ class Transport:
         self._network = network
         self._root = network.base_url.rstrip("/") + API_PATH
         self._session = session
+        self._proxy_headers: Mapping[str, str] = {}
         self._trace = _trace()
         self._closing = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         if self._session is None:
             proxy = await asyncio.to_thread(_proxy, self._network.base_url)
-            self._session = await self._closing.enter_async_context(self._open(proxy))
+            self._proxy_headers = proxy[1]
+            self._session = await self._closing.enter_async_context(self._open(*proxy))
         else:
             self._trace.freeze()
             self._session.trace_configs.append(self._trace)
@@ -86,7 +88,7 @@ class Transport:
     async def __aexit__(self, *_: object) -> None:
         await self._closing.aclose()
 
-    def _open(self, proxy: tuple[URL | None, BasicAuth | None]) -> aiohttp.ClientSession:
+    def _open(self, proxy: URL | None, proxy_headers: Mapping[str, str]) -> aiohttp.ClientSession:
         connector = _Connector(
             limit=self._network.concurrency + 4,
             keepalive_timeout=_KEEP_ALIVE,
@@ -96,10 +98,10 @@ class Transport:
         return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            proxy=proxy[0],
-            proxy_auth=proxy[1],
+            proxy=proxy,
             trace_configs=[self._trace],
-            headers={"User-Agent": f"d3async/{__version__}", "Accept": "application/json"},
+            # without TLS there is no CONNECT that could carry the proxy's own
+            headers={**_HEADERS, **({} if self._root.startswith("https:") else proxy_headers)},
             auto_decompress=True,
         )
 
@@ -140,6 +142,7 @@ class Transport:
             raise_for_status=False,
             middlewares=(),
             timeout=ClientTimeout(total=seconds, connect=connect, sock_connect=connect, sock_read=seconds),
+            proxy_headers=self._proxy_headers,
             trace_request_ctx=facts,
         ) as response:
             facts.status = response.status
@@ -150,17 +153,18 @@ class Transport:
             return ApiResponse(response.status, names, body, time.monotonic() - facts.sent_at)
 
 
-def _proxy(base_url: str) -> tuple[URL | None, BasicAuth | None]:
-    """The environment's proxy on the way to *base_url*, and its user; raises `SettingsError` when it is no URL.
+def _proxy(base_url: str) -> tuple[URL | None, Mapping[str, str]]:
+    """The environment's proxy on the way to *base_url*, and the headers for it; raises `SettingsError` when it is none.
 
     Asked for once: `trust_env` would ask in a thread, for every request anew.
     """
     try:
-        return get_env_proxy_for_url(URL(base_url))
+        proxy, user = get_env_proxy_for_url(URL(base_url))
     except LookupError:
-        return None, None
+        return None, {}
     except ValueError as error:
         raise SettingsError(f"HTTPS_PROXY or HTTP_PROXY cannot be used: {error}", code="proxy") from error
+    return proxy, {"Proxy-Authorization": user.encode()} if user else {}
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes | Broken:
