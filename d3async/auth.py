@@ -62,6 +62,7 @@ class Auth:
         self._lifetime = settings.jwt_lifetime
         self._now = now
         self._tokens: OrderedDict[tuple[Secret, str, str], tuple[float, Secret]] = OrderedDict()
+        self._best: dict[str, Credential] = {}
         self._masked = _masker(entry.secret for entry in self._credentials.entries)
 
     def headers(self, command: str, *, username: str, site: str) -> dict[str, str]:
@@ -93,9 +94,10 @@ class Auth:
         return self._masked(text)
 
     def _usable(self, command: str) -> Credential:
-        credential = self._credentials.best(command)
+        credential = self._best.get(command) or self._credentials.best(command)
         if credential is None:
             raise SettingsError(how_to_set(command), code="no_key")
+        self._best[command] = credential
         if credential.problem:
             raise SettingsError(credential.problem, code="bad_key")
         return credential
