@@ -55,6 +55,8 @@ class _HaltRule(click.ParamType[halt.Halt]):
     metavar="D",
     help="How long requests in flight may take after Ctrl-C.",
 )
+@click.option("--mark-tasks", is_flag=True, help="Add a short reference to each description, for reconcile to find.")
+@click.option("--verify", is_flag=True, help="Read the links back afterwards; those still there are failed.")
 @click.option("--retry-unknown", is_flag=True, help="Send unknown rows again: they may then exist twice.")
 @click.option("--fresh", is_flag=True, help="A new run although the folder has one; the old one is moved aside.")
 @click.option("--dry-run", is_flag=True, help="Print the requests; send nothing.")

@@ -16,9 +16,11 @@ from d3async.cli.dry_run import print_requests
 from d3async.cli.loading import load
 from d3async.cli.progress import chosen
 from d3async.cli.running import Orders, send
+from d3async.cli.ways import link_ways
 from d3async.commands import all_commands
 from d3async.errors import JournalError, SettingsError
 from d3async.journal.lanes import count_mirrored
+from d3async.journal.marking import mark_tasks
 from d3async.journal.sqlite import FILE, Selection, open_folder
 from d3async.sansio.exit_code import INTERRUPTED, INVALID_FILE
 from d3async.sansio.halt import with_default
@@ -45,6 +47,8 @@ class Options:
     serial_by: str | None = None
     halts: Sequence[Halt] = ()
     drain_timeout: float = 30.0
+    mark_tasks: bool = False
+    verify: bool = False
     retry_unknown: bool = False
     fresh: bool = False
     dry_run: bool = False
@@ -69,12 +73,15 @@ def run(file: Path, job_file: JobFileOptions, settings_of: SettingsOf, options: 
             folder.abandon()
             return INVALID_FILE
         rows = _begin(folder, settings, options, loaded)
+        mark_tasks(folder.db, on=options.mark_tasks)
         planned = _planned(folder, loaded, settings, options)
         if options.dry_run:
             print_requests(folder, planned, settings, options.max_links_per_call)
             folder.abandon()
             return 0
         settings = settings_of([work.command.__name__ for work in planned.works])
+        if options.verify:
+            link_ways(settings, direct=True)
         if not _agreed(planned, options):
             folder.abandon()
             say("Nothing was sent.")
@@ -106,6 +113,7 @@ def _send_and_finish(folder: RunFolder, planned: plan.Plan, settings: Settings, 
             drain=options.drain_timeout,
             serial=options.serial_by is not None,
             verbose=options.verbose,
+            verify=options.verify,
         )
         try:
             ran = send(folder, settings, orders, progress)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from d3async.cli.against import verify_run
 from d3async.connect import connect
 from d3async.engine import Engine
 from d3async.errors import JournalError
@@ -42,6 +43,7 @@ class Orders:
     drain: float
     serial: bool
     verbose: bool = False
+    verify: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,8 @@ async def _send(folder: RunFolder, settings: Settings, orders: Orders, progress:
     async with parts.transport:
         with _signals(engine, progress):
             stop = await _run(engine, journal, lambda: _tick(parts.limiter.numbers, progress, watch))
+        if orders.verify and stop is None:
+            await verify_run(folder, settings, parts.limiter)
     progress.tick(parts.limiter.numbers)
     return Ran(stop, watch.requests, time.monotonic() - started, parts.limiter.numbers)
 
