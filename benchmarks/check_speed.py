@@ -103,9 +103,8 @@ def main(rows: int) -> None:
                 f"   ratio {ratios[-1]:.2f}"
             )
         base = measured("check", small)["peak_mib"]
-        print(
-            f"median ratio {statistics.median(ratios):.2f}; memory above {SMALL:,} rows {ours['peak_mib'] - base:.1f} MiB"
-        )
+        above = f"memory above {SMALL:,} rows {ours['peak_mib'] - base:.1f} MiB"
+        print(f"median ratio {statistics.median(ratios):.2f}; {above}")
 
 
 if __name__ == "__main__":

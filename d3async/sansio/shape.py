@@ -61,17 +61,17 @@ class Shape:
         """The command, or what is wrong; and what is odd about it."""
         picked = self._pick(cells)
         values = dict(zip(self._fields, picked, strict=True))
-        if self._set or "" in picked:
-            values = self._filled(values)
+        return self._built(self._filled(values) if self._set or "" in picked else values)
+
+    def _built(self, values: dict[str, Any]) -> tuple[Command | None, tuple[Problem, ...], tuple[Problem, ...]]:
         try:
             job = self._validate(values, context=self._reading)
-        except ValidationError:
-            # blank cells are rare: they are looked at when something is wrong anyway
-            values = self._filled(values)
-            try:
-                job = self._validate(values, context=self._reading)
-            except ValidationError as error:
-                return None, tuple(self._problem(one) for one in error.errors(include_url=False)), ()
+        except ValidationError as error:
+            # cells of blanks are rare: they are looked for when something is wrong anyway
+            filled = self._filled(values)
+            if filled != values:
+                return self._built(filled)
+            return None, tuple(self._problem(one) for one in error.errors(include_url=False)), ()
         if self._advice.needless(job):
             return job, (), ()
         if wrong := self._advice.unseen(job):
