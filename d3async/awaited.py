@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
@@ -40,7 +40,8 @@ class JobRun:
 
     Every job gets one `JobOutcome`: first those that earlier runs over the journal have settled, then each as it is
     finished, at last those that were not sent. A run that ended early then raises why. *counts* and *stop* may be
-    read at any time. Leaving the loop stops the run: what is in flight may finish, and nothing new is sent.
+    read at any time. Leaving the loop stops the run: what is in flight may finish, and nothing new is sent; where the
+    next line is to wait for that, use `async with d3.run(…) as run:` around the loop.
     """
 
     def __init__(
@@ -82,6 +83,12 @@ class JobRun:
             await self.aclose()
         if self.stop is not None and (self.stop.code != "halt" or self.counts["unsent"]):
             raise error_of(self.stop, attempts=self.requests)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
     async def aclose(self) -> None:
         """Stop; wait until what is in flight is done and all is stored. Cancelled meanwhile, drop what is in flight."""
