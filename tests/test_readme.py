@@ -36,7 +36,7 @@ def test_every_command_is_in_the_readme_and_has_help(name: str) -> None:
 
 
 def test_every_option_the_readme_names_exists_somewhere() -> None:
-    named = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", README)) - {"--help"}
+    named = set(re.findall(r"(?<![\w-])(--[a-z][a-z0-9-]+)", README)) - {"--help"}
     known = {option for name in ABOUT for param in subcommand(name).params for option in param.opts}
     tools = {"--halt"}
 

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from d3async.cli.jobfile import job_file_options
+from d3async.cli.settings_options import settings_options
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from d3async.cli.jobfile import JobFileOptions
 
 
@@ -17,16 +20,15 @@ if TYPE_CHECKING:
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Where errors.csv is written.")
 @job_file_options
-@click.option("--site", metavar="NAME", help="The D3 site of rows that name none (D3_SITE).")
-@click.option("--profile", metavar="NAME", help="A profile of config.toml (D3_PROFILE).")
-@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="The config file (D3_CONFIG).")
+@settings_options
+@click.option("--against-d3", is_flag=True, help="Read the present links of the sources; name those not there.")
 @click.option("--json", "as_json", is_flag=True, help="Everything found as JSON on stdout.")
-def command(file: Path, job_file: JobFileOptions, **given: Any) -> int:
-    """Check FILE as `run` does, and send nothing. `-` reads stdin.
+def command(file: Path, job_file: JobFileOptions, options: Mapping[str, Any], **given: Any) -> int:
+    """Check FILE as `run` does, and send nothing. `-` reads stdin. Needs no settings but for --against-d3.
 
     \b
     Exit codes: 0 every row can be sent · 2 the file or an option cannot be used · 3 rows are invalid
     """  # noqa: D301 - the \\b is click's mark for lines that are not re-flowed
     from d3async.cli.checking import Options, check  # noqa: PLC0415 - `--help` need not load what reads files
 
-    return check(file, job_file, Options(**given))
+    return check(file, job_file, Options(settings=options, **given))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from d3async.cli.console import out, say
 from d3async.cli.jobfile import examine
 from d3async.cli.review import ERRORS, Review
+from d3async.cli.settings_options import settings_from
 from d3async.cli.tally import Tally
 from d3async.credentials import Hidden
 from d3async.errors import JobFileError
@@ -23,7 +24,7 @@ from d3async.sansio.exit_code import INVALID_FILE
 from d3async.settings.sources import collect
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from d3async.cli.examined import Examined
@@ -32,12 +33,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The options of `check` beside those of the job file."""
+    """The options of `check` beside those of the job file. *settings* is what `settings_options` gathered."""
 
+    settings: Mapping[str, Any]
     output: Path | None = None
-    site: str | None = None
-    profile: str | None = None
-    config: Path | None = None
+    against_d3: bool = False
     as_json: bool = False
 
 
@@ -59,6 +59,10 @@ def check(file: Path, job_file: JobFileOptions, options: Options) -> int:
         else:
             _tell(examined, review, tally, job_file)
         _keep_errors(review, file, options)
+        if options.against_d3 and not review.invalid:
+            from d3async.cli.against import tell_against  # noqa: PLC0415 - aiohttp, for this option only
+
+            tell_against(examined, settings_from(options.settings))
         if not review.invalid:
             say(f"Nothing is wrong. To send it: {_run_line(file, sys.argv[1:])}")
         return INVALID_FILE if review.invalid else 0
@@ -87,8 +91,9 @@ def _run_line(file: Path, arguments: Sequence[str]) -> str:
 
 
 def _site(options: Options) -> str:
-    given, environ = Hidden({"site": options.site}), Hidden(os.environ)
-    found = collect(environ, profile=options.profile, config=options.config, needs=(), options=given)
+    given, environ = Hidden({"site": options.settings["site"]}), Hidden(os.environ)
+    at = options.settings
+    found = collect(environ, profile=at["profile"], config=at["config"], needs=(), options=given)
     return str(found.values.get("site") or "")
 
 
