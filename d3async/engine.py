@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -82,11 +83,12 @@ class Engine:
         """
         try:
             await self._send_all()
-        except BaseExceptionGroup as several:
-            raise _first(several) from None
-        finally:
-            with anyio.CancelScope(shield=True):
+        except BaseException as error:  # noqa: BLE001 - it is raised again
+            # what stands in the way of storing the rest must not hide what went wrong first
+            with suppress(JournalError):
                 await self._flush()
+            raise _first(error) from None
+        await self._flush()
         return self.stopper.reason
 
     async def _send_all(self) -> None:
@@ -98,7 +100,8 @@ class Engine:
 
     async def _flush(self) -> None:
         try:
-            await self._journal.flush()
+            with anyio.CancelScope(shield=True):
+                await self._journal.flush()
         except FencedError as error:
             self._lost_journal(error)
 
@@ -210,9 +213,8 @@ class Engine:
                 self.stopper.stop(Stop("halt", f"--halt {rule}: {self.counts[rule.outcome]} rows {rule.outcome}"))
 
 
-def _first(several: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first failure: once it happened, everything else was cancelled."""
-    error: BaseException = several
+def _first(error: BaseException) -> BaseException:
+    """The first failure of a group: once it happened, everything else was cancelled."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
