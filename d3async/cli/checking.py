@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from d3async.cli.examined import Examined
     from d3async.cli.jobfile import JobFileOptions
 
+_CHECK_ONLY = frozenset({"--json", "--against-d3"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -87,7 +89,9 @@ def _run_line(file: Path, arguments: Sequence[str]) -> str:
     if "check" not in arguments:
         return shlex.join(["d3async", "run", str(file)])
     at = arguments.index("check")
-    return shlex.join(["d3async", *arguments[:at], "run", *(word for word in arguments[at + 1 :] if word != "--json")])
+    return shlex.join(
+        ["d3async", *arguments[:at], "run", *(word for word in arguments[at + 1 :] if word not in _CHECK_ONLY)]
+    )
 
 
 def _site(options: Options) -> str:
