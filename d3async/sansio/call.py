@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +46,8 @@ class Call:
 def fold(number: str) -> str:
     """An incident number as numbers are compared: blanks around it and letter case do not matter."""
     return number.strip().casefold()
+
+
+def folded(numbers: Iterable[str]) -> frozenset[str]:
+    """Each of *numbers* as `fold` gives it; an answer may list tens of thousands."""
+    return frozenset(map(str.casefold, map(str.strip, numbers)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from d3async.commands import all_commands
 from d3async.errors import ConservationError
-from d3async.sansio.call import fold
+from d3async.sansio.call import fold, folded
 from d3async.sansio.protocol import Broken, Doubtful, Refused, Reply, Throttled, Unauthorized
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _judge_items(call: Call, reply: Reply) -> Verdict:
         else:
             listed[number] = error.message
     anomalies += _contradictions(call, reply, listed)
-    proof = _Proof(reply, listed, None if reply.remaining is None else frozenset(map(fold, reply.remaining)))
+    proof = _Proof(reply, listed, None if reply.remaining is None else folded(reply.remaining))
     items = tuple(_judge_item(item, proof, call) for item in call.items)
     outcome = sum_up(Counter(item.outcome for item in items))
     code, message = first_trouble(items)

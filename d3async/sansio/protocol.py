@@ -299,9 +299,9 @@ def _remaining(content: Any) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
     if data in (None, "", {}, []) or not lists:
         return None, ()
     numbers = lists[0]
-    if len(lists) > 1 or not isinstance(numbers, list) or not all(isinstance(n, str | int) for n in numbers):
+    if len(lists) > 1 or not isinstance(numbers, list) or set(map(type, numbers)) - {str, int}:
         return None, (f"Data cannot be read: {_shown(data)}",)
-    return tuple(str(number) for number in numbers), ()
+    return tuple(map(str, numbers)), ()
 
 
 def _shown(value: Any, most: int = 200) -> str:
