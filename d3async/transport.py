@@ -34,6 +34,9 @@ _KEEP_ALIVE = 4.0
 """Seconds an idle connection is kept: below the 5 s after which common servers close theirs."""
 _CONNECT = 10.0
 _CHUNK = 64 * 1024
+_LARGE = 512 * 1024
+_LARGE_AT_ONCE = 2
+"""Answers beyond `_LARGE` bytes that are read at the same time: the others wait on the wire, not in memory."""
 _HEADERS = {"User-Agent": f"d3async/{__version__}", "Accept": "application/json"}
 
 
@@ -73,6 +76,7 @@ class Transport:
         self._proxy_headers: Mapping[str, str] = {}
         self._trace = _trace()
         self._closing = AsyncExitStack()
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     async def __aenter__(self) -> Self:
         if self._session is None:
@@ -146,11 +150,25 @@ class Transport:
             trace_request_ctx=facts,
         ) as response:
             facts.status = response.status
-            body = await _read(response)
+            body = await self._read(response)
             if isinstance(body, Broken):
                 return body
             names = {name.lower(): ", ".join(response.headers.getall(name)) for name in response.headers}
             return ApiResponse(response.status, names, body, time.monotonic() - facts.sent_at)
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes | Broken:
+        chunks = bytearray()
+        async with AsyncExitStack() as turn:
+            async for chunk in response.content.iter_chunked(_CHUNK):
+                if len(chunks) <= _LARGE < len(chunks) + len(chunk):
+                    await turn.enter_async_context(self._large)
+                chunks += chunk
+                if len(chunks) > MAX_ANSWER:
+                    response.close()
+                    limit = MAX_ANSWER // 1024 // 1024
+                    message = f"The answer is longer than {limit} MiB."
+                    return Broken(sent=True, code="answer_too_large", message=message, status=response.status)
+        return bytes(chunks)
 
 
 def _proxy(base_url: str) -> tuple[URL | None, Mapping[str, str]]:
@@ -165,18 +183,6 @@ def _proxy(base_url: str) -> tuple[URL | None, Mapping[str, str]]:
     except ValueError as error:
         raise SettingsError(f"HTTPS_PROXY or HTTP_PROXY cannot be used: {error}", code="proxy") from error
     return proxy, {"Proxy-Authorization": user.encode()} if user else {}
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes | Broken:
-    chunks = bytearray()
-    async for chunk in response.content.iter_chunked(_CHUNK):
-        chunks += chunk
-        if len(chunks) > MAX_ANSWER:
-            response.close()
-            limit = MAX_ANSWER // 1024 // 1024
-            message = f"The answer is longer than {limit} MiB."
-            return Broken(sent=True, code="answer_too_large", message=message, status=response.status)
-    return bytes(chunks)
 
 
 class _Connector(TCPConnector):
