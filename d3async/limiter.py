@@ -217,6 +217,9 @@ class _Both:
     def opens_at(self) -> float:
         return max(self._mind.opens_at, self._outage.opens_at)
 
+    def open(self, now: float) -> bool:
+        return now >= self._mind.opens_at and now >= self._outage.opens_at
+
     def late(self, allowance: float) -> None:
         if allowance != self._lateness:
             self._lateness = allowance
@@ -224,8 +227,10 @@ class _Both:
 
     def granted(self, now: float) -> None:
         self.grants += 1
-        self._mind.granted(now)
-        self._outage.granted(now)
+        if self._mind.probing:
+            self._mind.granted(now)
+        if self._outage.events:
+            self._outage.granted(now)
 
     def returned(self, granted_at: float) -> None:
         self.grants -= 1

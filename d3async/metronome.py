@@ -36,6 +36,11 @@ class Metronome:
         """Say whether `tick` would return at once, for a caller that has nobody in front."""
         return now >= self._free_at and rate == self._rate
 
+    async def beat(self, rate: float, now: float) -> None:
+        """Take the beat that is `ready` *now*."""
+        self._note_beat(rate, now)
+        await self._bucket.acquire()
+
     async def tick(self, rate: float) -> float:
         """Wait for the next beat at *rate* per second and return its time on the clock."""
         if self._unused and (again := self._beat_again(rate)) is not None:
@@ -49,13 +54,17 @@ class Metronome:
         self._free_at = math.inf
         await self._bucket.acquire()
         now = self._clock()
-        if -math.inf < due + _STILL < now:
-            self._owed = math.ceil(rate * _WRITING)
-        elif waits:
+        if waits and now - due < _STILL:
             self.lateness.note(now - due)
-        self._last = now
-        self._free_at = now + (1 + self._owed) / rate
+        self._note_beat(rate, now)
         return now
+
+    def _note_beat(self, rate: float, now: float) -> None:
+        beat = 1 / rate
+        still = now - self._last - beat
+        self._owed = math.ceil(rate * _WRITING) if _STILL < still < math.inf else 0
+        self._last = now
+        self._free_at = now + beat * (1 + self._owed)
 
     def _beat_again(self, rate: float) -> float | None:
         self._unused = False

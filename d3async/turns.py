@@ -18,6 +18,9 @@ class Rules(Protocol):
     def opens_at(self) -> float:
         """Return the time before which nobody may leave."""
 
+    def open(self, now: float) -> bool:
+        """Say whether one may leave *now*."""
+
     def late(self, allowance: float) -> None:
         """Note how many seconds the pacer is let off."""
 
@@ -61,10 +64,12 @@ class Turns:
         """Wait for one turn; *head* goes before everyone but earlier heads. Return the clock time of the grant."""
         now = self._clock()
         rules = self._rules
-        if self._dispenser is None and now >= rules.opens_at() and self.metronome.ready(rules.pace(), now):
-            granted_at = await self.metronome.tick(rules.pace())
-            rules.granted(granted_at)
-            return granted_at
+        if self._dispenser is None and rules.open(now):
+            rate = rules.pace()
+            if self.metronome.ready(rate, now):
+                await self.metronome.beat(rate, now)
+                rules.granted(now)
+                return now
         turn: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         (self._retries if head else self._queue).append(turn)
         if self._dispenser is None:

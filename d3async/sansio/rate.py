@@ -51,7 +51,8 @@ class RateController:
 
     *limit* is the ceiling in requests a second, None where it is to be found. Times are seconds on any one monotonic
     clock. Nobody may leave before *opens_at*; *rate* is the pace from then on, *top* the fastest it may become,
-    *learnt* the rate at which the server last refused, None once the top is regained.
+    *learnt* the rate at which the server last refused, None once the top is regained; while *probing*, one request at
+    a time finds out whether a block is over.
 
     Refusals of requests sent before an event was noticed belong to that event: one full window, seen by all that
     were in flight, is one cut and one pause.
@@ -69,7 +70,7 @@ class RateController:
         self._events, self._event_at = 0, -math.inf
         self._blocked_since: float | None = None
         self._starting = limit is None
-        self._probing = self._reopening = False
+        self.probing = self._reopening = False
         self._probe = Probe()
         self._before = self.rate
         self._scale = limit or _START_RATE
@@ -92,7 +93,7 @@ class RateController:
 
     def granted(self, now: float) -> None:
         """Note that a request leaves: after a block it is the only one until its answer comes."""
-        if self._probing:
+        if self.probing:
             self._probe.sent(now)
             self._close()
 
@@ -140,7 +141,7 @@ class RateController:
     def _speed_up(self, now: float) -> None:
         if self._starting:
             self._raise_to(self.rate + _STEP)
-        elif self._probing or self._reopening:
+        elif self.probing or self._reopening:
             self._reopen(now)
         elif self._alone_for == 1:
             self._take_for_an_accident()
@@ -160,7 +161,7 @@ class RateController:
         if accepted or self._events < _BLOCKED_AFTER:
             self._cut(accepted, now)
         else:
-            self._probing, self._reopening = True, False
+            self.probing, self._reopening = True, False
             self.rate = max(self._before / 2, self._lowest)
 
     def _cut(self, accepted: float, now: float) -> None:
@@ -175,12 +176,12 @@ class RateController:
 
     def _own_pause(self, jitter: float) -> float:
         most = min(_LONGEST_PAUSE, _FIRST_PAUSE / self.rate * 2 ** min(self._events, 20))
-        sure = _SURE_PART_BLOCKED if self._probing else _SURE_PART
+        sure = _SURE_PART_BLOCKED if self.probing else _SURE_PART
         return most * (sure + (1 - sure) * jitter)
 
     def _reopen(self, now: float) -> None:
         goal = _REOPENED_AT * self._before
-        self._probing, self._reopening = False, True
+        self.probing, self._reopening = False, True
         self._raise_to(min(self.rate + 1, goal))
         if self.rate >= goal:
             self._reopening = False
