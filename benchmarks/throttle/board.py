@@ -95,10 +95,10 @@ class Must:
 
     def reached(self, results: Results) -> tuple[float, str]:
         """Return the worst server's value, and that server."""
-        kinds = {case.server for case in results if case.scenario == self.scenario and case.client == self.client}
-        chosen = kinds if self.all_kinds else kinds & set(STEADY)
+        seen = {case.server for case in results if (case.scenario, case.client) == (self.scenario, self.client)}
+        chosen = [kind for kind in (KINDS if self.all_kinds else STEADY) if kind in seen]
         over = {"mean": mean, "worst": min if self.at_least else max, "total": sum}[self.over]
-        values = {k: over(seeds_of(results, self.scenario, k, self.client, self.figure)) for k in chosen}
+        values = {kind: over(seeds_of(results, self.scenario, kind, self.client, self.figure)) for kind in chosen}
         worst = (min if self.at_least else max)(values, key=lambda kind: values[kind])
         return values[worst], worst
 
