@@ -8,10 +8,10 @@ import ssl
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import aiohttp
-from aiohttp import ClientTimeout, TCPConnector, TraceConfig
+from aiohttp import BytesPayload, ClientTimeout, TCPConnector
 from aiohttp.helpers import get_env_proxy_for_url
 from yarl import URL
 
@@ -22,8 +22,8 @@ from d3async.sansio.protocol import API_PATH, ApiRequest, ApiResponse, Broken
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
-    from types import SimpleNamespace
 
+    from aiohttp.abc import AbstractStreamWriter
     from aiohttp.client_reqrep import ConnectionKey
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
@@ -40,14 +40,25 @@ _LARGE_AT_ONCE = 2
 _HEADERS = {"User-Agent": f"d3async/{__version__}", "Accept": "application/json"}
 
 
-@dataclass(slots=True)
-class _Facts:
-    """What aiohttp's trace signals told about one request."""
+class _Body(BytesPayload):
+    """A body that knows whether it left: aiohttp keeps the headers back, to write them with the body's first bytes.
 
-    headers_sent: bool = False
-    sent_at: float = 0.0
-    status: int | None = None
-    on_sent: Callable[[], None] | None = None
+    Its trace signals tell the same, at a fifth of a request's cost.
+    """
+
+    def __init__(self, body: bytes, on_sent: Callable[[], None] | None) -> None:
+        super().__init__(body, content_type="application/json")
+        self.sent = False
+        self.sent_at = 0.0
+        self.status: int | None = None
+        self._on_sent = on_sent
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        self.sent = True
+        self.sent_at = time.monotonic()
+        if self._on_sent:
+            self._on_sent()
+        await super().write_with_length(writer, content_length)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +85,6 @@ class Transport:
         self._root = network.base_url.rstrip("/") + API_PATH
         self._session = session
         self._proxy_headers: Mapping[str, str] = {}
-        self._trace = _trace()
         self._closing = AsyncExitStack()
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
@@ -83,10 +93,6 @@ class Transport:
             proxy = await asyncio.to_thread(_proxy, self._network.base_url)
             self._proxy_headers = proxy[1]
             self._session = await self._closing.enter_async_context(self._open(*proxy))
-        else:
-            self._trace.freeze()
-            self._session.trace_configs.append(self._trace)
-            self._closing.callback(self._session.trace_configs.remove, self._trace)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -103,7 +109,6 @@ class Transport:
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             proxy=proxy,
-            trace_configs=[self._trace],
             # without TLS there is no CONNECT that could carry the proxy's own
             headers={**_HEADERS, **({} if self._root.startswith("https:") else proxy_headers)},
             auto_decompress=True,
@@ -123,38 +128,39 @@ class Transport:
         """
         if self._session is None:
             raise RuntimeError("use `async with` before sending")
-        facts = _Facts(on_sent=on_sent)
+        body = _Body(request.body, on_sent)
         try:
-            return await self._exchange(self._session, request, headers, timeout or self._network.timeout, facts)
+            return await self._exchange(
+                self._session, self._root + request.command, headers, body, timeout or self._network.timeout
+            )
         except (aiohttp.ClientError, TimeoutError, OSError, ssl.SSLError, ValueError) as error:
-            return broken(error, sent=facts.headers_sent, status=facts.status)
+            return broken(error, sent=body.sent, status=body.status)
 
     async def _exchange(
         self,
         session: aiohttp.ClientSession,
-        request: ApiRequest,
+        url: str,
         headers: Mapping[str, str],
+        body: _Body,
         seconds: float,
-        facts: _Facts,
     ) -> ApiResponse | Broken:
         connect = min(_CONNECT, seconds)
         async with session.post(
-            self._root + request.command,
-            data=request.body,
+            url,
+            data=body,
             headers={"Content-Type": "application/json", **headers},
             allow_redirects=False,
             raise_for_status=False,
             middlewares=(),
             timeout=ClientTimeout(total=seconds, connect=connect, sock_connect=connect, sock_read=seconds),
             proxy_headers=self._proxy_headers,
-            trace_request_ctx=facts,
         ) as response:
-            facts.status = response.status
-            body = await self._read(response)
-            if isinstance(body, Broken):
-                return body
+            body.status = response.status
+            answer = await self._read(response)
+            if isinstance(answer, Broken):
+                return answer
             names = {name.lower(): ", ".join(response.headers.getall(name)) for name in response.headers}
-            return ApiResponse(response.status, names, body, time.monotonic() - facts.sent_at)
+            return ApiResponse(response.status, names, answer, time.monotonic() - body.sent_at)
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes | Broken:
         chunks = bytearray()
@@ -197,20 +203,6 @@ class _Connector(TCPConnector):
             connection.close()
             connection = await super()._get(key, traces)
         return connection
-
-
-def _trace() -> TraceConfig:
-    async def note(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:
-        facts = context.trace_request_ctx
-        if isinstance(facts, _Facts) and not facts.headers_sent:
-            facts.headers_sent = True
-            facts.sent_at = time.monotonic()
-            if facts.on_sent:
-                facts.on_sent()
-
-    trace = TraceConfig()
-    trace.on_request_headers_sent.append(note)
-    return trace
 
 
 def tls(network: Network) -> ssl.SSLContext:
