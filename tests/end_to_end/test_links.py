@@ -138,6 +138,21 @@ def test_what_an_earlier_run_removed_from_the_other_end_counts_also_when_its_row
     ]
 
 
+def test_a_removal_nobody_knows_about_may_explain_that_its_mirror_is_not_linked(run: Typed, tmp_path: Path) -> None:
+    """A-B is carried out and answered 500: B-A is not linked any more, by our doing; A-B is settled by the next run."""
+    a, b = number(1), number(2)
+    with running(
+        links=[(a, b)], rate=None, faults=lambda ask: "error-500-after" if ask.incident == a else None
+    ) as site:
+        first = run(site, [(a, b), (b, a)], "--max-attempts", 1)
+        then = outcomes(tmp_path / "unlink.d3run")
+        site.url.set_faults(None)
+        second = run(site, [(a, b), (b, a)])
+
+    assert (first, then) == (4, [("unknown", "http_500"), ("ok", "")])
+    assert (second, outcomes(tmp_path / "unlink.d3run")) == (0, [("ok", ""), ("ok", "")])
+
+
 def test_a_source_is_never_in_flight_twice_whoever_asks_about_it(run: Typed, tmp_path: Path) -> None:
     """Another user's rows about the source make calls of their own, one after the other."""
     rows = [(SOURCE, number(n), f"user{n % 3}") for n in range(30)]
