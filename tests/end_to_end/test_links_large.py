@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -139,12 +138,9 @@ def test_a_clean_up_of_any_shape_is_exact(shape: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_clean_up_of_fifty_thousand_is_exact_and_takes_no_more_memory(
-    shape: str, tmp_path: Path, record_property: Any
-) -> None:
+def test_a_clean_up_of_fifty_thousand_is_exact_and_takes_no_more_memory(shape: str, tmp_path: Path) -> None:
     _, small = clean_up(shape, SMALL, tmp_path)
     requests, large = clean_up(shape, LARGE, tmp_path)
-    record_property("peak_mb", (small, large))
 
     assert requests == SHAPES[shape][1](LARGE)
     # a cell of 50,000 numbers is held whole while its row is read and written

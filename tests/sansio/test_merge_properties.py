@@ -45,7 +45,7 @@ class World:
         assert source not in self.in_flight, "one source is never in flight twice"
         self.in_flight.add(source)
         await log.claim(call, 0.0)
-        for _ in range(len(self.calls) % 3):
+        for _ in range(1 + len(self.calls) % 3 * 4):
             await anyio.lowlevel.checkpoint()
         self.calls.append((source, call.items))
         answer = self.answer(source, call.items)
