@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import unicodedata
 
@@ -12,14 +13,11 @@ def clean(text: str) -> str:
     """*text* with control characters (ANSI escapes among them) written out, so that it cannot steer a terminal."""
     if text.isprintable():
         return text
-    return "".join(
-        letter if letter in _ALLOWED or unicodedata.category(letter) not in {"Cc", "Cf", "Cs"} else _spelt(letter)
-        for letter in text
-    )
+    return "".join(letter.encode("unicode_escape").decode("ascii") if _steers(letter) else letter for letter in text)
 
 
-def _spelt(letter: str) -> str:
-    return letter.encode("unicode_escape").decode("ascii")
+def _steers(letter: str) -> bool:
+    return letter not in _ALLOWED and unicodedata.category(letter) in {"Cc", "Cf", "Cs"}
 
 
 def say(text: str = "") -> None:
@@ -28,7 +26,12 @@ def say(text: str = "") -> None:
 
 
 def out(text: str) -> None:
-    """Give the user what was asked for, on stdout, with a line end."""
+    """Give the user what was asked for, on stdout, with a line end.
+
+    What would steer a terminal is written as JSON writes it: in JSON it means the same.
+    """
+    if not text.isprintable():
+        text = "".join(json.dumps(letter)[1:-1] if _steers(letter) else letter for letter in text)
     _write(sys.stdout, text + "\n")
 
 
