@@ -22,7 +22,7 @@ from d3async.commands import find
 from d3async.commands.values import Reading
 from d3async.sansio.dates import due_reader
 
-ROUNDS = 3
+ROUNDS = 5
 SMALL = 10_000
 HEADER = ["Incident Number", "Task Name", "Task Type", "Task Description", "Assignee", "Due Date", "Required"]
 
@@ -90,21 +90,21 @@ def main(rows: int) -> None:
         small, large = Path(folder, "small.csv"), Path(folder, "large.csv")
         write_tasks(small, SMALL)
         write_tasks(large, rows)
-        print(
-            f"{rows:,} rows, {large.stat().st_size / 1e6:.0f} MB; Python {sys.version.split()[0]}, {os.cpu_count()} cores"
-        )
-        ratios = []
-        for _ in range(ROUNDS):
-            least, ours = measured("bare", large), measured("check", large)
-            ratios.append(least["seconds"] / ours["seconds"])
+        size = f"{rows:,} rows, {large.stat().st_size / 1e6:.0f} MB"
+        print(f"{size}; Python {sys.version.split()[0]}, {os.cpu_count()} cores")
+        rounds = [(measured("bare", large), measured("check", large)) for _ in range(ROUNDS)]
+        for least, ours in rounds:
             print(
                 f"bare {rows / least['seconds']:>9,.0f} rows/s {least['peak_mib']:6.1f} MiB"
                 f"   check {rows / ours['seconds']:>9,.0f} rows/s {ours['peak_mib']:6.1f} MiB"
-                f"   ratio {ratios[-1]:.2f}"
+                f"   ratio {least['seconds'] / ours['seconds']:.2f}"
             )
+        # on a machine shared with others the fastest rounds say most
+        best, mine = (min(pair[side]["seconds"] for pair in rounds) for side in (0, 1))
+        middle = statistics.median(least["seconds"] / ours["seconds"] for least, ours in rounds)
         base = measured("check", small)["peak_mib"]
-        above = f"memory above {SMALL:,} rows {ours['peak_mib'] - base:.1f} MiB"
-        print(f"median ratio {statistics.median(ratios):.2f}; {above}")
+        above = f"memory above {SMALL:,} rows {rounds[-1][1]['peak_mib'] - base:.1f} MiB"
+        print(f"ratio of the fastest rounds {best / mine:.2f}, median {middle:.2f}; {above}")
 
 
 if __name__ == "__main__":

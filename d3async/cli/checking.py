@@ -113,7 +113,7 @@ def _counts(examined: Examined, review: Review, tally: Tally) -> str:
     """`3,113 tasks to create: 41 people, 212 incidents`."""
     command = examined.command
     if command is None:
-        return ", ".join(f"{count:,} {name}" for name, count in sorted(review.commands.items()))
+        return ", ".join(f"{count:,} {name}" for name, count in review.commands.items())
     count = tally.items if command.items else review.rows - review.invalid
     numbers = {
         name: (tally.subjects if at == command.subject else tally.people).count() for name, at in command.facets.items()
@@ -132,7 +132,7 @@ def _print_json(examined: Examined, review: Review, tally: Tally) -> None:
         "file": examined.name,
         "rows": review.rows,
         "invalid": review.invalid,
-        "commands": dict(review.commands),
+        "commands": review.commands,
         "format": examined.format.to_json(),
         "counts": {"subjects": tally.subjects.count(), "people": tally.people.count(), "items": tally.items},
         "warnings": [group.public() for group in review.warnings],

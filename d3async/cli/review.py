@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from d3async.commands.base import Command
+
 ERRORS = "errors.csv"
 _IN_MEMORY = 1 << 20
 _CHUNK = 100
@@ -32,7 +34,7 @@ class Review:
         self.rows = 0
         self.invalid = 0
         self.selected = 0
-        self.commands: Counter[str] = Counter()
+        self._kinds: Counter[type[Command]] = Counter()
         self.problems = Groups()
         self.warnings = Groups()
         self._kept = tempfile.SpooledTemporaryFile(_IN_MEMORY, "w+", encoding="utf-8")  # noqa: SIM115 - see __exit__
@@ -42,6 +44,13 @@ class Review:
 
     def __exit__(self, *_: object) -> None:
         self._kept.close()
+
+    @property
+    def commands(self) -> dict[str, int]:
+        """Jobs by D3's name of their command."""
+        return {
+            kind.__name__: count for kind, count in sorted(self._kinds.items(), key=lambda found: found[0].__name__)
+        }
 
     def watch(self, entries: Iterable[Job | Invalid]) -> Iterator[Job | Invalid]:
         """*entries*, counted; some at a time, which is faster than one by one."""
@@ -61,7 +70,7 @@ class Review:
         self.rows += len(chunk)
         jobs = [entry for entry in chunk if isinstance(entry, Job)]
         self.selected += sum([job.selected for job in jobs])
-        self.commands.update([type(job.command).__name__ for job in jobs])
+        self._kinds.update(map(type, [job.command for job in jobs]))
         if len(jobs) < len(chunk):
             for entry in chunk:
                 if isinstance(entry, Invalid):

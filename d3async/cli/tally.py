@@ -25,7 +25,7 @@ class Tally:
         self.subjects = Distinct()
         self.people = Distinct()
         self.items = 0
-        self._meanings = Distinct()
+        self._meanings = Distinct(repeats=True)
 
     def __enter__(self) -> Self:
         return self
@@ -38,7 +38,7 @@ class Tally:
         """Count *entries*, reading them as they come."""
         entries = iter(entries)
         while chunk := list(islice(entries, _CHUNK)):
-            self._meanings.add([meaning for entry in chunk if (meaning := _meaning(entry)) is not None])
+            self._meanings.add(filter(None, map(_meaning, chunk)))
             commands = [entry.command for entry in chunk if isinstance(entry, Job)]
             for kind, some in groupby(commands, type):
                 self._count(kind, [command.__dict__ for command in some])
@@ -66,6 +66,4 @@ def _meaning(entry: Job | Invalid) -> Hashable:
     """What makes `Stage` take two entries for the same: equal there is equal here. None where nothing does."""
     if entry.key is not None:
         return ("key", entry.key)
-    if isinstance(entry, Invalid):
-        return None
-    return (entry.site, *entry.command.__dict__.values())
+    return None if isinstance(entry, Invalid) else (entry.site, *entry.command.__dict__.values())

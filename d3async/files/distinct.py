@@ -20,11 +20,13 @@ _BOUNDS = [-(1 << 63) + part * (1 << 64) // _PARTS for part in range(_PARTS)] + 
 class Distinct:
     """Keeps 8 bytes a value in a temporary file: its hash, sorted in runs, so that equal ones can be found together.
 
-    Two different values may be taken for the same, once in 10^19 pairs. A context manager: the file is gone with it.
+    Two different values may be taken for the same, once in 10^19 pairs. *repeats* says whether `repeated` will be
+    asked, which takes longer. A context manager: the file is gone with it.
     """
 
-    def __init__(self) -> None:
-        self._new: list[int] = []
+    def __init__(self, *, repeats: bool = False) -> None:
+        self._new: list[int] | set[int] = [] if repeats else set()
+        self._take = self._new.extend if isinstance(self._new, list) else self._new.update
         self._runs: list[list[tuple[int, int]]] = [[] for _ in range(_PARTS)]
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
 
@@ -36,7 +38,7 @@ class Distinct:
 
     def add(self, values: Iterable[Hashable]) -> None:
         """Take *values* in."""
-        self._new.extend(map(hash, values))
+        self._take(map(hash, values))
         if len(self._new) >= _FULL:
             self._put_away()
 

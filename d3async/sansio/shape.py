@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from d3async.commands.base import Command
     from d3async.commands.values import Reading
 
+    Built = tuple[Command | None, tuple[Problem, ...], tuple[Problem, ...]]
+
 _SHOWN = 200
 _CURES = {"not_yes_no": "write Yes or No"}
 
@@ -57,26 +59,34 @@ class Shape:
         """Site and user of every row; None where rows may have their own."""
         self._advice = Advice(command, now)
 
-    def command(self, cells: Sequence[Any]) -> tuple[Command | None, tuple[Problem, ...], tuple[Problem, ...]]:
+    def command(self, cells: Sequence[Any]) -> Built:
         """The command, or what is wrong; and what is odd about it."""
         picked = self._pick(cells)
-        values = dict(zip(self._fields, picked, strict=True))
-        return self._built(self._filled(values) if self._set or "" in picked else values)
-
-    def _built(self, values: dict[str, Any]) -> tuple[Command | None, tuple[Problem, ...], tuple[Problem, ...]]:
+        values = dict(zip(self._fields, picked))  # noqa: B905 - as long as each other, and this runs for every row
+        if self._set or "" in picked:
+            values = self._filled(values)
         try:
             job = self._validate(values, context=self._reading)
         except ValidationError as error:
             # cells of blanks are rare: they are looked for when something is wrong anyway
             filled = self._filled(values)
-            if filled != values:
-                return self._built(filled)
-            return None, tuple(self._problem(one) for one in error.errors(include_url=False)), ()
-        if self._advice.needless(job):
-            return job, (), ()
+            return self._wrong(error) if filled == values else self._again(filled)
+        return (job, (), ()) if self._advice.needless(job) else self._looked_at(job, values)
+
+    def _again(self, values: dict[str, Any]) -> Built:
+        try:
+            job = self._validate(values, context=self._reading)
+        except ValidationError as error:
+            return self._wrong(error)
+        return self._looked_at(job, values)
+
+    def _looked_at(self, job: Command, values: Mapping[str, Any]) -> Built:
         if wrong := self._advice.unseen(job):
             return None, self._in_file(wrong), ()
         return job, (), self._in_file(self._advice.of(job, values))
+
+    def _wrong(self, error: ValidationError) -> Built:
+        return None, tuple(self._problem(one) for one in error.errors(include_url=False)), ()
 
     def _filled(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """*values* without empty cells of fields that have a default or are set; JSON's null is empty."""

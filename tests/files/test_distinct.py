@@ -11,7 +11,7 @@ from d3async.files.distinct import Distinct
 
 @given(values=st.lists(st.text(max_size=2), max_size=60))
 def test_values_are_counted_and_repeated_ones_found(values: list[str]) -> None:
-    with Distinct() as distinct:
+    with Distinct(repeats=True) as distinct:
         distinct.add(values[::2])
         distinct.add(values[1::2])
 
@@ -22,7 +22,7 @@ def test_values_are_counted_and_repeated_ones_found(values: list[str]) -> None:
 @pytest.mark.parametrize("count", [8191, 8192, 30_000])
 def test_runs_on_disk_are_looked_at_together(count: int) -> None:
     """A value in the first run and the same in the last are found; asking does not end the counting."""
-    with Distinct() as distinct:
+    with Distinct(repeats=True) as distinct:
         distinct.add(map(str, range(count)))
         distinct.add(["17"])
         assert distinct.count() == count
@@ -30,3 +30,12 @@ def test_runs_on_disk_are_looked_at_together(count: int) -> None:
 
         distinct.add(["new"])
         assert distinct.count() == count + 1
+
+
+@pytest.mark.parametrize("count", [10, 8192, 30_000])
+def test_counting_alone_counts_the_same(count: int) -> None:
+    with Distinct() as distinct:
+        for _ in range(2):
+            distinct.add(map(str, range(count)))
+
+        assert distinct.count() == count
