@@ -83,7 +83,12 @@ class Book:
     async def add(self, chunk: Sequence[Given]) -> None:
         """Take *chunk* in. Raises TypeError for what is no job."""
         entries = [entry_of(number, given, self._settings.site) for given, number in zip(chunk, self._rows)]  # noqa: B905 - row numbers never end
-        await self._do(lambda: self._stage and self._stage.add(entries))
+
+        def staged() -> None:
+            if self._stage is not None:
+                self._stage.add(entries)
+
+        await self._do(staged)
 
     async def begin(self) -> int:
         """Make it hold; how many rows are to be sent. Raises `JournalError`, `SettingsError`."""

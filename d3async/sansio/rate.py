@@ -175,7 +175,7 @@ class RateController:
         self._regain = Regain(plateau, self.rate, now, self._scale)
 
     def _own_pause(self, jitter: float) -> float:
-        most = min(_LONGEST_PAUSE, _FIRST_PAUSE / self.rate * 2 ** min(self._events, 20))
+        most = min(_LONGEST_PAUSE, _FIRST_PAUSE / self.rate * 2.0 ** min(self._events, 20))
         sure = _SURE_PART_BLOCKED if self.probing else _SURE_PART
         return most * (sure + (1 - sure) * jitter)
 
