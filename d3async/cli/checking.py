@@ -48,7 +48,8 @@ def check(file: Path, job_file: JobFileOptions, options: Options) -> int:
     now = datetime.now(UTC).astimezone()
     with examine(file, job_file, site=_site(options), now=now) as examined, Review() as review, Tally() as tally:
         try:
-            tally.add(review.watch(examined))
+            for chunk in review.chunks(examined):
+                tally.add(chunk)
         except JobFileError:
             review.tell(sent="")
             raise

@@ -53,7 +53,11 @@ class Review:
         }
 
     def watch(self, entries: Iterable[Job | Invalid]) -> Iterator[Job | Invalid]:
-        """*entries*, counted; some at a time, which is faster than one by one."""
+        """*entries*, counted."""
+        return chain.from_iterable(self.chunks(entries))
+
+    def chunks(self, entries: Iterable[Job | Invalid]) -> Iterator[list[Job | Invalid]]:
+        """*entries*, counted, some at a time, which is faster than one by one."""
         entries = iter(entries)
         while True:
             chunk: list[Job | Invalid] = []
@@ -64,7 +68,7 @@ class Review:
                 self._look(chunk)
             if not chunk:
                 return
-            yield from chunk
+            yield chunk
 
     def _look(self, chunk: Sequence[Job | Invalid]) -> None:
         self.rows += len(chunk)

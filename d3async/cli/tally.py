@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import groupby, islice
+from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Self
 
@@ -10,11 +10,10 @@ from d3async.files.distinct import Distinct
 from d3async.sansio.job import Invalid, Job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from d3async.commands.base import Command
 
-_CHUNK = 100
 _MANY = 50_000
 
 
@@ -34,14 +33,12 @@ class Tally:
         for distinct in (self.subjects, self.people, self._meanings):
             distinct.__exit__()
 
-    def add(self, entries: Iterable[Job | Invalid]) -> None:
-        """Count *entries*, reading them as they come."""
-        entries = iter(entries)
-        while chunk := list(islice(entries, _CHUNK)):
-            self._meanings.add(filter(None, map(_meaning, chunk)))
-            commands = [entry.command for entry in chunk if isinstance(entry, Job)]
-            for kind, some in groupby(commands, type):
-                self._count(kind, [command.__dict__ for command in some])
+    def add(self, entries: Sequence[Job | Invalid]) -> None:
+        """Count *entries*; many at a time are faster than one by one."""
+        self._meanings.add(filter(None, map(_meaning, entries)))
+        commands = [entry.command for entry in entries if isinstance(entry, Job)]
+        for kind, some in groupby(commands, type):
+            self._count(kind, [command.__dict__ for command in some])
 
     def _count(self, kind: type[Command], commands: Sequence[dict[str, str]]) -> None:
         self.subjects.add(map(itemgetter(kind.subject), commands))

@@ -34,6 +34,8 @@ def as_text(value: object) -> str:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
+    if isinstance(value, date):
+        raise PydanticCustomError("date_cell", "is a date to Excel: make the column text and type it again")
     raise PydanticCustomError("not_text", "is not text: write it in quotes")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import date
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -129,7 +130,7 @@ class Shape:
 def shown(value: object) -> str:
     """*value* as people are told it, cut where it is long."""
     try:
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        text = str(value) if isinstance(value, str | date) else json.dumps(value, ensure_ascii=False, default=str)
     except (ValueError, RecursionError):
         return "a value too large to show"
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ CREATE, REMOVE = find("CreateTask"), find("RemoveLinkedIncidents")
 HEADER = ("incident", "name", "type", "description", "assignee", "due", "required")
 CELLS = ("2026-1", "Call", "", " as given ", "ann", "2027-01-02 03:04:05", "y")
 LINKS = ("source", "linked")
+DATE_CELL = "is a date to Excel: make the column text and type it again"
 NOW = "2026-06-15 12:00:00"
 
 
@@ -118,6 +120,7 @@ def test_incident_numbers_are_text() -> None:
         ({"name": ["x"]}, "name", '["x"]', "is not text: write it in quotes"),
         ({"name": {"x": 1}}, "name", '{"x": 1}', "is not text: write it in quotes"),
         ({"name": None}, "name", "", "is empty"),
+        ({"incident": date(2026, 1, 25)}, "incident", "2026-01-25", DATE_CELL),
         ({"due": 46112}, "due", "46112", "is not a date like 2026-12-31 17:00:00"),
         ({"due": ""}, "due", "", "is empty"),
         ({"incident": "2026\u200b-1"}, "incident", "2026\u200b-1", "has a character that can't be seen (U+200B)"),
