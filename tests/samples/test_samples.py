@@ -1,6 +1,7 @@
 """The programs of samples/ do what they say, against a sandbox."""
 
 import asyncio
+import csv
 import importlib.util
 import json
 import os
@@ -23,10 +24,10 @@ def env(url: Any, **more: str) -> dict[str, str]:
     return {**kept, **(url.env if url else {}), "D3_CONFIG": os.devnull, "D3_RATE": "2000", **more}
 
 
-async def program(url: Any, *words: str | Path) -> tuple[int, str]:
+async def program(url: Any, *words: str | Path, **more: str) -> tuple[int, str]:
     def run() -> subprocess.CompletedProcess[str]:
         words_ = [sys.executable, *map(str, words)]
-        return subprocess.run(words_, env=env(url), capture_output=True, text=True, check=False, timeout=60)
+        return subprocess.run(words_, env=env(url, **more), capture_output=True, text=True, check=False, timeout=60)
 
     done = await asyncio.to_thread(run)
     assert "Traceback" not in done.stderr, done.stderr
@@ -121,3 +122,36 @@ async def test_fastapi_app_streams_the_outcome_of_each_row(monkeypatch: pytest.M
     assert f'd3_outcomes_total{{command="CreateTask",outcome="ok"}} {created}' in numbers
     assert no_file.status_code == 400
     assert "header" in no_file.json()["detail"]
+
+
+@pytest.mark.asyncio
+async def test_many_sites_of_four_servers_one_down_and_one_with_a_wrong_key_the_other_two_finish(
+    tmp_path: Path,
+) -> None:
+    """Row by row in one results file, and both at their own full rate at the same time."""
+    rows = [f"2022-{n},n,d,admin user,2027-01-01 10:00:00,{'abcd'[n % 4]}\n" for n in range(240)]
+    (tmp_path / "tasks.csv").write_text("incident,name,description,assignee,due,profile\n" + "".join(rows))
+    async with serve(rate=40) as one, serve(rate=40) as other, serve(rate=40) as wrong:
+        places = {"a": one, "b": "http://127.0.0.1:9/ce_site/VSOC", "c": wrong, "d": other}
+        profiles = "".join(
+            f'[profiles.{name}]\nbase_url = "{place}"\nusername = "u"\nsite = "s"\nrate = 40\nmax_attempts = 1\n'
+            f'api_key_env = "{"NO" if name == "c" else "GOOD"}_KEY"\n'
+            for name, place in places.items()
+        )
+        (tmp_path / "config.toml").write_text(profiles)
+        keys = {"GOOD_KEY": one.keys["CreateTask"], "NO_KEY": "wrong", "D3_CONFIG": str(tmp_path / "config.toml")}
+        words = [SAMPLES / "many_sites.py", tmp_path / "tasks.csv", tmp_path / "runs"]
+        code, said = await program(None, *words, **keys)
+        ledgers = [site.ledger() for site in (one, other)]
+
+    assert code == 1
+    assert "a: 60 of 60 ok\n" in said
+    assert "d: 60 of 60 ok\n" in said
+    assert "b: 0 of 60 ok; D3 cannot be reached" in said
+    assert "c: 0 of 60 ok; " in said
+    with (tmp_path / "runs" / "results.csv").open(encoding="utf-8-sig", newline="") as file:
+        found = [(row["_row"], row["profile"], row["_outcome"]) for row in csv.DictReader(file)]
+    assert found == [(str(n + 1), "abcd"[n % 4], ("ok", "unsent", "unsent", "ok")[n % 4]) for n in range(240)]
+    for ledger in ledgers:
+        assert ledger["counts"]["by_status"] == {"200": 60}
+        assert 30 <= ledger["worst_second"] <= 40
