@@ -37,7 +37,6 @@ class Examined:
         self.table = table
         self.format = table.format
         self.name = table.name
-        self._options = options
         self._reader: Callable[[], RowReader] = lambda: RowReader(options, table.header)
         self.command: type[Command] | None = self._reader().command
 
