@@ -78,11 +78,13 @@ class JobRun:
             while (outcome := await self._outbox.take()) is not None:
                 yield outcome
             await asyncio.wait([self._owner])
-            self._owner.result()
+            if not self._owner.cancelled():
+                self._owner.result()
         finally:
             await self.aclose()
-        if self.stop is not None and (self.stop.code != "halt" or self.counts["unsent"]):
-            raise error_of(self.stop, attempts=self.requests)
+        stop = self.stop or (_LEFT if self._left and self._owner.cancelled() else None)
+        if stop is not None and (stop.code != "halt" or self.counts["unsent"]):
+            raise error_of(stop, attempts=self.requests)
 
     async def __aenter__(self) -> Self:
         return self

@@ -223,6 +223,25 @@ async def test_an_error_in_the_loop_is_raised_as_it_is_and_the_folder_is_free_ag
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("loading", [True, False], ids=["while jobs still come", "while sending"])
+async def test_a_client_that_closes_ends_its_runs_and_whoever_iterates_is_told(loading: bool) -> None:
+    async def coming() -> AsyncIterator[CreateTask]:
+        for number in range(20):
+            yield task(number)
+        if loading:
+            await asyncio.sleep(30)
+
+    async with serve(rate=0, latency=0.05) as url:
+        async with D3Client(settings(url, concurrency=1)) as d3:
+            iterating = asyncio.create_task(outcomes(d3.run(coming())))
+            await asyncio.sleep(0.2)
+        with pytest.raises(NotSentError) as caught:
+            await iterating
+
+    assert caught.value.code == "interrupted"
+
+
+@pytest.mark.asyncio
 async def test_a_run_is_iterated_over_once() -> None:
     async with serve(rate=0) as url, D3Client(settings(url)) as d3:
         run = d3.run([task(1)])

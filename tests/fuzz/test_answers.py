@@ -20,6 +20,8 @@ LINKS = Call("RemoveLinkedIncidents", {}, None, "", 0, "s-1", items=ITEMS)
 CALLS = (TASK, LINKS, TASK.after_doubt(), LINKS.after_doubt())
 
 GOOD = ("Successful", "Partially Successful", " successful ", "SUCCESSFUL", "true", True)
+SUCCESS = {"successful", "succeed", "succeeded", "success", "true", "partially successful", "partially succeed"}
+SUCCESS |= {"partially succeeded", "partial"}
 WORDS = st.sampled_from([*GOOD, "Failed", "", "not linked", "Unexpected"])
 NUMBERS = st.sampled_from([*ITEMS, "A-1", " b-2 ", "d-4", "", "s-1"])
 LEAF = st.one_of(WORDS, NUMBERS, st.none(), st.booleans(), st.integers(-5, 5), st.floats(), st.text(max_size=6))
@@ -93,7 +95,7 @@ def is_proven(body: Any, item: str | None) -> bool:
     if not isinstance(body, dict):
         return False
     said = {" ".join(str(word).split()).casefold() for word in (*under("status", body), *under("returndata", body))}
-    if not said & {str(word).strip().casefold() for word in GOOD}:
+    if not said & SUCCESS:
         return False
     if item is None:
         return not any(body[key] for key in body if key.strip().casefold() == "error")
