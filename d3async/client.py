@@ -19,10 +19,7 @@ from d3async.commands.remove_linked_incidents import RemoveLinkedIncidents
 from d3async.connect import connect
 from d3async.delivery import Stopper
 from d3async.ended import error_of
-from d3async.errors import (
-    RefusedError,
-    UnknownOutcomeError,
-)
+from d3async.errors import RefusedError, UnknownOutcomeError
 from d3async.jobbook import Book, Terms
 from d3async.observe import Calling, OutcomeSeen, Watch
 from d3async.sansio import protocol
@@ -243,6 +240,7 @@ class D3Client:
         journal: Path | str | None = None,
         retry_unknown: bool = False,
         allow_duplicates: bool = False,
+        mark_tasks: bool = False,
         max_links_per_call: int = 50,
         halts: Iterable[str] = (),
         drain: float = 30.0,
@@ -253,8 +251,8 @@ class D3Client:
         iterable, read to its end before the first request leaves. *journal* is a run folder: given again with the
         same jobs, only what is known not to have happened is sent; `d3async status`, `results` and `reconcile` work on
         it. Without one, nothing is known after this run. Each job gets one `JobOutcome`; identical CreateTask jobs are
-        `invalid` unless *allow_duplicates*. *halts* are rules like "failed=3%"; *drain* is how long, in seconds, what
-        is in flight may take once the loop is left.
+        `invalid` unless *allow_duplicates*; *mark_tasks* adds to each description what reconcile finds it by. *halts*
+        are rules like "failed=3%"; *drain* is how long, in seconds, what is in flight may take once the loop is left.
 
         Iterating raises `JournalError` (`FolderHeldError` while another run holds the folder), `SettingsError`, and
         after the last outcome what ended the run early: `UnauthorizedError`, `ThrottledError`, `NotSentError`.
@@ -264,6 +262,7 @@ class D3Client:
             journal=None if journal is None else Path(journal),
             retry_unknown=retry_unknown,
             allow_duplicates=allow_duplicates,
+            mark_tasks=mark_tasks,
             links_per_call=max_links_per_call,
             halts=tuple(map(parse, halts)),
             drain=drain,

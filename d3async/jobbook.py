@@ -16,6 +16,7 @@ from d3async import __version__
 from d3async.commands.base import Command
 from d3async.errors import SettingsError
 from d3async.files.format import Format
+from d3async.journal.marking import mark_tasks
 from d3async.journal.sqlite import Selection, in_memory, open_folder
 from d3async.journal.told import rows_told
 from d3async.sansio.exit_code import exit_code
@@ -50,6 +51,7 @@ class Terms:
     journal: Path | None = None
     retry_unknown: bool = False
     allow_duplicates: bool = False
+    mark_tasks: bool = False
     links_per_call: int = 50
     halts: Sequence[Halt] = ()
     drain: float = 30.0
@@ -147,6 +149,7 @@ class Book:
         folder.adopt(self._meta(stage.rows))
         facts = {"command_line": _AGAIN, "settings": self._settings.public()}
         rows = folder.begin(Selection(retry_unknown=self._terms.retry_unknown), now=time.time(), facts=facts)
+        mark_tasks(folder.db, on=self._terms.mark_tasks)
         for command in _commands(folder.db, "job where todo = 1"):
             self._usable(command)
         folder.commit()

@@ -103,6 +103,17 @@ async def test_identical_tasks_are_invalid_unless_they_are_meant() -> None:
 
 
 @pytest.mark.asyncio
+async def test_marked_tasks_carry_what_reconcile_finds_them_by(tmp_path: Path) -> None:
+    async with serve(rate=0) as url, D3Client(settings(url)) as d3:
+        await outcomes(d3.run([task(1)], journal=tmp_path / "n", mark_tasks=True))
+        again = await outcomes(d3.run([task(1)], journal=tmp_path / "n", mark_tasks=True))
+
+        (created,) = url.ledger()["tasks"]
+        assert created["Task Description"].removesuffix("</p>") != "<p>Ask."
+        assert [o.earlier for o in again] == [True]
+
+
+@pytest.mark.asyncio
 async def test_what_is_no_job_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
     async with serve(rate=0) as url, D3Client(settings(url)) as d3:
         with pytest.raises(TypeError, match="job 2 is a dict"):
@@ -157,9 +168,11 @@ async def test_a_command_without_a_key_is_refused_before_anything_is_sent() -> N
 async def test_one_folder_has_one_run_at_a_time_and_belongs_to_one_d3(tmp_path: Path) -> None:
     async with serve(rate=0, latency=0.05) as url, serve(rate=0) as other:
         async with D3Client(settings(url)) as d3:
-            async for _ in d3.run([task(1), task(2)], journal=tmp_path / "n"):
-                with pytest.raises(FolderHeldError):
-                    await outcomes(d3.run([task(1)], journal=tmp_path / "n"))
+            first = d3.run((task(n) for n in range(2000)), journal=tmp_path / "n")
+            await anext(first)
+            with pytest.raises(FolderHeldError):
+                await outcomes(d3.run([task(1)], journal=tmp_path / "n"))
+            await first.aclose()
         async with D3Client(settings(other)) as d3:
             with pytest.raises(SettingsError, match="holds a run against"):
                 await outcomes(d3.run([task(1)], journal=tmp_path / "n"))
