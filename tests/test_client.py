@@ -168,11 +168,10 @@ async def test_a_command_without_a_key_is_refused_before_anything_is_sent() -> N
 async def test_one_folder_has_one_run_at_a_time_and_belongs_to_one_d3(tmp_path: Path) -> None:
     async with serve(rate=0, latency=0.05) as url, serve(rate=0) as other:
         async with D3Client(settings(url)) as d3:
-            first = d3.run((task(n) for n in range(2000)), journal=tmp_path / "n")
-            await anext(first)
-            with pytest.raises(FolderHeldError):
-                await outcomes(d3.run([task(1)], journal=tmp_path / "n"))
-            await first.aclose()
+            async for _ in d3.run((task(n) for n in range(2000)), journal=tmp_path / "n"):
+                with pytest.raises(FolderHeldError):
+                    await outcomes(d3.run([task(1)], journal=tmp_path / "n"))
+                break
         async with D3Client(settings(other)) as d3:
             with pytest.raises(SettingsError, match="holds a run against"):
                 await outcomes(d3.run([task(1)], journal=tmp_path / "n"))
