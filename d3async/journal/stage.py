@@ -70,8 +70,7 @@ class Stage:
         The same id twice is always wrong. Identical rows of a command that must not be done twice are wrong unless
         *allow*; otherwise they are told apart by their occurrence.
         """
-        for row, line, identity, keyed, command, state, label in self._repeated():
-            first_row, first_line, occurrence = self._seen(identity, row)
+        for row, line, keyed, command, state, label, first_row, first_line, occurrence in self._repeated():
             if keyed or (not allow and state == "pending" and not _repeatable(command)):
                 yield self._reject(row, line, label, first_row, first_line, keyed=bool(keyed))
             else:
@@ -84,20 +83,14 @@ class Stage:
         )
         if not self._db.execute("select exists(select 1 from repeated)").fetchone()[0]:
             return []
-        self._db.execute("create index if not exists temp.incoming_identity on incoming(identity, row)")
+        self._db.execute("create index if not exists temp.incoming_item_row on incoming_item(row, fold)")
         # not a list of the file: only of rows that repeat another one
         return self._db.execute(
-            "select row, line, identity, keyed, command, state, label from incoming i"
-            " where identity in (select identity from repeated)"
-            " and row > (select min(row) from incoming f where f.identity = i.identity) order by row"
+            "select * from (select row, line, keyed, command, state, label, first_value(row) over same,"
+            " first_value(line) over same, row_number() over same - 1 as occurrence from incoming"
+            " where identity in (select identity from repeated) window same as (partition by identity order by row))"
+            " where occurrence > 0 order by row"
         ).fetchall()
-
-    def _seen(self, identity: bytes, row: int) -> tuple[int, int, int]:
-        first, occurrence = self._db.execute(
-            "select min(row), sum(row < ?) from incoming where identity = ?", (row, identity)
-        ).fetchone()
-        line = self._db.execute("select line from incoming where row = ?", (first,)).fetchone()[0]
-        return first, line, occurrence
 
     def _reject(self, row: int, line: int, label: str, first: int, first_line: int, *, keyed: bool) -> Invalid:
         if keyed:
