@@ -210,10 +210,12 @@ def _open(folder: Path, lock: FileLock, *, created: bool) -> RunFolder:
     db: sqlite3.Connection | None = None
     new = False
     try:
-        new = _is_new(path)
+        new = _look_at(path)
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
         db.execute("pragma journal_mode = wal")
         db.execute("begin immediate")
+        # a process killed before its first commit leaves a database without a table
+        new = not db.execute("select exists(select 1 from sqlite_schema)").fetchone()[0]
         if new:
             _create(db)
         else:
@@ -230,16 +232,16 @@ def _open(folder: Path, lock: FileLock, *, created: bool) -> RunFolder:
     return RunFolder(folder, lock, db, created=created, new=new)
 
 
-def _is_new(path: Path) -> bool:
-    """Whether there is no journal yet: then its file is made, for the owner alone."""
-    if path.exists() and path.stat().st_size:
-        with path.open("rb") as file:
-            # SQLite takes a file shorter than its header for an empty one, and overwrites it
-            if file.read(len(_MAGIC)) != _MAGIC:
-                raise JournalError(f"{path} is no journal of d3async. {_CURE}", code="journal")
-        return False
-    path.touch(mode=0o600)
-    return True
+def _look_at(path: Path) -> bool:
+    """Make the file, for the owner alone, where there is none; whether it was made. Raises `JournalError`."""
+    if not path.exists():
+        path.touch(mode=0o600)
+        return True
+    with path.open("rb") as file:
+        # SQLite takes a file shorter than its header for an empty one, and overwrites it
+        if file.read(len(_MAGIC)) not in {b"", _MAGIC}:
+            raise JournalError(f"{path} is no journal of d3async. {_CURE}", code="journal")
+    return False
 
 
 def _create(db: sqlite3.Connection) -> None:

@@ -137,9 +137,10 @@ def test_a_few_kills_make_no_task_twice_and_lose_none(ground: Ground) -> None:
 @pytest.mark.slow
 def test_two_hundred_kills_make_no_task_twice_and_lose_none(ground: Ground) -> None:
     ground.write_tasks(2_000)
-    kill_and_run_again(ground, 200, rate=25, longest=4.0)
-    ground.finish()
+    kill_and_run_again(ground, 200, rate=25, longest=3.0)
+    code, told = ground.finish()
 
+    assert code in {0, 4}, told
     outcomes = assert_never_twice_never_lost(ground, 2_000, 200)
     print(f"200 kills over 2,000 rows: {dict(outcomes)}")  # noqa: T201 - the figure for whoever asked for the slow run
 

@@ -224,6 +224,17 @@ def test_an_empty_file_is_a_new_journal(tmp_path: Path) -> None:
     run.end()
 
 
+def test_a_journal_whose_maker_was_killed_before_its_first_commit_is_a_new_one(tmp_path: Path) -> None:
+    """Its header is on disk already, its tables are not."""
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as db:
+        db.execute("pragma journal_mode = wal")
+    assert (tmp_path / "journal.sqlite").stat().st_size > 0
+    run = Run(tmp_path, [task("a")])
+
+    assert run.to_send == 1
+    run.end()
+
+
 def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "x").touch()
 
