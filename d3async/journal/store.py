@@ -117,7 +117,7 @@ class Store:
         where, values = self._jobs_of(call)
         if call.items:
             self._claim_items(call)
-        wanted = self._db.execute(f"select count(*) from job where {where}", values).fetchone()[0]
+        wanted = 1 if not call.items else self._count(where, values)
         claimed = self._db.execute(
             "update job set prior = state, state = 'sent', epoch = ?, attempts = attempts + 1, sent_at = ?"
             f" where {where} and todo = 1 and (state != 'sent' or (epoch = ? and ?))",
@@ -125,6 +125,9 @@ class Store:
         ).rowcount
         if not claimed or claimed != wanted:
             raise FencedError(f"Row about {call.label} was claimed by somebody else.", code="fenced")
+
+    def _count(self, where: str, values: Sequence[Any]) -> int:
+        return int(self._db.execute(f"select count(*) from job where {where}", values).fetchone()[0])
 
     def _claim_items(self, call: Call) -> None:
         folds = _folds(call)
