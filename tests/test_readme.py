@@ -73,6 +73,29 @@ def test_the_library_example_runs_as_printed(
     assert "20210127-197" in capsys.readouterr().out
 
 
+def test_the_run_of_the_library_runs_as_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    example = next(block for block in blocks("python") if "d3.run(jobs" in block)
+
+    async def main() -> int:
+        async with serve(rate=None) as url:
+            for name, value in {**url.env, "D3_CONFIG": "/dev/null", "D3_RATE": "2000"}.items():
+                monkeypatch.setenv(name, value)
+            code = compile(example, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            for _ in range(2):
+                done = eval(code, {})
+                if inspect.isawaitable(done):
+                    await done
+            return len(url.ledger()["tasks"])
+
+    monkeypatch.chdir(tmp_path)
+    created = asyncio.run(main())
+
+    assert created == 100
+    assert "100 ok" in capsys.readouterr().out
+
+
 def test_the_public_names_are_those_of_the_readme_and_all_of_them_load() -> None:
     for name in ("CreateTask", "D3Client", "D3Error", "RemoveLinkedIncidents", "Settings", "sandbox"):
         assert getattr(d3async, name)
