@@ -16,7 +16,7 @@ from d3async.errors import D3Error, JournalError
 from d3async.jobbook import Book, chunks
 from d3async.journal.group import GroupJournal
 from d3async.journal.told import Finished, JobOutcome, TellingStore
-from d3async.observe import OutcomeSeen
+from d3async.observe import OutcomeSeen, counted
 from d3async.outbox import Outbox
 from d3async.sansio.halt import with_default
 from d3async.sansio.retry import Stop
@@ -194,8 +194,7 @@ class JobRun:
         self.counts[told.outcome] += 1
         self._outbox.put(told)
         if not told.earlier and told.command is not None:
-            became = Counter(item.outcome for item in told.items)
-            items = (became["ok"], became["failed"], became["unknown"])
+            items = counted(item.outcome for item in told.items)
             self._watch.outcome(OutcomeSeen(type(told.command).__name__, told.row, told.outcome, told.code, items))
 
 

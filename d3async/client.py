@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from d3async.delivery import Stopper
 from d3async.ended import error_of
 from d3async.errors import RefusedError, UnknownOutcomeError
 from d3async.jobbook import Book, Terms
-from d3async.observe import Calling, OutcomeSeen, Watch
+from d3async.observe import Calling, OutcomeSeen, Watch, counted
 from d3async.sansio import protocol
 from d3async.sansio.call import Call
 from d3async.sansio.halt import parse
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 
     from d3async.commands.base import Command
     from d3async.delivery import Delivered
+    from d3async.errors import D3Error
     from d3async.jobbook import Jobs
     from d3async.limiter import Limiter, LimiterNumbers
     from d3async.observe import AttemptSeen, Observer
@@ -268,21 +268,16 @@ class D3Client:
             drain=drain,
             workers=self._settings.concurrency,
         )
-        book = Book(terms, self._settings, self._usable)
+        book = Book(terms, self._settings, self._parts.auth)
         run = JobRun(jobs, terms, book, carrier=self._carrier, watch=self._watch, numbers=lambda: self.limiter)
         self._runs.add(run)
         return run
-
-    def _usable(self, command: str) -> None:
-        """Raise `SettingsError` unless there is a key for *command*."""
-        self._parts.auth.headers(command, username=self._settings.username, site=self._settings.site)
 
     def _judged(self, done: Delivered) -> Verdict:
         if done.answer is None:
             raise RuntimeError("a call without an answer has no verdict")
         verdict = judge(done.call, done.answer)
-        became = Counter(item.outcome for item in verdict.items)
-        items = (became["ok"], became["failed"], became["unknown"])
+        items = counted(item.outcome for item in verdict.items)
         self._watch.outcome(OutcomeSeen(done.call.command, None, verdict.outcome, verdict.code, items))
         return verdict
 
@@ -293,7 +288,13 @@ class D3Client:
         with anyio.move_on_after(seconds):
             done = await self._carrier.deliver(call, repeatable=repeatable, log=marks, stopper=stopper)
         if done is None:
-            raise marks.too_late(seconds)
+            raise self._told(call, marks.too_late(seconds))
         if stopper.reason is not None and done.answer is None:
-            raise error_of(stopper.reason, attempts=done.attempts)
+            raise self._told(call, error_of(stopper.reason, attempts=done.attempts))
         return done
+
+    def _told(self, call: Call, error: D3Error) -> D3Error:
+        """*error* of a call that got no last answer, once everybody has heard of it."""
+        doubtful = isinstance(error, UnknownOutcomeError)
+        self._watch.outcome(OutcomeSeen(call.command, None, "unknown" if doubtful else "unsent", error.code))
+        return error

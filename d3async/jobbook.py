@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from d3async.auth import Auth
     from d3async.journal.sqlite import RunFolder
     from d3async.journal.stage import Stage
     from d3async.journal.told import JobOutcome
@@ -60,12 +61,12 @@ class Terms:
 
 
 class Book:
-    """Opens, fills, reads and closes the journal. *usable* raises `SettingsError` for a command without a key."""
+    """Opens, fills, reads and closes the journal; *auth* says whether there is a key for each command."""
 
-    def __init__(self, terms: Terms, settings: Settings, usable: Callable[[str], object]) -> None:
+    def __init__(self, terms: Terms, settings: Settings, auth: Auth) -> None:
         self._terms = terms
         self._settings = settings
-        self._usable = usable
+        self._auth = auth
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="d3async-book")
         self._folder: RunFolder | None = None
         self._stage: Stage | None = None
@@ -151,7 +152,7 @@ class Book:
         rows = folder.begin(Selection(retry_unknown=self._terms.retry_unknown), now=time.time(), facts=facts)
         mark_tasks(folder.db, on=self._terms.mark_tasks)
         for command in _commands(folder.db, "job where todo = 1"):
-            self._usable(command)
+            self._auth.headers(command, username=self._settings.username, site=self._settings.site)
         folder.commit()
         stage.close()
         return rows

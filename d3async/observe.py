@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from d3async.sansio.protocol import Reply, Throttled, Unauthorized
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from d3async.delivery import Attempt, Delivered, Delivery, Stopper
@@ -157,6 +158,12 @@ class Watched:
                 with _guarded(observer):
                     observer.answered(seen, status=status, code=code, attempts=done.attempts)
         return done
+
+
+def counted(outcomes: Iterable[str]) -> tuple[int, int, int]:
+    """How many of *outcomes* are ok, failed and unknown."""
+    found = Counter(outcomes)
+    return found["ok"], found["failed"], found["unknown"]
 
 
 def attempt_seen(attempt: Attempt, numbers: LimiterNumbers) -> AttemptSeen:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from d3async import CreateTask, D3Client, Settings
-from d3async.errors import RefusedError, UnknownOutcomeError
+from d3async.errors import NotSentError, RefusedError, UnauthorizedError, UnknownOutcomeError
 from d3async.observe import AttemptSeen, CallSeen, Observer, OutcomeSeen
 from d3async.sandbox import serve
 
@@ -70,6 +70,24 @@ async def test_hooks_hear_of_every_request_that_left_and_of_every_outcome() -> N
         ("CreateTask", "unknown", (0, 0, 0)),
         ("RemoveLinkedIncidents", "partial", (1, 1, 0)),
     ]
+
+
+@pytest.mark.asyncio
+async def test_a_call_without_a_last_answer_has_an_outcome_too() -> None:
+    outcomes: list[OutcomeSeen] = []
+    async with serve(rate=0, faults=["hang", "error-401"]) as url:
+        async with D3Client(settings(url), on_outcome=outcomes.append) as d3:
+            with pytest.raises(UnknownOutcomeError):
+                await d3.execute(task(1), timeout=0.2)
+            with pytest.raises(UnauthorizedError):
+                await d3.execute(task(2))
+        nowhere = Settings.from_env({**url.env, "D3_BASE_URL": "http://127.0.0.1:9/s/V"}, max_attempts=1)
+        async with D3Client(nowhere, on_outcome=outcomes.append) as d3:
+            with pytest.raises(NotSentError):
+                await d3.execute(task(3))
+
+    told = [(o.outcome, o.code) for o in outcomes]
+    assert told == [("unknown", "timeout"), ("unsent", "unauthorized"), ("unsent", "unreachable")]
 
 
 @pytest.mark.asyncio
