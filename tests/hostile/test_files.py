@@ -39,7 +39,7 @@ def one_long_line(path: Path, megabytes: int, start: bytes = b"") -> Path:
     return path
 
 
-SIZES = [96, pytest.param(1024, marks=pytest.mark.slow)]
+SIZES = [32, pytest.param(1024, marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("megabytes", SIZES)
