@@ -221,10 +221,11 @@ class Delivery:
             headers = self._auth.headers(call.command, **self._account.speaking_for(call))
             response = await self._transport.send(request, headers, on_sent=wire.left)
         except BaseException:
-            self.limiter.unused(granted)
             if wire.sent:
+                self.limiter.strained(granted)
                 self._tell(Attempt(call, number, _CANCELLED, at, self._clock() - granted))
             else:
+                self.limiter.unused(granted)
                 log.release(call, sent=False)
             raise
         response = self._masked(response)

@@ -381,7 +381,7 @@ async def test_a_cancel_on_the_wire_keeps_the_mark_and_is_counted() -> None:
     running.cancel()
     await asyncio.wait([running])
 
-    assert scene.noted == ["token", "claim", "wire", "unused"]
+    assert scene.noted == ["token", "claim", "wire", "strained"]
     assert (scene.slots, scene.tokens) == (0, 0)
     assert [attempt.answer.code for attempt in seen] == ["cancelled"]  # type: ignore[union-attr] - a Broken
 

@@ -53,6 +53,7 @@ class GroupJournal:
         self._writer: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="d3async-journal")
         self._synchronous = ""
+        self._told = False
         self.failure: BaseException | None = None
 
     async def lanes(self, after: int, most: int) -> Sequence[tuple[int, Call | None]]:
@@ -81,19 +82,25 @@ class GroupJournal:
 
     async def flush(self) -> None:
         """See `Journal.flush`; raises what the first write that was lost ran into."""
-        while self._writer is not None:
-            await asyncio.shield(self._writer)
-        # what was stored last has been answered, but nobody has been called back yet
-        await asyncio.sleep(0)
+        await self._written()
+        self._told = True
         if self.failure is not None:
             raise self.failure
 
     async def aclose(self) -> None:
-        """Store what is left and end the thread; the connection stays open. Raises as `flush` does."""
+        """Store what is left and end the thread; the connection stays open. Raises what `flush` has not told yet."""
         try:
-            await self.flush()
+            await self._written()
         finally:
             self._thread.shutdown()
+        if self.failure is not None and not self._told:
+            raise self.failure
+
+    async def _written(self) -> None:
+        while self._writer is not None:
+            await asyncio.shield(self._writer)
+        # what was stored last has been answered, but nobody has been called back yet
+        await asyncio.sleep(0)
 
     def _ask(
         self, work: Callable[[], T], *, claim: bool = False, told: bool = False, search: bool = False

@@ -1,7 +1,6 @@
 """Run folders with jobs in them, for tests of the journal and of the engine."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +53,13 @@ def broken(raw: str = "?", *, key: str | None = None) -> Invalid:
     return Invalid(row=0, line=0, raw=raw, problems=(Problem("due", "due", raw, "is no date"),), key=key)
 
 
+def changed(entry: Entry, **fields: Any) -> Entry:
+    """*entry* with other *fields*."""
+    return entry._replace(**fields) if isinstance(entry, Job) else replace(entry, **fields)
+
+
 def numbered(entries: Iterable[Entry]) -> list[Entry]:
-    return [replace(entry, row=at, line=at + 1) for at, entry in enumerate(entries, 1)]
+    return [changed(entry, row=at, line=at + 1) for at, entry in enumerate(entries, 1)]
 
 
 def load(folder: RunFolder, entries: Sequence[Entry], *, allow: bool = False) -> Changes:

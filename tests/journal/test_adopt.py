@@ -1,7 +1,6 @@
 """How the rows of a file meet the rows a journal knows: by identity, never by position."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from d3async.journal.read import JournalReader
 from d3async.journal.sqlite import FILE, in_memory
 from d3async.sansio.protocol import Answer, Broken, Doubtful, ItemError, Refused, Reply
-from tests.journal.ground import Entry, Run, broken, links, task
+from tests.journal.ground import Entry, Run, broken, changed, links, task
 
 OK = Reply("ok")
 REFUSED = Refused("http_400", "no", 400)
@@ -164,7 +163,7 @@ EDITED = [
 
 
 def with_id(entry: Entry) -> Entry:
-    return replace(entry, key="7")
+    return changed(entry, key="7")
 
 
 @pytest.mark.parametrize(("before", "answer", "after", "state", "sent", "counts"), EDITED)
