@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -216,9 +216,9 @@ def entry_of(row: int, given: Given, site: str) -> Job | Invalid:
             return Job(row, row, _raw(command, username, own), command, username or None, own or site)
         case Job():
             raw = _raw(given.command, given.username, None if given.site == site else given.site)
-            return replace(given, row=row, raw=raw, site=given.site or site)
+            return given._replace(row=row, raw=raw, site=given.site or site)
         case Invalid():
-            return replace(given, row=row, raw=json.dumps({"row": given.raw}))
+            return given._replace(row=row, raw=json.dumps({"row": given.raw}))
         case _:
             raise TypeError(f"job {row} is a {type(given).__name__}: give commands, or (command, username, site)")
 

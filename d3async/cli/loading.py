@@ -50,6 +50,7 @@ def load(folder: RunFolder, file: Path, job_file: JobFileOptions, settings: Sett
         stage.add(review.watch(examined))
         for repeated in stage.duplicates(allow=job_file.allow_duplicates):
             review.note(repeated)
+        review.invalid = stage.invalid
         if not quiet:
             say(f"{examined.name}: {examined.describe(stage.rows)}")
             for doubt in examined.format.doubts:

@@ -55,7 +55,7 @@ def broken(raw: str = "?", *, key: str | None = None) -> Invalid:
 
 def changed(entry: Entry, **fields: Any) -> Entry:
     """*entry* with other *fields*."""
-    return entry._replace(**fields) if isinstance(entry, Job) else replace(entry, **fields)
+    return entry._replace(**fields)
 
 
 def numbered(entries: Iterable[Entry]) -> list[Entry]:

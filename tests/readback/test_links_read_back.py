@@ -1,7 +1,6 @@
 """Links read back from a sandbox: in batches, by pages, with what can't be told left alone."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +223,7 @@ async def test_rows_that_name_another_user_or_site_are_asked_for_as_they_were_se
             seen.append((who["username"], who["site"]))
             return await asker.call(name, params)
 
-    jobs = [link(1, "1-1", A), replace(link(2, "1-1", A), username="Ann", site="Other")]
+    jobs = [link(1, "1-1", A), link(2, "1-1", A)._replace(username="Ann", site="Other")]
     async with ground(tmp_path, faults=lose("drop-before")) as site:
         await site.run(jobs)
         await reconcile_links(Noting(), site.folder, [GET_INCIDENTS])
