@@ -25,7 +25,8 @@ def main() -> None:
     print(HEAD, flush=True)
     for name in given.names or _there():
         _measure(name, scale)
-    refresh(NAMES)
+    if not given.quick:
+        refresh(NAMES)
 
 
 def _there() -> list[str]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def measure(scale: Scale) -> list[Line]:
-    sizes = [scale.of(whole, quick) for whole, quick in ((10_000, 500), (100_000, 2_000), (1_000_000, 8_000))]
+    sizes = [scale.of(whole, quick) for whole, quick in ((10_000, 300), (100_000, 1_500), (1_000_000, 5_000))]
     with folder() as place, stub() as server:
         files = [jobs.write_tasks(place / f"{size}.csv", size) for size in sizes]
         spent = [_run(file, server.url) for file in files]

@@ -14,7 +14,7 @@ from benchmarks.harness import Line, Scale, Spent, alternate, median, medians, p
 
 
 def measure(scale: Scale) -> list[Line]:
-    rounds = max(scale.rounds, scale.of(21, 5))
+    rounds = max(scale.rounds, scale.of(21, 3))
     script = shutil.which("d3async", path=str(Path(sys.executable).parent)) or shutil.which("d3async")
     tool = [script] if script else python("-m", "d3async")
     return [

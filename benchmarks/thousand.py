@@ -24,7 +24,7 @@ SLOW = {"sequential"}
 
 
 def measure(scale: Scale) -> list[Line]:
-    count = scale.of(1_000, 60)
+    count = scale.of(1_000, 50)
     seen: dict[str, list[dict[str, Any]]] = {}
     with folder() as place:
         file, bodies = jobs.write_tasks(place / "tasks.csv", count), jobs.write_bodies(place / "bodies", count)
