@@ -43,7 +43,8 @@ _HEADERS = {"User-Agent": f"d3async/{__version__}", "Accept": "application/json"
 class _Body(BytesPayload):
     """A body that knows whether it left: aiohttp keeps the headers back, to write them with the body's first bytes.
 
-    Its trace signals tell the same, at a fifth of a request's cost.
+    Its trace signals tell the same, at a fifth of a request's cost. Until aiohttp was seen to call this one (*seen*), a
+    body counts as gone from the start: an aiohttp that writes bodies some other way must cost an `unknown`, not a twin.
     """
 
     def __init__(self, body: bytes, on_sent: Callable[[], None] | None) -> None:
@@ -51,13 +52,18 @@ class _Body(BytesPayload):
         self.sent = False
         self.sent_at = 0.0
         self.status: int | None = None
+        self.seen = False
         self._on_sent = on_sent
 
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+    def gone(self) -> None:
         self.sent = True
         self.sent_at = time.monotonic()
         if self._on_sent:
             self._on_sent()
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        self.seen = True
+        self.gone()
         await super().write_with_length(writer, content_length)
 
 
@@ -87,6 +93,7 @@ class Transport:
         self._proxy_headers: Mapping[str, str] = {}
         self._closing = AsyncExitStack()
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
+        self._seen: bool | None = None
 
     async def __aenter__(self) -> Self:
         if self._session is None:
@@ -129,12 +136,18 @@ class Transport:
         if self._session is None:
             raise RuntimeError("use `async with` before sending")
         body = _Body(request.body, on_sent)
+        if self._seen is False:
+            body.gone()
         try:
             return await self._exchange(
                 self._session, self._root + request.command, headers, body, timeout or self._network.timeout
             )
         except (aiohttp.ClientError, TimeoutError, OSError, ssl.SSLError, ValueError) as error:
-            return broken(error, sent=body.sent, status=body.status)
+            sent = body.sent or not (self._seen or body.seen)
+            return broken(error, sent=sent and not isinstance(error, _CONNECTING), status=body.status)
+        finally:
+            if body.seen or body.status is not None:
+                self._seen = body.seen
 
     async def _exchange(
         self,
@@ -236,6 +249,14 @@ def broken(error: Exception, *, sent: bool, status: int | None = None) -> Broken
     return Broken(sent=False, code=code, message=_sentence(message, error))
 
 
+_CONNECTING = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ClientSSLError,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.InvalidURL,
+)
+"""Raised while there is no connection yet, and at no other time."""
 _BEFORE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str], ...] = (
     (aiohttp.ClientConnectorDNSError, "dns", "The name cannot be resolved"),
     (aiohttp.ClientSSLError, "tls", "No trusted TLS connection"),
