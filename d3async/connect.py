@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from d3async.auth import Auth
-from d3async.delivery import Account, Delivery
+from d3async.delivery import Delivery
 from d3async.limiter import Limiter
+from d3async.sansio.request import Account
 from d3async.sansio.retry import Policy
 from d3async.transport import Network, Transport
 
@@ -41,7 +42,7 @@ def connect(
 ) -> Connection:
     """The parts for *settings*. A *session* or *limiter* passed in is shared, and the session is not closed.
 
-    *max_outages*: connection failures in a row after which D3 counts as gone.
+    *max_outages*: connection failures in a row after which D3 counts as gone; a few suffice while it was never reached.
     """
     auth = Auth(settings)
     transport = Transport(

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import anyio.lowlevel
 
-from d3async.commands import all_commands
 from d3async.sansio import protocol
 from d3async.sansio.protocol import Broken, Doubtful, Throttled
+from d3async.sansio.request import request_for
 from d3async.sansio.retry import Again, Budget, Policy, Settled, Stop, decide
 from d3async.sansio.retry_after import retry_after
 from d3async.wait import Wait
@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     from d3async.journal.base import Log
     from d3async.limiter import Limiter
     from d3async.sansio.call import Call
-    from d3async.sansio.protocol import Answer, ApiRequest, ApiResponse
+    from d3async.sansio.protocol import Answer, ApiResponse
+    from d3async.sansio.request import Account
     from d3async.transport import Transport
 
+_UNTIL_REACHED = 6
+"""Failed connections in a row, half a minute of them, that are borne while D3 was never reached: a slip in the URL."""
 LATE = 0.05
 """Seconds between token and wire after which the token is stale: a stalled disk must not let a burst go."""
 _CANCELLED = Broken(sent=True, code="cancelled", message="Stopped while waiting for the answer.")
@@ -84,18 +87,6 @@ class Delivered:
     response: ApiResponse | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
-    """Who asks, where a call does not say itself."""
-
-    username: str
-    site: str
-
-    def speaking_for(self, call: Call) -> dict[str, str]:
-        """*username* and *site* of the envelope of *call*."""
-        return {"username": call.username or self.username, "site": call.site or self.site}
-
-
 class Delivery:
     """Carries calls over one transport under one limiter. *wall* tells seconds since 1970."""
 
@@ -120,6 +111,7 @@ class Delivery:
         self._account = account
         self._random = random
         self._max_outages = max_outages
+        self._patience = min(max_outages, _UNTIL_REACHED)
         self._clock = clock
         self._wall = wall
         self._on_attempt = on_attempt or (lambda _: None)
@@ -254,7 +246,9 @@ class Delivery:
     def _report(self, answer: Answer, granted: float) -> None:
         if isinstance(answer, Broken) and not answer.sent:
             self.limiter.unreachable(granted)
-        elif isinstance(answer, Throttled):
+            return
+        self._patience = self._max_outages
+        if isinstance(answer, Throttled):
             self.limiter.throttled(granted, answer.retry_after)
         elif isinstance(answer, Broken | Doubtful):
             self.limiter.strained(granted)
@@ -265,7 +259,7 @@ class Delivery:
     def _decide(self, answer: Answer, *, repeatable: bool, attempt: int) -> Settled | Again | Stop:
         dice, budget = self._random(), self._budget.left
         decision = decide(answer, repeatable=repeatable, attempt=attempt, policy=self.policy, dice=dice, budget=budget)
-        if isinstance(answer, Broken) and not answer.sent and self.limiter.outages >= self._max_outages:
+        if isinstance(answer, Broken) and not answer.sent and self.limiter.outages >= self._patience:
             return Stop("unreachable", f"D3 cannot be reached, {self.limiter.outages} times in a row: {answer.message}")
         if isinstance(answer, Throttled) and self.limiter.blocked_for > self.policy.max_wait:
             return Stop("throttled", "D3 has answered nothing but 429 for longer than --max-wait", answer.retry_after)
@@ -289,12 +283,3 @@ class _Wire:
 def _left(answer: Answer) -> bool:
     """Whether a request left us at all."""
     return not isinstance(answer, Broken) or answer.sent
-
-
-def request_for(call: Call, account: Account) -> ApiRequest:
-    """The request *call* stands for; its list of items goes back under D3's name for it."""
-    params = call.params
-    if call.items:
-        kind = all_commands()[call.command]
-        params = {kind.parameter(kind.items or ""): list(call.items), **params}
-    return protocol.envelope(call.command, params, **account.speaking_for(call))

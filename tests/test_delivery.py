@@ -9,10 +9,11 @@ from typing import Any
 import anyio
 import pytest
 
-from d3async.delivery import LATE, Account, Attempt, Delivered, Delivery, Stopper
+from d3async.delivery import LATE, Attempt, Delivered, Delivery, Stopper
 from d3async.errors import FencedError, SettingsError
 from d3async.sansio.call import Call
 from d3async.sansio.protocol import ApiRequest, ApiResponse, Broken, Doubtful, Refused, Reply
+from d3async.sansio.request import Account
 from d3async.sansio.retry import Policy, Stop
 
 TASK = Call("CreateTask", {"Task Name": "a"}, None, "", 1, "20220125-1", job=1)

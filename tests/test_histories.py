@@ -13,12 +13,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from d3async.delivery import Account, Delivery
+from d3async.delivery import Delivery
 from d3async.engine import Engine
 from d3async.errors import JournalError
 from d3async.journal.group import GroupJournal
 from d3async.journal.sqlite import in_memory
 from d3async.sansio.protocol import ApiRequest, ApiResponse, Broken
+from d3async.sansio.request import Account
 from d3async.sansio.retry import Policy, Stop
 from tests.journal.ground import NOW, Entry, Run, broken, links, task
 

@@ -7,9 +7,9 @@ import time
 from typing import TYPE_CHECKING
 
 from d3async.cli.console import out
-from d3async.delivery import Account, request_for
 from d3async.journal.store import Store
 from d3async.sansio.protocol import API_PATH
+from d3async.sansio.request import Account, request_for
 
 if TYPE_CHECKING:
     from d3async.cli.plan import Plan
