@@ -51,8 +51,10 @@ def adopt(db: sqlite3.Connection, repeatable: Sequence[str]) -> Changes:
             f" from temp.incoming i where {_MATCH} and job.content is i.content and i.state = 'pending'"
         )
     new = _insert(db)
-    db.execute("delete from item where job in (select id from job where row is null and state = 'invalid')")
-    mended = db.execute("delete from job where row is null and state = 'invalid'").rowcount
+    # of a row that was never sent nothing is known
+    gone = "row is null and state = 'invalid' and attempts = 0"
+    db.execute(f"delete from item where job in (select id from job where {gone})")
+    mended = db.execute(f"delete from job where {gone}").rowcount
     rows = db.execute("select count(*) from temp.incoming").fetchone()[0]
     vanished = db.execute("select count(*) from job where row is null").fetchone()[0]
     same = rows - new - sum(fates.values())

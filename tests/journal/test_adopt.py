@@ -156,6 +156,7 @@ EDITED = [
     (links("a-1;b-2"), DOUBT, broken(), "unknown", [], (0, 0, 1)),
     (links("a-1;b-2"), None, links("a-1;c-3"), "unknown", ["a-1; c-3"], (1, 0, 0)),
     (links("a-1;b-2"), bad("b-2"), links("a-1;b-2", source="1-1"), "pending", ["a-1; b-2"], (1, 0, 0)),
+    (links("a-1;b-2"), bad("b-2"), changed(links("a-1;b-2"), site="X"), "pending", ["a-1; b-2"], (1, 0, 0)),
     (links("a-1"), DOUBT, task("b"), "pending", ["b"], (1, 0, 0)),
     (links("a-1"), REFUSED, task("b"), "pending", ["b"], (1, 0, 0)),
     (task("a"), REFUSED, links("a-1"), "pending", ["a-1"], (1, 0, 0)),
@@ -213,6 +214,34 @@ def test_a_row_broken_and_mended_keeps_what_is_known_of_its_items(tmp_path: Path
 
     assert run.items() == [("a-1", "ok"), ("b-2", "failed")]
     assert names(run) == ["b-2"]
+    run.die()
+
+
+def test_a_row_broken_taken_away_and_put_back_mended_keeps_what_is_known_of_its_items(tmp_path: Path) -> None:
+    ran(tmp_path, [with_id(links("a-1;b-2"))], bad("b-2"))
+    ran(tmp_path, [with_id(broken())], OK)
+    ran(tmp_path, [task("x")], OK)
+    run = Run(tmp_path, [with_id(links("a-1;b-2"))])
+
+    assert run.items() == [("a-1", "ok"), ("b-2", "failed")]
+    run.die()
+
+
+def test_a_row_broken_before_it_was_sent_and_taken_away_leaves_nothing(tmp_path: Path) -> None:
+    Run(tmp_path, [with_id(links("a-1;b-2"))]).die()
+    Run(tmp_path, [with_id(broken())]).die()
+    run = Run(tmp_path, [task("x")])
+
+    assert run.query("select count(*) from job") == [1]
+    assert run.query("select count(*) from item") == [0]
+    run.die()
+
+
+def test_what_an_earlier_run_was_to_send_is_not_sent_by_one_that_leaves_it_out(tmp_path: Path) -> None:
+    Run(tmp_path, [links("a-1"), links("b-2")]).die()
+    run = Run(tmp_path, [links("a-1"), links("b-2", selected=False)])
+
+    assert names(run) == ["a-1"]
     run.die()
 
 

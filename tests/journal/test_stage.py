@@ -24,6 +24,10 @@ def test_different_parts_have_different_digests(one: list[str], other: list[str]
     assert (digest(*one) == digest(*other)) == (one == other)
 
 
+def test_a_digest_is_16_bytes_of_any_text_also_of_half_a_surrogate_pair() -> None:
+    assert len(digest("\ud800", "")) == 16
+
+
 def test_separators_inside_a_part_do_not_make_two_rows_one() -> None:
     assert digest("a\x1fb") != digest("a", "b")
     assert digest("1:a") != digest("1", "a")

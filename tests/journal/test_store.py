@@ -59,8 +59,9 @@ def test_a_task_is_claimed_once(tasks: Run) -> None:
     first, _ = tasks.calls()
     tasks.store.claim(first, NOW)
 
-    with pytest.raises(FencedError):
+    with pytest.raises(FencedError) as caught:
         tasks.store.claim(first, NOW)
+    assert caught.value.code == "fenced"
     assert job(tasks, "state", "attempts")[0] == ("sent", 1)
 
 
@@ -150,6 +151,20 @@ def test_a_release_gives_every_item_its_own_state_back(tmp_path: Path) -> None:
 
     assert run.states() == ["partial"]
     assert run.items() == [("a-1", "ok"), ("b-2", "failed"), ("c-3", "ok")]
+    run.die()
+
+
+def test_a_release_touches_no_link_of_another_source(tmp_path: Path) -> None:
+    run = Run(tmp_path, [links("a-1", source="1-1"), links("a-1", source="2-2"), links("b-2", source="1-1")])
+    one = run.store.take(1, 1)
+    other = run.store.take(2, 1)
+    assert one is not None
+    assert other is not None
+    for call in (one, other):
+        run.store.claim(call, NOW)
+    run.store.release(one, sent=False)
+
+    assert run.items() == [("a-1", "pending"), ("a-1", "sent"), ("b-2", "pending")]
     run.die()
 
 
@@ -275,8 +290,9 @@ def test_a_former_owner_is_told_so_before_it_changes_anything(tmp_path: Path) ->
     old = Run(tmp_path, [task("a")])
     old.die()
     new = Run(tmp_path, [task("a")])
-    with sqlite3.connect(tmp_path / "journal.sqlite") as db, pytest.raises(FencedError):
+    with sqlite3.connect(tmp_path / "journal.sqlite") as db, pytest.raises(FencedError) as caught:
         Store(db, epoch=1).guard()
+    assert caught.value.code == "fenced"
     db.close()
     new.store.guard()
     new.die()
@@ -287,8 +303,8 @@ def test_a_forked_copy_of_the_process_is_told_so(tasks: Run) -> None:
     if pid == 0:
         try:
             tasks.store.guard()
-        except FencedError:
-            os._exit(0)
+        except FencedError as error:
+            os._exit(error.code != "fenced")
         os._exit(1)
 
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

@@ -134,7 +134,7 @@ def test_d3s_own_sample_removes_one_and_refuses_the_other() -> None:
     verdict = judge(links("20210127-198", "20210127-197"), read(recorded("remove_links_partial")))
 
     assert told(verdict) == [("20210127-198", "failed", "not_linked"), ("20210127-197", "ok", "")]
-    assert (verdict.outcome, verdict.code) == ("partial", "not_linked")
+    assert (verdict.outcome, verdict.code, verdict.http) == ("partial", "not_linked", 200)
     assert verdict.message == f"20210127-198: {NOT_LINKED}"
     assert verdict.anomalies == ()
 
@@ -172,6 +172,13 @@ def test_what_is_odd_about_an_answer_is_told(answer: Reply, anomaly: str) -> Non
     assert anomaly in judge(links("a-1", "b-2"), answer).anomalies
 
 
+def test_a_status_that_agrees_with_its_errors_is_not_odd() -> None:
+    assert judge(links("a-1"), reply("failed", ("z-9", "x"))).anomalies == (
+        "ErrorData speaks of z-9, which was not asked for: x",
+    )
+    assert judge(links("a-1", "b-2"), reply("failed", ("a-1", "x"), ("b-2", "x"))).anomalies == ()
+
+
 def test_the_first_word_about_an_incident_listed_twice_counts() -> None:
     verdict = judge(links("a-1"), reply("failed", ("a-1", "closed"), ("a-1", NOT_LINKED)))
 
@@ -201,6 +208,7 @@ def item(name: str, outcome: Any, code: str = "", message: str = "") -> ItemOutc
         ([item("a", "failed", "not_linked", "x"), item("b", "failed", "item_error", "y")], "item_error", "a: x; b: y"),
         ([item("a", "failed", "http_400", "x"), item("b", "failed", "not_linked", "y")], "item_error", "a: x; b: y"),
         ([item("a", "failed", "not_linked", "x"), item("b", "unknown", "http_500", "y")], "http_500", "a: x; b: y"),
+        ([item(name, "failed", "not_linked", "x") for name in "abc"], "not_linked", "a: x; b: x; c: x"),
         ([item(name, "failed", "not_linked", "x") for name in "abcde"], "not_linked", "a: x; b: x; c: x; and 2 more"),
     ],
 )
@@ -238,6 +246,7 @@ def test_items_asked_are_items_told_and_a_listed_one_is_never_ok_by_itself(
 
 
 def test_rows_read_are_rows_told() -> None:
+    assert OUTCOMES == ("ok", "partial", "failed", "unknown", "invalid", "unsent")
     check_rows(6, dict.fromkeys(OUTCOMES, 1))
     check_rows(0, {})
 

@@ -89,6 +89,10 @@ def test_what_did_not_happen_is_never_charged(answer: Answer) -> None:
     assert decision == Again(0.0, happened=False, counts=False)
 
 
+def test_four_attempts_and_five_minutes_unless_told_otherwise() -> None:
+    assert Policy() == Policy(max_attempts=4, max_wait=300.0)
+
+
 def test_one_attempt_means_one_attempt() -> None:
     decision = decide(sent("read_timeout"), repeatable=True, attempt=1, policy=Policy(max_attempts=1), dice=0.0)
 
@@ -136,7 +140,10 @@ def test_a_hundred_retries_spend_the_budget_and_ten_successes_give_one_back() ->
     budget = budget.spent()
     assert not budget.left
     assert budget.spent() == Budget(0.0)
-    for _ in range(11):
+    for _ in range(9):
+        budget = budget.earned()
+    assert not budget.left
+    for _ in range(2):
         budget = budget.earned()
     assert budget.left
 
