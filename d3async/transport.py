@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 import aiohttp
-from aiohttp import BytesPayload, ClientTimeout, TCPConnector
+from aiohttp import BytesPayload, ClientTimeout, TCPConnector, TraceConfig
 from aiohttp.helpers import get_env_proxy_for_url
 from yarl import URL
 
@@ -22,6 +22,7 @@ from d3async.sansio.protocol import API_PATH, ApiRequest, ApiResponse, Broken
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+    from types import SimpleNamespace
 
     from aiohttp.abc import AbstractStreamWriter
     from aiohttp.client_reqrep import ConnectionKey
@@ -43,8 +44,7 @@ _HEADERS = {"User-Agent": f"d3async/{__version__}", "Accept": "application/json"
 class _Body(BytesPayload):
     """A body that knows whether it left: aiohttp keeps the headers back, to write them with the body's first bytes.
 
-    Its trace signals tell the same, at a fifth of a request's cost. Until aiohttp was seen to call this one (*seen*), a
-    body counts as gone from the start: an aiohttp that writes bodies some other way must cost an `unknown`, not a twin.
+    Its trace signals cost a fifth of a request; they are listened to until aiohttp was *seen* to write bodies this way.
     """
 
     def __init__(self, body: bytes, on_sent: Callable[[], None] | None) -> None:
@@ -56,10 +56,10 @@ class _Body(BytesPayload):
         self._on_sent = on_sent
 
     def gone(self) -> None:
-        self.sent = True
-        self.sent_at = time.monotonic()
-        if self._on_sent:
-            self._on_sent()
+        if not self.sent:
+            self.sent, self.sent_at = True, time.monotonic()
+            if self._on_sent:
+                self._on_sent()
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
         self.seen = True
@@ -93,17 +93,26 @@ class Transport:
         self._proxy_headers: Mapping[str, str] = {}
         self._closing = AsyncExitStack()
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
-        self._seen: bool | None = None
+        self._trace: TraceConfig | None = _trace()
 
     async def __aenter__(self) -> Self:
         if self._session is None:
             proxy = await asyncio.to_thread(_proxy, self._network.base_url)
             self._proxy_headers = proxy[1]
             self._session = await self._closing.enter_async_context(self._open(*proxy))
+        if self._trace:
+            self._trace.freeze()
+            self._session.trace_configs.append(self._trace)
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._stop_listening()
         await self._closing.aclose()
+
+    def _stop_listening(self) -> None:
+        if self._trace and self._session and self._trace in self._session.trace_configs:
+            self._session.trace_configs.remove(self._trace)
+        self._trace = None
 
     def _open(self, proxy: URL | None, proxy_headers: Mapping[str, str]) -> aiohttp.ClientSession:
         connector = _Connector(
@@ -136,18 +145,15 @@ class Transport:
         if self._session is None:
             raise RuntimeError("use `async with` before sending")
         body = _Body(request.body, on_sent)
-        if self._seen is False:
-            body.gone()
         try:
             return await self._exchange(
                 self._session, self._root + request.command, headers, body, timeout or self._network.timeout
             )
         except (aiohttp.ClientError, TimeoutError, OSError, ssl.SSLError, ValueError) as error:
-            sent = body.sent or not (self._seen or body.seen)
-            return broken(error, sent=sent and not isinstance(error, _CONNECTING), status=body.status)
+            return broken(error, sent=body.sent, status=body.status)
         finally:
-            if body.seen or body.status is not None:
-                self._seen = body.seen
+            if body.seen:
+                self._stop_listening()
 
     async def _exchange(
         self,
@@ -167,6 +173,7 @@ class Transport:
             middlewares=(),
             timeout=ClientTimeout(total=seconds, connect=connect, sock_connect=connect, sock_read=seconds),
             proxy_headers=self._proxy_headers,
+            trace_request_ctx=body,
         ) as response:
             body.status = response.status
             answer = await self._read(response)
@@ -202,6 +209,16 @@ def _proxy(base_url: str) -> tuple[URL | None, Mapping[str, str]]:
     except ValueError as error:
         raise SettingsError(f"HTTPS_PROXY or HTTP_PROXY cannot be used: {error}", code="proxy") from error
     return proxy, {"Proxy-Authorization": user.encode()} if user else {}
+
+
+def _trace() -> TraceConfig:
+    async def headers_sent(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+        if isinstance(context.trace_request_ctx, _Body):
+            context.trace_request_ctx.gone()
+
+    trace = TraceConfig()
+    trace.on_request_headers_sent.append(headers_sent)
+    return trace
 
 
 class _Connector(TCPConnector):
@@ -249,14 +266,6 @@ def broken(error: Exception, *, sent: bool, status: int | None = None) -> Broken
     return Broken(sent=False, code=code, message=_sentence(message, error))
 
 
-_CONNECTING = (
-    aiohttp.ClientConnectorError,
-    aiohttp.ClientSSLError,
-    aiohttp.ClientHttpProxyError,
-    aiohttp.ConnectionTimeoutError,
-    aiohttp.InvalidURL,
-)
-"""Raised while there is no connection yet, and at no other time."""
 _BEFORE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str], ...] = (
     (aiohttp.ClientConnectorDNSError, "dns", "The name cannot be resolved"),
     (aiohttp.ClientSSLError, "tls", "No trusted TLS connection"),
