@@ -196,7 +196,7 @@ def test_what_is_not_even_http_is_unknown_and_says_so_in_clean_words(tmp_path: P
     with server({name: act for name, (act, _) in ACTS.items()}) as port:
         job_file(tmp_path, list(ACTS))
         env = {"D3_BASE_URL": f"http://127.0.0.1:{port}/s/V", "D3_USERNAME": "u", "D3_SITE": "s", "D3_API_KEY": "k-1"}
-        ran = measured(tmp_path, "run", "tasks.csv", "--yes", "--timeout", "2s", env=env, timeout=60)
+        ran = measured(tmp_path, "run", "tasks.csv", "--yes", "--timeout", "10s", env=env, timeout=60)
 
     found = outcomes(tmp_path)
     assert {name: outcome for name, (outcome, _) in found.items()} == dict.fromkeys(ACTS, "unknown")

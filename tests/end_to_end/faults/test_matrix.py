@@ -2,9 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -227,20 +228,24 @@ async def all_of_matrix() -> dict[Key, Found]:
     gate = asyncio.Semaphore(12)
     found: dict[Key, Found] = {}
 
-    async def one(key: Key, server: Scripted) -> None:
+    async def one(key: Key, server: Callable[[], Scripted]) -> None:
+        """On a machine that has much else to do a connection may idle away before it is used again: then once more."""
         async with gate:
             seconds = IMPATIENT if key[0] in SILENT else TIMEOUT
-            found[key] = await outcome_of(server, key[1], reuse=key[2], patience=seconds)
+            for _ in range(4):
+                found[key] = seen = await outcome_of(server(), key[1], reuse=key[2], patience=seconds)
+                if seen.reused or not (key[2] and seen.reached):
+                    return
 
     async with asyncio.TaskGroup() as group:
         for name, act, *_ in (*MATRIX, *EARLY):
             for command in COMMANDS:
                 for reuse in (False,) if name in HEAVY else (False, True):
-                    server = Scripted(act, early=(name, act, *_) in EARLY)
+                    server = partial(Scripted, act, early=(name, act, *_) in EARLY)
                     group.create_task(one((name, command, reuse), server))
         for name, act, *_ in ACCEPT:
             for command in COMMANDS:
-                group.create_task(one((name, command, False), Scripted(always("ok"), accept=act)))
+                group.create_task(one((name, command, False), partial(Scripted, always("ok"), accept=act)))
     return found
 
 
