@@ -207,6 +207,27 @@ def test_what_was_sent_is_kept_for_a_row_in_doubt_until_it_is_to_be_sent_again(t
     again.die()
 
 
+def test_sending_unknown_rows_again_renews_no_other_row(tmp_path: Path) -> None:
+    done, left_out = task("done", key="1"), task("left out", key="2")
+    ran(tmp_path, [done], OK)
+    ran(tmp_path, [done, left_out], DOUBT)
+    run = Run(tmp_path, [task("b", key="1"), task("c", key="2", selected=False)], retry_unknown=True)
+
+    kept = run.query("select params ->> '$.Task Name' from job order by id")
+    assert kept == ["done", "left out"]
+    assert run.states() == ["ok", "unknown"]
+    run.die()
+
+
+def test_a_row_asked_for_by_another_user_is_the_same_row_unless_it_was_changed_as_well(tmp_path: Path) -> None:
+    ran(tmp_path, [changed(task("a", key="1"), username="ann"), changed(task("b", key="2"), username="ann")], OK)
+    run = Run(tmp_path, [changed(task("a", key="1"), username="bob"), changed(task("c", key="2"), username="bob")])
+
+    assert run.query("select username from job order by id") == ["bob", "ann"]
+    assert [key.split("\x1f")[0] for key in run.query("select lane_key from job order by id")] == ["bob", "ann"]
+    run.die()
+
+
 def test_a_row_broken_and_mended_keeps_what_is_known_of_its_items(tmp_path: Path) -> None:
     ran(tmp_path, [with_id(links("a-1;b-2"))], bad("b-2"))
     ran(tmp_path, [with_id(broken())], OK)

@@ -66,7 +66,10 @@ def test_an_identical_row_is_invalid_and_points_at_the_line_of_the_first(folder:
         (3, "duplicate", "the same as line 2"),
         (4, "duplicate", "the same as line 2"),
     ]
+    assert (repeated[0].problems[0].value, repeated[0].problems[0].column) == ("20220125-1", "")
     assert (stage.jobs, stage.invalid, stage.rows) == (2, 2, 4)
+    states = folder.db.execute("select state, code from incoming order by row").fetchall()
+    assert states == [("pending", None)] * 2 + [("invalid", "invalid.duplicate")] * 2
 
 
 def test_identical_rows_that_are_meant_are_told_apart_by_their_occurrence(folder: RunFolder) -> None:
@@ -89,7 +92,10 @@ def test_the_same_id_twice_is_always_wrong(folder: RunFolder, allow: bool) -> No
     stage = folder.stage()
     stage.add(numbered([task("a", key="7"), links("b-1", key="8"), task("c", key="7"), broken(key="8")]))
 
-    assert [(row.row, row.problems[0].code) for row in stage.duplicates(allow=allow)] == [(3, "id"), (4, "id")]
+    assert [
+        (row.row, row.problems[0].code, row.problems[0].column, row.problems[0].value)
+        for row in stage.duplicates(allow=allow)
+    ] == [(3, "id", "id", "20220125-1"), (4, "id", "id", "")]
 
 
 def test_invalid_rows_that_look_alike_are_not_duplicates(folder: RunFolder) -> None:

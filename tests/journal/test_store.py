@@ -3,6 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -210,6 +211,25 @@ def test_an_answer_for_links_that_were_not_sent_is_a_defect(merged: Run) -> None
 
     with pytest.raises(ConservationError):
         settled(merged, call, OK)
+
+
+def test_an_answer_for_more_links_than_were_sent_is_a_defect(merged: Run) -> None:
+    call = merged.store.take(1, 1)
+    assert call is not None
+    merged.store.claim(call, NOW)
+
+    with pytest.raises(ConservationError):
+        settled(merged, replace(call, items=("a-1", "z-9")), OK)
+
+
+def test_an_answer_settles_no_row_of_another_source(tmp_path: Path) -> None:
+    run = Run(tmp_path, [links("a-1", source="1-1"), links("a-1", source="2-2")])
+    one, other = run.calls()
+    run.store.claim(other, NOW)
+    run.answer(one, OK)
+
+    assert run.states() == ["ok", "sent"]
+    run.die()
 
 
 def test_one_call_settles_every_row_it_carried_and_an_item_of_two_rows_in_both(merged: Run) -> None:

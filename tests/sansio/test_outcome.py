@@ -74,13 +74,40 @@ def test_a_row_without_items(answer: Answer, outcome: str, code: str, http: int 
     assert (verdict.outcome, verdict.code, verdict.http) == (outcome, code, http)
 
 
-@pytest.mark.parametrize("answer", [words[0] for words in LAST_WORDS if words[1] == "failed"])
-def test_a_refusal_says_nothing_of_an_earlier_attempt_that_may_have_arrived(answer: Answer) -> None:
+@pytest.mark.parametrize(("answer", "_", "code", "http"), [words for words in LAST_WORDS if words[1] == "failed"])
+def test_a_refusal_says_nothing_of_an_earlier_attempt_that_may_have_arrived(
+    answer: Answer, _: str, code: str, http: int | None
+) -> None:
     """Called failed it would be sent again by the next run: twice on somebody's desk."""
     verdict = judge(task(maybe=True), answer)
 
-    assert verdict.outcome == "unknown"
+    assert (verdict.outcome, verdict.code, verdict.http) == ("unknown", code, http)
     assert verdict.message.endswith("An earlier attempt may have reached D3 all the same.")
+
+
+def test_a_doubt_says_what_it_is_also_after_an_earlier_one() -> None:
+    assert judge(task(maybe=True), Doubtful("http_500", "Unexpected Error.", 500)).message == "Unexpected Error."
+
+
+@pytest.mark.parametrize(("errors", "told"), [((), "no reason"), ((("1-1", "x"), ("2-2", "y")), "x; y")])
+def test_an_answer_that_fits_no_task_says_what_it_said(errors: tuple[tuple[str, str], ...], told: str) -> None:
+    assert judge(task(), reply("partial", *errors)).message == (
+        f"D3 answered partial with errors for a command that has no items: {told}"
+    )
+
+
+def test_what_d3_made_otherwise_than_asked_is_told_and_is_ok_all_the_same() -> None:
+    call = Call("CreateTask", {"Due Date": "2026-12-01 17:00:00"}, None, "SOC", 1, "20220125-1", job=1)
+    echo = {"rawData": {"Due Date": "2026-12-01 09:00:00 UTC"}}
+
+    verdict = judge(call, reply("ok", data=echo))
+
+    assert verdict.outcome == "ok"
+    assert "Due Date" in verdict.anomalies[0]
+
+
+def test_a_command_that_nobody_knows_is_ok_when_d3_says_so() -> None:
+    assert judge(Call("DoSomething", {}, None, "SOC", 1, "x", job=1), reply("ok")).anomalies == ()
 
 
 def test_an_earlier_attempt_does_not_matter_once_d3_says_ok() -> None:
