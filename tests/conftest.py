@@ -1,5 +1,6 @@
-"""What all tests share: a shim that lets aioresponses live with the aiohttp that is installed."""
+"""What all tests share: a real PostgreSQL, and a shim that lets aioresponses live with the aiohttp installed."""
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,6 +8,8 @@ import aiohttp
 import pytest
 from aioresponses import aioresponses
 from aioresponses import core as aioresponses_core
+
+from tests.database import Postgres, running
 
 
 class ResponseWithWriter(aiohttp.ClientResponse):
@@ -23,3 +26,10 @@ def responses(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(aioresponses_core, "ClientResponse", ResponseWithWriter)
     with aioresponses() as mocked:
         yield mocked
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server; each test takes a new database of it, and leaves it running."""
+    with running() as server:
+        yield server
