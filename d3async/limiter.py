@@ -5,7 +5,7 @@ import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from d3async.sansio.in_flight import InFlightCap
@@ -73,18 +73,48 @@ class Limiter:
         self._throttled = 0
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def slot(self) -> AbstractAsyncContextManager[None]:
-        """Hold one in-flight place, first come first served; the places shrink under time-outs and 5xx."""
-        return self._slot()
-
     @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
-        await self._take_place()
+    async def slot(self) -> AsyncIterator[None]:
+        """Hold one in-flight place, first come first served; the places shrink under time-outs and 5xx."""
+        await self.take_slot()
         try:
             yield
         finally:
-            self._in_flight -= 1
+            self.leave_slot()
+
+    def slot_now(self) -> bool:
+        """Take an in-flight place if one is free and nobody waits for it; say whether it was taken."""
+        self._enter_loop()
+        if self._places or self._in_flight >= self._cap.cap:
+            return False
+        self._in_flight += 1
+        return True
+
+    async def take_slot(self) -> None:
+        """Wait for an in-flight place. A cancelled wait takes none."""
+        if self.slot_now():
+            return
+        place: asyncio.Future[None] = self._enter_loop().create_future()
+        self._places.append(place)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.cancelled():
+                with suppress(ValueError):
+                    self._places.remove(place)
+            else:
+                self.leave_slot()
+            raise
+
+    def leave_slot(self) -> None:
+        """Give an in-flight place back."""
+        self._in_flight -= 1
+        if self._places:
             self._fill_places()
+
+    def token_free(self) -> bool:
+        """Say whether `token` would return at once."""
+        return self._turns.free()
 
     async def token(self, *, head: bool = False) -> float:
         """Wait for gate and pace, first come first served; return the clock time of the grant ("sent at").
@@ -99,7 +129,8 @@ class Limiter:
         now = self._clock()
         self._mind.accepted(sent_at, now)
         self._cap.accepted(sent_at)
-        self._fill_places()
+        if self._places:
+            self._fill_places()
         self._outage.reached()
         self._turns.look_again()
 
@@ -176,24 +207,6 @@ class Limiter:
             self._in_flight = 0
             self._turns = self._turns.afresh()
         return loop
-
-    async def _take_place(self) -> None:
-        loop = self._enter_loop()
-        if not self._places and self._in_flight < self._cap.cap:
-            self._in_flight += 1
-            return
-        place: asyncio.Future[None] = loop.create_future()
-        self._places.append(place)
-        try:
-            await place
-        except asyncio.CancelledError:
-            if place.cancelled():
-                with suppress(ValueError):
-                    self._places.remove(place)
-            else:
-                self._in_flight -= 1
-                self._fill_places()
-            raise
 
     def _fill_places(self) -> None:
         while self._places and self._in_flight < self._cap.cap:

@@ -60,6 +60,12 @@ class Turns:
         """Seconds the gate was closed while somebody waited."""
         return self._paused + (0.0 if self._paused_at is None else self._clock() - self._paused_at)
 
+    def free(self) -> bool:
+        """Say whether `take` would return at once: nobody waits, the gate is open, a beat is due."""
+        now = self._clock()
+        rules = self._rules
+        return self._dispenser is None and rules.open(now) and self.metronome.ready(rules.pace(), now)
+
     async def take(self, *, head: bool) -> float:
         """Wait for one turn; *head* goes before everyone but earlier heads. Return the clock time of the grant."""
         now = self._clock()
