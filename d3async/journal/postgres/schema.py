@@ -1,0 +1,140 @@
+"""Tables of the fleet's journal in PostgreSQL, and whether a database has those that this d3async knows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from d3async.errors import JournalError
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from psycopg import AsyncConnection, Connection
+
+VERSION = 1
+_LOCK = 0x0D3A_517C
+"""Two that install at once take turns: an advisory lock of this number."""
+
+TABLES = """
+create table d3async_schema(version integer not null);
+create table d3async_run(
+    id integer generated always as identity primary key,
+    name text not null unique, tenant text not null,
+    created_at double precision not null, cancelled_at double precision,
+    round integer not null default 0, epoch integer not null default 0, serial boolean not null default false,
+    meta text not null default '{}'
+);
+create table d3async_round(
+    run integer not null, round integer not null, started_at double precision, finished_at double precision,
+    exit_code integer, facts text not null default '{}', who text not null, primary key (run, round)
+);
+create table d3async_chunk(
+    run integer not null, chunk integer not null, round integer not null,
+    lo bigint not null, hi bigint not null, rows integer not null,
+    epoch integer not null default 0, written bigint not null default 0, stopped boolean not null default false,
+    who text, since double precision, closed_at double precision, primary key (run, chunk)
+) with (fillfactor = 50);
+create table d3async_row(
+    run integer not null, id integer not null, row integer, line integer,
+    identity bytea not null, occurrence integer not null default 0, content bytea,
+    command text, username text, site text, lane_key text, label text, params text, raw text not null,
+    primary key (run, id)
+);
+create table d3async_job(
+    run integer not null, id integer not null, gone boolean not null default false,
+    lane bigint, todo boolean not null default false,
+    state text not null, prior text, attempts integer not null default 0, http integer,
+    sent_at double precision, done_at double precision, round integer, epoch integer, answer bigint,
+    maybe boolean not null default false, code text, message text,
+    primary key (run, id)
+) with (fillfactor = 70);
+create index d3async_job_lane on d3async_job(run, lane, id) where lane is not null;
+create table d3async_source(
+    run integer not null, id bigint generated always as identity, lane_key text not null, fold text not null,
+    site text not null, primary key (run, id)
+);
+create unique index d3async_source_key on d3async_source(run, lane_key);
+create index d3async_source_fold on d3async_source(run, fold, site);
+create table d3async_item(
+    run integer not null, id bigint generated always as identity, job integer not null, pos integer not null,
+    source bigint, name text not null, fold text not null, todo boolean not null default false,
+    state text not null default 'pending', prior text, code text, message text, maybe boolean not null default false,
+    primary key (run, job, id)
+) with (fillfactor = 70);
+create index d3async_item_twin on d3async_item(run, source, fold);
+create table d3async_answer(
+    run integer not null, id bigint generated always as identity, body text, primary key (run, id)
+);
+create table d3async_event(
+    run integer not null, round integer not null, at double precision, kind text, seconds double precision, note text
+);
+create index d3async_event_run on d3async_event(run, round);
+"""
+# run       what on one machine is a run folder. `epoch` counts owners of its chunks: each gets a number of its own
+# round     one `submit` of it; what on one machine is one run over the folder
+# chunk     a slice of the lanes of the last round, `lo` to `hi`. `epoch` is that of its present owner, `written` the
+#           number of the last group its owner has stored, by which it finds out after a broken connection
+# row       what the file says; written once, changed by a re-run alone
+# job       what became of it; small, as it is written again for each claim and each outcome, and indexed by nothing
+#           that changes then, so that both stay within their page. `gone` = no longer in the file
+# job.epoch the owner that claimed last. Other columns are those of the journal on one machine, see `journal.schema`
+# times     seconds since 1970, UTC, of the machine that wrote
+# texts     see `texts`: PostgreSQL takes no NUL and no half of a surrogate pair
+
+
+async def install(connection: AsyncConnection[Any]) -> None:
+    """Make the tables where they are missing; whoever comes second finds them made. Commits.
+
+    Raises `JournalError` (`journal_newer`) when they are those of a newer d3async.
+    """
+    async with connection.transaction():
+        await connection.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
+        found = await (await connection.execute(_EXISTS)).fetchone()
+        if found is None or found[0]:
+            await check(connection)
+            return
+        for statement in TABLES.split(";"):
+            if statement.strip():
+                await connection.execute(statement.encode())
+        await connection.execute("insert into d3async_schema values (%s)", (VERSION,))
+
+
+async def check(connection: AsyncConnection[Any]) -> None:
+    """Raise `JournalError` unless the database has the tables this d3async knows.
+
+    *code* is `journal_missing` (nobody has called `install`), `journal_newer` or `journal_older`.
+    """
+    exists = await (await connection.execute(_EXISTS)).fetchone()
+    found = None
+    if exists is not None and exists[0]:
+        found = await (await connection.execute(_VERSION)).fetchone()
+    judge(None if found is None else found[0])
+
+
+def check_now(connection: Connection[Any]) -> None:
+    """`check` over a connection that blocks."""
+    exists = connection.execute(_EXISTS).fetchone()
+    found = None
+    if exists is not None and exists[0]:
+        found = connection.execute(_VERSION).fetchone()
+    judge(None if found is None else found[0])
+
+
+_EXISTS = "select to_regclass('d3async_schema') is not null"
+_VERSION = "select version from d3async_schema"
+
+
+def judge(version: int | None) -> None:
+    """Raise `JournalError` unless *version* is ours; None where there is none."""
+    if version is None:
+        message = "The database has no tables of d3async: `d3async submit` makes them."
+        raise JournalError(message, code="journal_missing")
+    if version > VERSION:
+        message = (
+            f"The database was set up by a newer d3async (journal version {version}; this one knows {VERSION}):"
+            " use that version, or another database."
+        )
+        raise JournalError(message, code="journal_newer")
+    if version < VERSION:
+        message = f"The database was set up by an older d3async (journal version {version}): use another database."
+        raise JournalError(message, code="journal_older")
