@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from d3async.commands import all_commands
+from d3async.journal.entries import digest, identity_of_invalid, invalid_words, job_entry, repetition, sentence
 from d3async.sansio.call import fold
-from d3async.sansio.job import Invalid, Job, Problem
+from d3async.sansio.job import Invalid, Job
 
 if TYPE_CHECKING:
     import sqlite3
@@ -23,12 +23,6 @@ _TABLES = (
 )
 _INSERT = f"insert into incoming values ({', '.join('?' * 19)})"
 _CHUNK = 2000
-
-
-def digest(*parts: str) -> bytes:
-    """16 bytes that stand for *parts*: equal parts, equal digest."""
-    told = "".join(f"{len(part)}:{part}" for part in parts)
-    return blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 class Stage:
@@ -93,20 +87,13 @@ class Stage:
         ).fetchall()
 
     def _reject(self, row: int, line: int, label: str, first: int, first_line: int, *, keyed: bool) -> Invalid:
-        if keyed:
-            problem = Problem(
-                "id", "id", label or "", f"the id of line {first_line} stands here again", "make ids unique"
-            )
-        else:
-            problem = Problem(
-                "duplicate", "", label or "", f"the same as line {first_line}", "--allow-duplicates if both are meant"
-            )
+        problem = repetition(label, first_line, keyed=keyed)
         state = self._db.execute("select state from incoming where row = ?", (row,)).fetchone()[0]
         self.jobs -= state == "pending"
         self.invalid += state == "pending"
         self._db.execute(
             "update incoming set state = 'invalid', code = ?, message = ?, identity = ? where row = ?",
-            (f"invalid.{problem.code}", _sentence(problem), digest("repeated", str(first), str(row)), row),
+            (f"invalid.{problem.code}", sentence(problem), digest("repeated", str(first), str(row)), row),
         )
         self._db.execute("delete from incoming_item where row = ?", (row,))
         return Invalid(row=row, line=line, raw="", problems=(problem,))
@@ -126,33 +113,20 @@ class Stage:
 
 
 def _encoded_job(job: Job, *, keep: bool) -> tuple[Any, ...]:
-    command = job.command
-    kind = type(command)
-    subject = getattr(command, kind.subject)
-    params = command.model_dump_json(by_alias=True, exclude={kind.items} if kind.items else None)
-    content = digest(kind.__name__, job.site, params, *(getattr(command, kind.items) if kind.items else ()))
-    identity = digest("key", job.key) if job.key is not None else content
-    person = kind.facets.get("people")
+    told = job_entry(job)
     return (
-        job.row, job.line, identity, 0, content, job.key is not None, kind.__name__, job.username, job.site,
-        "\x1f".join((job.username or "", job.site, subject.casefold())), subject, params if keep else None,
-        job.raw if keep else None, "pending", None, None, job.selected,
-        subject, getattr(command, person) if person else None,
+        job.row, job.line, told.identity, 0, told.content, job.key is not None, told.command, job.username, job.site,
+        told.lane_key, told.label, told.params if keep else None, job.raw if keep else None, "pending", None, None,
+        job.selected, told.label, told.person,
     )  # fmt: skip
 
 
 def _encoded_invalid(entry: Invalid, *, keep: bool) -> tuple[Any, ...]:
-    identity = digest("key", entry.key) if entry.key is not None else digest("invalid", str(entry.row), entry.raw)
-    message = "; ".join(_sentence(problem) for problem in entry.problems)
+    identity = identity_of_invalid(entry)
     return (
         entry.row, entry.line, identity, 0, identity, entry.key is not None, None, None, None, None, None, None,
-        entry.raw if keep else None, "invalid", f"invalid.{entry.problems[0].code}", message, True, None, None,
+        entry.raw if keep else None, "invalid", *invalid_words(entry), True, None, None,
     )  # fmt: skip
-
-
-def _sentence(problem: Problem) -> str:
-    where = f"{problem.column}: " if problem.column else ""
-    return f"{where}{problem.message}" + (f" ({problem.cure})" if problem.cure else "")
 
 
 def _items(chunk: list[Job | Invalid]) -> Iterator[tuple[int, int, str, str]]:

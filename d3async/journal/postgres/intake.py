@@ -86,7 +86,9 @@ class Submission:
         raise NotImplementedError
 
 
-def submission(connection: Connection[Any], name: str, tenant: str, *, now: float, take_over: bool = False) -> Submission:
+def submission(
+    connection: Connection[Any], name: str, tenant: str, *, now: float, take_over: bool = False
+) -> Submission:
     """Begin to submit the run *name* for *tenant*, in a transaction that locks the name.
 
     Raises `JournalError`: `journal_missing` and `journal_newer` (see `schema.check`), `other_tenant` when the run

@@ -79,7 +79,13 @@ class PostgresJournal:
 
 
 async def open_chunk(
-    writer: Writer, run: int, chunk: int, *, round: int, who: str, now: float  # noqa: A002 - the word of the schema
+    writer: Writer,
+    run: int,
+    chunk: int,
+    *,
+    round: int,  # noqa: A002 - the word of the schema
+    who: str,
+    now: float,
 ) -> PostgresJournal:
     """Become the owner of *chunk*, as *who* (told to people: pid, host): whoever had it before is fenced.
 

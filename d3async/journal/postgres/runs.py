@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FleetRun:
-    """A run in the database. *meta* as in a run folder (base_url, command, input, rows …), *facts* of its last round."""
+    """A run in the database. *meta* as in a run folder (base_url, input, rows …), *facts* of the last round."""
 
     id: int
     name: str
@@ -80,7 +80,13 @@ async def cancel(connection: AsyncConnection[Any], run: int, *, now: float) -> i
 
 
 async def finish(
-    connection: AsyncConnection[Any], run: int, round: int, *, now: float, exit_code: int, facts: Mapping[str, Any]  # noqa: A002
+    connection: AsyncConnection[Any],
+    run: int,
+    round: int,  # noqa: A002 - the word of the schema
+    *,
+    now: float,
+    exit_code: int,
+    facts: Mapping[str, Any],
 ) -> bool:
     """Write down how the round ended, once: False when somebody has, or when rows are still to be sent.
 
