@@ -1,0 +1,84 @@
+"""Where the fleet is: the URL of its PostgreSQL, whose password is shown to nobody."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from d3async.credentials import Secret
+from d3async.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+VARIABLE = "D3_FLEET_URL"
+_LONGEST = 4096
+_FORM = "postgresql://user@host:5432/database"
+_CURE = f"give --fleet {_FORM}, or set {VARIABLE}, or {VARIABLE}_FILE to a file that holds it"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A PostgreSQL. *url* is for the driver alone; `str()` leaves the password out."""
+
+    url: Secret
+
+    def __str__(self) -> str:
+        """`postgresql://user@host:5432/database`."""
+        parts = urlsplit(self.url.reveal())
+        user, _, place = parts.netloc.rpartition("@")
+        name = user.partition(":")[0]
+        return f"postgresql://{name}{'@' if name else ''}{place}{parts.path}"
+
+    def mask(self, text: str) -> str:
+        """*text* without the password, should a driver ever tell it."""
+        for password in self._passwords():
+            text = text.replace(password, "***")
+        return text
+
+    def _passwords(self) -> list[str]:
+        parts = urlsplit(self.url.reveal())
+        told = [parts.password or "", *parse_qs(parts.query).get("password", [])]
+        return [form for text in told for form in (text, unquote(text)) if form]
+
+
+def find(option: str | None, environ: Mapping[str, str]) -> Address | None:
+    """The fleet that *option*, else the environment, names; None where nothing does. Raises `SettingsError`."""
+    if option:
+        return _read(option, "--fleet")
+    if environ.get(VARIABLE, "").strip():
+        return _read(environ[VARIABLE], VARIABLE)
+    name = environ.get(f"{VARIABLE}_FILE", "").strip()
+    return _read(_from_file(Path(name)), f"{VARIABLE}_FILE") if name else None
+
+
+def needed(option: str | None, environ: Mapping[str, str]) -> Address:
+    """As `find`; raises `SettingsError` where nothing names a fleet."""
+    found = find(option, environ)
+    if found is None:
+        raise SettingsError(f"Which fleet? {_CURE}", code="fleet")
+    return found
+
+
+def _read(text: str, origin: str) -> Address:
+    text = text.strip()
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in {"postgresql", "postgres"} and (parts.port is None or parts.port)
+    except ValueError:
+        good = False
+    if not good or not text.isprintable():
+        # the text itself may hold a password
+        raise SettingsError(f"{origin} is no URL of a PostgreSQL: it looks like {_FORM}", code="fleet")
+    return Address(Secret(text))
+
+
+def _from_file(path: Path) -> str:
+    try:
+        with path.expanduser().open(encoding="utf-8") as file:
+            return file.read(_LONGEST)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise SettingsError(f"{VARIABLE}_FILE: {path} cannot be read ({reason})", code="fleet") from None

@@ -1,0 +1,69 @@
+"""How often a chunk was taken in vain: kept beside the queue, so that nothing that kills workers goes on for ever."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from d3async.fleet.queue import SCHEMA
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+    from psycopg_pool import AsyncConnectionPool
+
+_TABLE = f"{SCHEMA}.d3async_try"
+_COUNT = f"""
+insert into {_TABLE} as t (run, round, chunk, tries, code, message) values (%s, %s, %s, 1, %s, %s)
+on conflict (run, round, chunk) do update set tries = t.tries + 1, code = excluded.code, message = excluded.message
+returning tries,
+    (select b.code from {_TABLE} b where b.run = t.run and b.round = t.round and b.chunk = t.chunk),
+    (select b.message from {_TABLE} b where b.run = t.run and b.round = t.round and b.chunk = t.chunk)"""
+"""The inner questions are answered as the table was before."""
+_RESET = f"delete from {_TABLE} where run = %s and round = %s and chunk = %s"
+_TOLD = f"""
+insert into {_TABLE} as t (run, round, chunk, tries, code, message) values (%s, %s, %s, %s, %s, %s)
+on conflict (run, round, chunk) do update
+    set tries = excluded.tries, code = excluded.code, message = excluded.message"""
+
+
+class Tried(NamedTuple):
+    """*tries* in a row, this one counted; *code* and *message* of what the one before ran into."""
+
+    tries: int
+    code: str
+    message: str
+
+
+LOST = ("crashed", "the worker was lost")
+"""What a try ran into that told nothing: written down before it begins."""
+
+
+class Place(NamedTuple):
+    """A chunk: its run, the round of that run, its number."""
+
+    run: int
+    round: int
+    chunk: int
+
+
+class Tries:
+    """Tries by chunk, in the database that *pool* leads to."""
+
+    def __init__(self, pool: AsyncConnectionPool[AsyncConnection[Any]]) -> None:
+        self._pool = pool
+
+    async def begun(self, at: Place) -> Tried:
+        """Count a try at the chunk; what is known of those before it."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(_COUNT, (*at, *LOST))
+            tries, code, message = await cursor.fetchone() or (1, None, None)
+            return Tried(tries, code or "", message or "")
+
+    async def forget(self, at: Place) -> None:
+        """The chunk was given back in order."""
+        async with self._pool.connection() as connection:
+            await connection.execute(_RESET, at)
+
+    async def note(self, at: Place, tries: int, code: str, message: str) -> None:
+        """Note how often in a row the chunk has been tried, and what the last try ran into."""
+        async with self._pool.connection() as connection:
+            await connection.execute(_TOLD, (*at, tries, code, message))
