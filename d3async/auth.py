@@ -7,6 +7,7 @@ import json
 import re
 import time
 from collections import OrderedDict
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NoReturn, Protocol
 from urllib.parse import quote, quote_plus
 
@@ -14,7 +15,7 @@ from d3async.credentials import MASK, Credential, Credentials, Kind, Secret, how
 from d3async.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 TOKENS_KEPT = 1_024
 _JWT_HEADER = "d3jwt"
@@ -63,22 +64,23 @@ class Auth:
         self._now = now
         self._tokens: OrderedDict[tuple[Secret, str, str], tuple[float, Secret]] = OrderedDict()
         self._best: dict[str, Credential] = {}
+        self._fixed: dict[str, Mapping[str, str]] = {}
         self._masked = _masker(entry.secret for entry in self._credentials.entries)
 
-    def headers(self, command: str, *, username: str, site: str) -> dict[str, str]:
+    def headers(self, command: str, *, username: str, site: str) -> Mapping[str, str]:
         """The header for one request of *command*; *username* and *site* are the body's own.
 
         Raises SettingsError, naming the variable that is missing or wrong. Source:
         https://docs.d3security.com/user-docs/16.8/json-web-token-authentication
         """
-        credential = self._usable(command)
-        match credential.kind:
-            case Kind.API_KEY:
-                return {self._key_header: _Header(credential.secret.reveal())}
-            case Kind.JWT:
-                return {_JWT_HEADER: _Header(credential.secret.reveal())}
-            case Kind.JWT_SECRET:
-                return {_JWT_HEADER: _Header(self._token(credential, username, site).reveal())}
+        header = self._fixed.get(command)
+        if header is None:
+            credential = self._usable(command)
+            if credential.kind is Kind.JWT_SECRET:
+                return _header(_JWT_HEADER, self._token(credential, username, site))
+            name = self._key_header if credential.kind is Kind.API_KEY else _JWT_HEADER
+            header = self._fixed[command] = _header(name, credential.secret)
+        return header
 
     def can(self, command: str) -> bool:
         """Whether there is a usable credential for *command*."""
@@ -126,6 +128,10 @@ class Auth:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("credentials are not pickled: give the other process its own settings")
+
+
+def _header(name: str, secret: Secret) -> Mapping[str, str]:
+    return MappingProxyType({name: _Header(secret.reveal())})
 
 
 def _sign(claims: dict[str, object], credential: Credential) -> Secret:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
+import asyncio
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import anyio.lowlevel
-
 from d3async.sansio import protocol
 from d3async.sansio.protocol import Broken, Doubtful, Throttled
 from d3async.sansio.request import request_for
-from d3async.sansio.retry import Again, Budget, Policy, Settled, Stop, decide
+from d3async.sansio.retry import SETTLED, Again, Budget, Policy, Settled, Stop, decide
 from d3async.sansio.retry_after import retry_after
 from d3async.wait import Wait
 
@@ -114,24 +112,26 @@ class Delivery:
         self._patience = min(max_outages, _UNTIL_REACHED)
         self._clock = clock
         self._wall = wall
-        self._on_attempt = on_attempt or (lambda _: None)
+        self._on_attempt = on_attempt
         self._budget = Budget()
 
     async def deliver(self, call: Call, *, repeatable: bool, log: Log, stopper: Stopper) -> Delivered:
         """Send *call* until its last word. Raises `FencedError` and `JournalError` from *log*, `SettingsError`."""
-        slot, entered = self.limiter.slot(), False
-        # by hand: a stop ends the waiting for the slot, not the stay in it
-        with stopper.before_the_wire():
-            await slot.__aenter__()
-            entered = True
-        if not entered:
+        if not (self.limiter.slot_now() or await self._slot(stopper)):
             return Delivered(call, None, 0)
         try:
             if stopper.reason is not None:
                 return Delivered(call, None, 0)
             return await self._attempts(call, repeatable=repeatable, log=log, stopper=stopper)
         finally:
-            await slot.__aexit__(*sys.exc_info())
+            self.limiter.leave_slot()
+
+    async def _slot(self, stopper: Stopper) -> bool:
+        """Wait for a place in flight; False when the run stopped meanwhile."""
+        with stopper.before_the_wire():
+            await self.limiter.take_slot()
+            return True
+        return False
 
     async def _attempts(self, call: Call, *, repeatable: bool, log: Log, stopper: Stopper) -> Delivered:
         charged, left, first = 1, 0, True
@@ -157,7 +157,7 @@ class Delivery:
                 return known
             charged += decision.counts
             with stopper.before_the_wire():
-                await anyio.sleep(decision.delay)
+                await asyncio.sleep(decision.delay)
 
     async def _turn(self, call: Call, log: Log, stopper: Stopper, *, head: bool) -> float | None:
         """Token, then the durable mark; None when the run stopped meanwhile: then neither is left behind."""
@@ -165,12 +165,12 @@ class Delivery:
         if granted is None:
             return None
         try:
-            # not to be interrupted: half-way nobody knew whether there is a mark to take back
-            with anyio.CancelScope(shield=True):
-                await log.claim(call, self._wall())
+            await log.claim(call, self._wall())
         except BaseException:
             self.limiter.unused(granted)
             raise
+        if stopper.reason is None and self._clock() - granted <= LATE:
+            return granted
         fresh: float | None = None
         try:
             fresh = await self._fresh(granted, stopper)
@@ -182,18 +182,14 @@ class Delivery:
     async def _fresh(self, granted: float, stopper: Stopper) -> float | None:
         """*granted*, or a new token where the mark took too long; None when the run stopped meanwhile."""
         token: float | None = granted
-        try:
-            # a pooled connection takes the request without a pause in which a cancel could be heard
-            await anyio.lowlevel.checkpoint_if_cancelled()
-        except BaseException:
-            self.limiter.unused(granted)
-            raise
         while token is not None and self._clock() - token > LATE:
             self.limiter.unused(token)
             token = await self._token(stopper, head=True)
         return self._unless_stopped(token, stopper)
 
     async def _token(self, stopper: Stopper, *, head: bool) -> float | None:
+        if self.limiter.token_free() and stopper.reason is None:
+            return await self.limiter.token(head=head)
         granted: float | None = None
         with stopper.before_the_wire():
             granted = await self.limiter.token(head=head)
@@ -209,8 +205,9 @@ class Delivery:
         wire = _Wire(self.limiter, granted, self._clock)
         at = self._wall()
         try:
-            request = request_for(call, self._account)
-            headers = self._auth.headers(call.command, **self._account.speaking_for(call))
+            who = self._account.speaking_for(call)
+            request = request_for(call, **who)
+            headers = self._auth.headers(call.command, **who)
             response = await self._transport.send(request, headers, on_sent=wire.left)
         except BaseException:
             if wire.sent:
@@ -227,7 +224,7 @@ class Delivery:
         return answer, None if isinstance(response, Broken) else response
 
     def _tell(self, attempt: Attempt) -> None:
-        if _left(attempt.answer):
+        if self._on_attempt and _left(attempt.answer):
             self._on_attempt(attempt)
 
     def _read(self, response: ApiResponse) -> Answer:
@@ -244,13 +241,13 @@ class Delivery:
         return response if masked == text else replace(response, body=masked.encode("utf-8", "surrogateescape"))
 
     def _report(self, answer: Answer, granted: float) -> None:
-        if isinstance(answer, Broken) and not answer.sent:
+        if not _left(answer):
             self.limiter.unreachable(granted)
             return
         self._patience = self._max_outages
         if isinstance(answer, Throttled):
             self.limiter.throttled(granted, answer.retry_after)
-        elif isinstance(answer, Broken | Doubtful):
+        elif isinstance(answer, (Broken, Doubtful)):
             self.limiter.strained(granted)
         else:
             self._budget = self._budget.earned()
@@ -259,6 +256,8 @@ class Delivery:
     def _decide(self, answer: Answer, *, repeatable: bool, attempt: int) -> Settled | Again | Stop:
         dice, budget = self._random(), self._budget.left
         decision = decide(answer, repeatable=repeatable, attempt=attempt, policy=self.policy, dice=dice, budget=budget)
+        if decision is SETTLED:
+            return decision
         if isinstance(answer, Broken) and not answer.sent and self.limiter.outages >= self._patience:
             return Stop("unreachable", f"D3 cannot be reached, {self.limiter.outages} times in a row: {answer.message}")
         if isinstance(answer, Throttled) and self.limiter.blocked_for > self.policy.max_wait:

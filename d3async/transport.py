@@ -89,6 +89,7 @@ class Transport:
     def __init__(self, network: Network, *, session: aiohttp.ClientSession | None = None) -> None:
         self._network = network
         self._root = network.base_url.rstrip("/") + API_PATH
+        self._within = _within(network.timeout)
         self._session = session
         self._proxy_headers: Mapping[str, str] = {}
         self._closing = AsyncExitStack()
@@ -163,7 +164,6 @@ class Transport:
         body: _Body,
         seconds: float,
     ) -> ApiResponse | Broken:
-        connect = min(_CONNECT, seconds)
         async with session.post(
             url,
             data=body,
@@ -171,7 +171,7 @@ class Transport:
             allow_redirects=False,
             raise_for_status=False,
             middlewares=(),
-            timeout=ClientTimeout(total=seconds, connect=connect, sock_connect=connect, sock_read=seconds),
+            timeout=self._within if seconds == self._network.timeout else _within(seconds),
             proxy_headers=self._proxy_headers,
             trace_request_ctx=body,
         ) as response:
@@ -183,9 +183,12 @@ class Transport:
             return ApiResponse(response.status, names, answer, time.monotonic() - body.sent_at)
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes | Broken:
+        chunk = await response.content.readany()
+        if response.content.at_eof():
+            return chunk
         chunks = bytearray()
         async with AsyncExitStack() as turn:
-            async for chunk in response.content.iter_chunked(_CHUNK):
+            while chunk:
                 if len(chunks) <= _LARGE < len(chunks) + len(chunk):
                     await turn.enter_async_context(self._large)
                 chunks += chunk
@@ -194,7 +197,14 @@ class Transport:
                     limit = MAX_ANSWER // 1024 // 1024
                     message = f"The answer is longer than {limit} MiB."
                     return Broken(sent=True, code="answer_too_large", message=message, status=response.status)
+                chunk = await response.content.read(_CHUNK)
         return bytes(chunks)
+
+
+def _within(seconds: float) -> ClientTimeout:
+    """*seconds* for the whole attempt: a limit of its own for the answer would cost a timer and say the same."""
+    connect = min(_CONNECT, seconds)
+    return ClientTimeout(total=seconds, connect=connect, sock_connect=connect)
 
 
 def _proxy(base_url: str) -> tuple[URL | None, Mapping[str, str]]:

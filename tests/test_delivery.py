@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import anyio
@@ -47,14 +46,18 @@ class Scene:
             await self.hooks[where]()
 
     # what a limiter does
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
+    def slot_now(self) -> bool:
+        return False
+
+    async def take_slot(self) -> None:
         await self._reach("slot")
         self.slots += 1
-        try:
-            yield
-        finally:
-            self.slots -= 1
+
+    def leave_slot(self) -> None:
+        self.slots -= 1
+
+    def token_free(self) -> bool:
+        return False
 
     async def token(self, *, head: bool = False) -> float:
         await self._reach("token")

@@ -4,8 +4,8 @@ import asyncio
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -124,9 +124,8 @@ class Line:
     def mask(self, text: str) -> str:
         return text
 
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        yield
+    def slot_now(self) -> bool:
+        return True
 
     async def token(self, *, head: bool = False) -> float:
         await asyncio.sleep(0)

@@ -37,7 +37,7 @@ def print_requests(folder: RunFolder, plan: Plan, settings: Settings, links_per_
 
 
 def _print(call: Call, account: Account, plan: Plan, settings: Settings) -> None:
-    request = request_for(call, account)
+    request = request_for(call, **account.speaking_for(call))
     told = {
         "method": "POST",
         "url": f"{plan.base_url}{API_PATH}{request.command}",

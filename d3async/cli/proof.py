@@ -22,6 +22,8 @@ from d3async.sansio.protocol import (
 from d3async.transport import Network, Transport
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from d3async.auth import Auth
     from d3async.settings import Settings
 
@@ -53,7 +55,7 @@ def _questions() -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-async def _ask(settings: Settings, request: Any, headers: dict[str, str]) -> ApiResponse | Broken:
+async def _ask(settings: Settings, request: Any, headers: Mapping[str, str]) -> ApiResponse | Broken:
     network = Network(
         settings.base_url,
         timeout=settings.timeout,

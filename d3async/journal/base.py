@@ -48,7 +48,10 @@ class Log(Protocol):
     """What is written down around each attempt."""
 
     async def claim(self, call: Call, at: float) -> None:
-        """Mark *call* as sent, durably. Raises `FencedError` when somebody else has claimed any of it."""
+        """Mark *call* as sent, durably. Raises `FencedError` when somebody else has claimed any of it.
+
+        Cancelled, it leaves no mark.
+        """
         ...
 
     def release(self, call: Call, *, sent: bool) -> None:
@@ -57,7 +60,9 @@ class Log(Protocol):
 
 
 class Journal(Log, Protocol):
-    """Writes go in groups, in the order they were asked for. One process owns it at a time.
+    """Writes go in groups: what was learnt, in the order it was told, then claims. One process owns it at a time.
+
+    A call's claim is waited for before anything else is asked about that call.
 
     Every method may raise `JournalError`; those that change a row raise `FencedError` once another process has
     taken the journal over.

@@ -1,16 +1,18 @@
-"""Group commit: writes asked for while one group is being stored make up the next, in the order they were asked for."""
+"""Group commit: writes asked for while one group is being stored make up the next."""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from enum import IntEnum
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from d3async.errors import D3Error, JournalError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from d3async.journal.base import Event, RowOutcome, Settlement
     from d3async.journal.store import Store
@@ -19,20 +21,31 @@ if TYPE_CHECKING:
 _PAUSE = 0.5
 _PATIENCE_WITH_OTHERS = 10_000
 """Milliseconds for which another process may keep the journal locked."""
-T = TypeVar("T")
+
+
+class _Kind(IntEnum):
+    """In the order in which the wishes of one group are fulfilled: no call is claimed and settled in one group."""
+
+    SETTLEMENT = 0
+    WORD = 1
+    """A release or an event."""
+    CLAIM = 2
+    """To be on disk before anything is sent, or not to be."""
+    SEARCH = 3
+    """It may read much."""
 
 
 class _Wish(NamedTuple):
-    """One thing asked for. *claim*: it is to be on disk before anything is sent, or not to be.
+    """One thing asked for: what `Store` is to be told, for a word or a search a function."""
 
-    *told*: nobody need wait for it, its failure is kept. *search*: it may read much.
-    """
-
-    work: Callable[[], Any]
+    kind: _Kind
+    what: Any
     done: asyncio.Future[Any]
-    claim: bool
-    told: bool
-    search: bool
+
+    @property
+    def told(self) -> bool:
+        """Nobody need wait for it: its failure is kept."""
+        return self.kind <= _Kind.WORD
 
 
 class GroupJournal:
@@ -56,29 +69,36 @@ class GroupJournal:
         self._told = False
         self.failure: BaseException | None = None
 
-    async def lanes(self, after: int, most: int) -> Sequence[tuple[int, Call | None]]:
-        """See `Journal.lanes`."""
-        return await self._ask(lambda: self._store.lanes(after, most), search=True)
+    async def lanes(self, after: int, most: int, profile: str | None = None) -> Sequence[tuple[int, Call | None]]:
+        """See `Store.lanes`."""
+        return await self._ask(_Kind.SEARCH, lambda: self._store.lanes(after, most, profile))
 
     async def take(self, lane: int, most: int) -> Call | None:
         """See `Journal.take`."""
-        return await self._ask(lambda: self._store.take(lane, most), search=True)
+        found: Call | None = await self._ask(_Kind.SEARCH, lambda: self._store.take(lane, most))
+        return found
 
     async def claim(self, call: Call, at: float) -> None:
         """See `Journal.claim`."""
-        await self._ask(lambda: self._store.claim(call, at), claim=True)
+        claimed = self._ask(_Kind.CLAIM, (call, at))
+        try:
+            await claimed
+        except asyncio.CancelledError:
+            if claimed.done() and not claimed.cancelled() and claimed.exception() is None:
+                self.release(call, sent=False)
+            raise
 
     def release(self, call: Call, *, sent: bool) -> None:
         """See `Journal.release`."""
-        self._ask(lambda: self._store.release(call, sent=sent), told=True)
+        self._ask(_Kind.WORD, lambda: self._store.release(call, sent=sent))
 
     def settle(self, settlement: Settlement) -> asyncio.Future[list[RowOutcome]]:
         """See `Journal.settle`."""
-        return self._ask(lambda: self._store.settle(settlement), told=True)
+        return self._ask(_Kind.SETTLEMENT, settlement)
 
     def note(self, event: Event) -> None:
         """See `Journal.note`."""
-        self._ask(lambda: self._store.note(event), told=True)
+        self._ask(_Kind.WORD, lambda: self._store.note(event))
 
     async def flush(self) -> None:
         """See `Journal.flush`; raises what the first write that was lost ran into."""
@@ -102,11 +122,9 @@ class GroupJournal:
         # what was stored last has been answered, but nobody has been called back yet
         await asyncio.sleep(0)
 
-    def _ask(
-        self, work: Callable[[], T], *, claim: bool = False, told: bool = False, search: bool = False
-    ) -> asyncio.Future[T]:
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Wish(work, future, claim, told, search))
+    def _ask(self, kind: _Kind, what: Any) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Wish(kind, what, future))
         if self._writer is None:
             self._writer = asyncio.create_task(self._write(), name="d3async-journal")
         return future
@@ -124,13 +142,14 @@ class GroupJournal:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._patience
         while group:
+            group = _in_order(group)
             failure = await self._try(loop, group)
             if failure is None:
                 return
-            claims = [wish for wish in (*group, *self._waiting) if wish.claim]
+            claims = [wish for wish in (*group, *self._waiting) if wish.kind is _Kind.CLAIM]
             self._answer(claims, [failure] * len(claims))
-            self._waiting = [wish for wish in self._waiting if not wish.claim]
-            group = [wish for wish in group if not wish.claim]
+            self._waiting = [wish for wish in self._waiting if wish.kind is not _Kind.CLAIM]
+            group = [wish for wish in group if wish.kind is not _Kind.CLAIM]
             if claims:
                 continue
             if self.failure is not None or loop.time() >= deadline:
@@ -139,13 +158,13 @@ class GroupJournal:
             await asyncio.sleep(_PAUSE)
 
     async def _try(self, loop: asyncio.AbstractEventLoop, group: Sequence[_Wish]) -> JournalError | None:
-        durable = any(wish.claim for wish in group)
-        works = [wish.work for wish in group]
+        kinds = {wish.kind for wish in group}
+        durable = _Kind.CLAIM in kinds
         try:
-            if any(wish.search for wish in group) or not self._begun_at_once(durable=durable):
-                results = await loop.run_in_executor(self._thread, lambda: self._transact(works, durable=durable))
+            if _Kind.SEARCH in kinds or not self._begun_at_once(durable=durable):
+                results = await loop.run_in_executor(self._thread, lambda: self._transact(group, durable=durable))
             else:
-                results = self._results(works)
+                results = self._results(group)
                 if self._db.in_transaction:
                     await loop.run_in_executor(self._thread, self._commit)
         except sqlite3.Error as error:
@@ -170,10 +189,10 @@ class GroupJournal:
             self._db.execute(f"pragma busy_timeout = {_PATIENCE_WITH_OTHERS}")
         return True
 
-    def _transact(self, works: Sequence[Callable[[], Any]], *, durable: bool) -> list[Any]:
+    def _transact(self, group: Sequence[_Wish], *, durable: bool) -> list[Any]:
         self._keep_safe(durable=durable)
         self._db.execute("begin immediate")
-        results = self._results(works)
+        results = self._results(group)
         if self._db.in_transaction:
             self._commit()
         return results
@@ -184,28 +203,36 @@ class GroupJournal:
             self._db.execute(f"pragma synchronous = {wanted}")
             self._synchronous = wanted
 
-    def _results(self, works: Sequence[Callable[[], Any]]) -> list[Any]:
-        """Run *works* in the open transaction; it is no longer open when nothing of them may stand."""
+    def _results(self, group: Sequence[_Wish]) -> list[Any]:
+        """Fulfil *group* in the open transaction; it is no longer open when nothing of it may stand."""
         try:
             self._store.guard()
-            return self._done(works)
+            return self._done(group)
         except D3Error as error:
             self._rollback()
-            return [error] * len(works)
+            return [error] * len(group)
         except BaseException:
             self._rollback()
             raise
 
-    def _done(self, works: Sequence[Callable[[], Any]]) -> list[Any]:
-        """A work that raises is undone alone; what the others did stands."""
+    def _done(self, group: Sequence[_Wish]) -> list[Any]:
+        """A wish that raises is undone alone; what the others did stands."""
         self._db.execute("savepoint works")
         try:
-            results = [work() for work in works]
+            results = [result for kind, alike in groupby(group, _kind) for result in self._fulfil(kind, list(alike))]
         except D3Error:
             self._db.execute("rollback to works")
-            results = [self._attempt(work) for work in works]
+            results = [self._attempt(wish) for wish in group]
         self._db.execute("release works")
         return results
+
+    def _fulfil(self, kind: _Kind, wishes: Sequence[_Wish]) -> Sequence[Any]:
+        if kind is _Kind.SETTLEMENT:
+            return self._store.settle_all([wish.what for wish in wishes])
+        if kind is _Kind.CLAIM:
+            self._store.claim_all([wish.what for wish in wishes])
+            return [None] * len(wishes)
+        return [wish.what() for wish in wishes]
 
     def _commit(self) -> None:
         try:
@@ -214,10 +241,11 @@ class GroupJournal:
             self._rollback()
             raise
 
-    def _attempt(self, work: Callable[[], Any]) -> Any:
+    def _attempt(self, wish: _Wish) -> Any:
         self._db.execute("savepoint work")
+        result: Any
         try:
-            result = work()
+            (result,) = self._fulfil(wish.kind, [wish])
         except D3Error as error:
             self._db.execute("rollback to work")
             result = error
@@ -231,12 +259,27 @@ class GroupJournal:
     def _answer(self, wishes: Sequence[_Wish], results: Sequence[Any]) -> None:
         for wish, result in zip(wishes, results, strict=True):
             if wish.done.done():
-                continue
-            if not isinstance(result, BaseException):
+                self._take_back(wish, result)
+            elif not isinstance(result, BaseException):
                 wish.done.set_result(result)
-                continue
-            wish.done.set_exception(result)
-            # whoever asked may have been cancelled meanwhile: a failure nobody waits for is no warning
-            wish.done.exception()
-            if wish.told:
-                self.failure = self.failure or result
+            else:
+                wish.done.set_exception(result)
+                # whoever asked may have been cancelled meanwhile: a failure nobody waits for is no warning
+                wish.done.exception()
+                if wish.told:
+                    self.failure = self.failure or result
+
+    def _take_back(self, wish: _Wish, result: Any) -> None:
+        """Nobody waits for *wish* any more: a claim of it would stay for ever."""
+        if wish.kind is _Kind.CLAIM and not isinstance(result, BaseException):
+            self.release(wish.what[0], sent=False)
+
+
+def _kind(wish: _Wish) -> _Kind:
+    return wish.kind
+
+
+def _in_order(group: Sequence[_Wish]) -> list[_Wish]:
+    """*group* as it is fulfilled, without claims that nobody waits for any more."""
+    wanted = (wish for wish in group if wish.kind is not _Kind.CLAIM or not wish.done.cancelled())
+    return sorted(wanted, key=_kind)

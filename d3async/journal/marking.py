@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from d3async.sansio.marks import mark_of, marked, unmarked
+from d3async.sansio.marks import MARK_START, mark_of, marked, unmarked
 
 if TYPE_CHECKING:
     import sqlite3
@@ -28,6 +28,8 @@ def mark_tasks(db: sqlite3.Connection, *, on: bool) -> None:
     db.execute(
         "update job set params = d3_marked(params, identity, occurrence)"
         " where todo = 1 and command = 'CreateTask' and state in ('pending', 'failed') and not maybe"
+        " and (? or instr(params, ?))",
+        (on, MARK_START),
     )
 
 

@@ -50,9 +50,12 @@ class Store:
         if found is None or int(found[0]) != self._epoch:
             raise FencedError("Another d3async has taken this run folder over; this one stops.", code="fenced")
 
-    def lanes(self, after: int, most: int) -> list[tuple[int, Call | None]]:
-        """See `Journal.lanes`."""
-        rows = self._db.execute(f"{_CALL} where todo = 1 and lane > ? order by lane, id limit ?", (after, most))
+    def lanes(self, after: int, most: int, profile: str | None = None) -> list[tuple[int, Call | None]]:
+        """See `Journal.lanes`; those of *profile*, None those of rows without one."""
+        whose, named = ("profile is null", ()) if profile is None else ("profile = ?", (profile,))
+        rows = self._db.execute(
+            f"{_CALL} where todo = 1 and {whose} and lane > ? order by lane, id limit ?", (*named, after, most)
+        )
         found: dict[int, Call | None] = {}
         for row in rows:
             lane = row[1]
@@ -109,22 +112,35 @@ class Store:
         return frozenset(link for link, maybe, _ in found if maybe), frozenset(link for link, _, ok in found if ok)
 
     def claim(self, call: Call, at: float) -> None:
-        """Compare and set: every row and item of *call* goes from its state to `sent`, or none does.
+        """See `claim_all`."""
+        self.claim_all([(call, at)])
+
+    def claim_all(self, claims: Sequence[tuple[Call, float]]) -> None:
+        """Compare and set: every row and item of each call goes from its state to `sent`, or none of them does.
 
         What is `sent` already may be claimed again only by its own owner, and only where twice is the same as once.
         """
-        repeatable = all_commands()[call.command].repeatable
-        where, values = self._jobs_of(call)
-        if call.items:
-            self._claim_items(call)
-        wanted = 1 if not call.items else self._count(where, values)
-        claimed = self._db.execute(
+        for call, at in claims:
+            if call.items:
+                self._claim_items(call)
+                where, values = self._jobs_of(call)
+                self._claim(where, [(call, at, values)], self._count(where, values))
+        whole = [(call, at, [call.job]) for call, at in claims if not call.items]
+        if whole:
+            self._claim("id = ?", whole, len(whole))
+
+    def _claim(self, where: str, calls: Sequence[tuple[Call, float, Sequence[Any]]], wanted: int) -> None:
+        claimed = self._db.executemany(
             "update job set prior = state, state = 'sent', epoch = ?, attempts = attempts + 1, sent_at = ?"
             f" where {where} and todo = 1 and (state != 'sent' or (epoch = ? and ?))",
-            (self._epoch, at, *values, self._epoch, repeatable),
+            (
+                (self._epoch, at, *values, self._epoch, all_commands()[call.command].repeatable)
+                for call, at, values in calls
+            ),
         ).rowcount
         if not claimed or claimed != wanted:
-            raise FencedError(f"Row about {call.label} was claimed by somebody else.", code="fenced")
+            labels = ", ".join(call.label for call, _, __ in calls)
+            raise FencedError(f"A row about {labels} was claimed by somebody else.", code="fenced")
 
     def _count(self, where: str, values: Sequence[Any]) -> int:
         return int(self._db.execute(f"select count(*) from job where {where}", values).fetchone()[0])
@@ -163,21 +179,32 @@ class Store:
             )
 
     def settle(self, settlement: Settlement) -> list[RowOutcome]:
-        """Record what became of a call; the rows that are finished by it."""
-        answer = self._answer(settlement.answer)
-        if settlement.call.items:
-            return self._settle_items(settlement, answer)
-        verdict = settlement.verdict
-        message = _line(verdict.message, verdict.anomalies)
-        found = self._db.execute(
+        """See `settle_all`."""
+        return self.settle_all([settlement])[0]
+
+    def settle_all(self, settlements: Sequence[Settlement]) -> list[list[RowOutcome]]:
+        """Record what became of each call; the rows that are finished by it."""
+        answers = [self._answer(settlement.answer) for settlement in settlements]
+        self._settle_whole([pair for pair in zip(settlements, answers, strict=True) if not pair[0].call.items])
+        return [
+            self._settle_items(settlement, answer) if settlement.call.items else [_outcome(settlement)]
+            for settlement, answer in zip(settlements, answers, strict=True)
+        ]
+
+    def _settle_whole(self, settled: Sequence[tuple[Settlement, int | None]]) -> None:
+        count = self._db.executemany(
             "update job set state = ?, code = ?, message = ?, http = ?, done_at = ?, answer = ?, todo = 0, maybe = ?"
-            " where id = ? and state = 'sent' and epoch = ? returning row",
-            (verdict.outcome, verdict.code, message, verdict.http, settlement.at, answer,
-             verdict.outcome == "unknown", settlement.call.job, self._epoch),
-        ).fetchone()  # fmt: skip
-        if found is None:
-            raise ConservationError(f"An answer came for the row about {settlement.call.label}, which was not sent.")
-        return [RowOutcome(found[0], verdict.outcome, verdict.code, message)]
+            " where id = ? and state = 'sent' and epoch = ?",
+            (
+                (verdict.outcome, verdict.code, _line(verdict.message, verdict.anomalies), verdict.http, done.at,
+                 answer, verdict.outcome == "unknown", done.call.job, self._epoch)
+                for done, answer in settled
+                for verdict in (done.verdict,)
+            ),
+        ).rowcount  # fmt: skip
+        if settled and count != len(settled):
+            labels = ", ".join(done.call.label for done, _ in settled)
+            raise ConservationError(f"An answer came for a row about {labels}, which was not sent.")
 
     def _answer(self, text: str | None) -> int | None:
         if text is None:
@@ -225,6 +252,11 @@ class Store:
         self._db.execute(
             "insert into event values (?, ?, ?, ?, ?)", (self._epoch, event.at, event.kind, event.seconds, event.note)
         )
+
+
+def _outcome(done: Settlement) -> RowOutcome:
+    verdict = done.verdict
+    return RowOutcome(done.call.row or 0, verdict.outcome, verdict.code, _line(verdict.message, verdict.anomalies))
 
 
 def _call(row: Sequence[Any]) -> Call:

@@ -69,9 +69,9 @@ class TellingStore(Store):
         super().__init__(db, epoch=epoch)
         self._all = db
 
-    def settle(self, settlement: Settlement) -> list[RowOutcome]:
-        """See `Store.settle`."""
-        return [self._finished(row) for row in super().settle(settlement)]
+    def settle_all(self, settlements: Sequence[Settlement]) -> list[list[RowOutcome]]:
+        """See `Store.settle_all`."""
+        return [[self._finished(row) for row in rows] for rows in super().settle_all(settlements)]
 
     def _finished(self, row: RowOutcome) -> RowOutcome:
         found = self._all.execute(f"{_ROWS} where row = ?", (row.row,)).fetchone()

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DESCRIPTION = "Task Description"
+MARK_START = "[d3async "
 _LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
-_MARK = re.compile(rf"\[d3async ([{_LETTERS}]{{8}})\]", re.IGNORECASE)
+_MARK = re.compile(rf"{re.escape(MARK_START)}([{_LETTERS}]{{8}})\]", re.IGNORECASE)
 
 
 def mark_of(salt: str, identity: bytes, occurrence: int) -> str:
@@ -47,4 +48,4 @@ def marks_in(text: str) -> set[str]:
 
 
 def _ending(mark: str) -> str:
-    return f" [d3async {mark}]"
+    return f" {MARK_START}{mark}]"

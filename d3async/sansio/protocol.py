@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -148,7 +149,7 @@ _DECISIVE = frozenset({"error", "returndata", "status", "errordata", "data", "in
 
 def _loads(body: bytes) -> Any:
     try:
-        return _parsed(body.decode("utf-8-sig"))
+        return _parsed(body.removeprefix(BOM_UTF8).decode())
     except UnicodeDecodeError:
         return _NOTHING
 
@@ -162,9 +163,10 @@ def _parsed(text: str) -> Any:
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Raises `ValueError` where a key that decides stands twice: the last one winning would be a guess."""
-    decisive = [same for key, _ in pairs if (same := key.strip().casefold()) in _DECISIVE]
-    if len(set(decisive)) < len(decisive):
-        raise ValueError(f"a key stands twice: {decisive}")
+    if len({key.strip().casefold() for key, _ in pairs}) < len(pairs):
+        decisive = [same for key, _ in pairs if (same := _same(key)) in _DECISIVE]
+        if len(set(decisive)) < len(decisive):
+            raise ValueError(f"a key stands twice: {decisive}")
     return dict(pairs)
 
 
@@ -208,6 +210,8 @@ def _read_success(body: dict[str, Any], said: str) -> Answer:
         return _doubtful(
             "contradiction", f"The answer contradicts itself: returnData says {status}, error says: {said}"
         )
+    if status == "ok" and not isinstance(content, dict):
+        return Reply("ok", data=body)
     errors, complaints = _item_errors(content)
     if said and not (status and errors):
         return Refused("command_error", said, 200)

@@ -25,10 +25,10 @@ class Account:
         return {"username": call.username or self.username, "site": call.site or self.site}
 
 
-def request_for(call: Call, account: Account) -> ApiRequest:
-    """The request *call* stands for; its list of items goes back under D3's name for it."""
+def request_for(call: Call, *, username: str, site: str) -> ApiRequest:
+    """The request *call* stands for, made by *username* in *site*; its items go back under D3's name for them."""
     params = call.params
     if call.items:
         kind = all_commands()[call.command]
         params = {kind.parameter(kind.items or ""): list(call.items), **params}
-    return protocol.envelope(call.command, params, **account.speaking_for(call))
+    return protocol.envelope(call.command, params, username=username, site=site)

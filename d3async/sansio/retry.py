@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _FIRST_DELAY = 0.5
 _LONGEST_DELAY = 20.0
+_FULL = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Stop:
 
 
 Decision = Settled | Again | Stop
+SETTLED = Settled()
 
 
 def decide(
@@ -72,9 +74,9 @@ def decide(
         return Again(0.0, happened=False, counts=False)
     if isinstance(answer, Unauthorized):
         return Stop("unauthorized", answer.message)
-    if isinstance(answer, Doubtful | Broken) and repeatable and attempt < policy.max_attempts and budget:
+    if isinstance(answer, (Doubtful, Broken)) and repeatable and attempt < policy.max_attempts and budget:
         return Again(backoff(attempt, dice), happened=True, counts=True)
-    return Settled()
+    return SETTLED
 
 
 def backoff(attempt: int, dice: float) -> float:
@@ -86,7 +88,7 @@ def backoff(attempt: int, dice: float) -> float:
 class Budget:
     """Retries that failures may cost (gRPC A6): a retry takes 1, a success gives back a tenth, at most 100."""
 
-    tokens: float = 100.0
+    tokens: float = _FULL
 
     @property
     def left(self) -> bool:
@@ -99,4 +101,4 @@ class Budget:
 
     def earned(self) -> Budget:
         """After a success."""
-        return Budget(min(100.0, self.tokens + 0.1))
+        return self if self.tokens >= _FULL else Budget(min(_FULL, self.tokens + 0.1))

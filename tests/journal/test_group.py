@@ -44,6 +44,11 @@ class Disk:
             self.commits.append(self._manner)
         return self._db.execute(sql, *values)
 
+    def executemany(self, sql: str, values: Any) -> sqlite3.Cursor:
+        if error := self.refuse(sql):
+            raise error
+        return self._db.executemany(sql, values)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._db, name)
 
@@ -109,18 +114,18 @@ async def test_claims_that_come_while_one_is_stored_share_the_next_transaction()
 
 
 @pytest.mark.asyncio
-async def test_writes_happen_in_the_order_they_were_asked_for() -> None:
+async def test_what_was_learnt_is_written_before_what_is_to_be_sent() -> None:
     async with journal() as (grouped, _, folder):
-        call, *_ = await calls(grouped)
-        claimed = asyncio.ensure_future(grouped.claim(call, NOW))
-        await asyncio.sleep(0)
-        grouped.release(call, sent=True)
+        call, other, *_ = await calls(grouped)
+        await asyncio.gather(grouped.claim(call, NOW), grouped.claim(other, NOW))
         again = asyncio.ensure_future(grouped.claim(call, NOW))
         await asyncio.sleep(0)
-        done = grouped.settle(verdict(call))
-        await asyncio.gather(claimed, again)
+        grouped.release(call, sent=True)
+        done = grouped.settle(verdict(other))
+        await again
 
         assert [row.outcome for row in await done] == ["ok"]
+        assert [row.outcome for row in await grouped.settle(verdict(call))] == ["ok"]
         assert folder.db.execute("select attempts from job where id = 1").fetchone() == (2,)
 
 
@@ -229,19 +234,32 @@ async def test_a_former_owner_changes_nothing_whatever_it_asks() -> None:
 
 
 @pytest.mark.asyncio
-async def test_who_stops_waiting_for_a_claim_holds_nobody_up() -> None:
+@pytest.mark.parametrize("when", ["before it is stored", "while it is stored", "once it is stored"])
+async def test_a_claim_that_is_cancelled_leaves_no_mark_and_holds_nobody_up(when: str) -> None:
     async with journal() as (grouped, disk, folder):
         one, two, *_ = await calls(grouped)
         disk.gate = threading.Event()
+        if when == "before it is stored":
+            grouped.note(Event(NOW, "pause"))
+            await asyncio.sleep(0)
         first = asyncio.ensure_future(grouped.claim(one, NOW))
         second = asyncio.ensure_future(grouped.claim(two, NOW))
-        await asyncio.sleep(0)
-        first.cancel()
-        await asyncio.sleep(0)
-        disk.gate.set()
+        await asyncio.sleep(0.05 if when == "while it is stored" else 0)
+        if when == "once it is stored":
+            asyncio.get_running_loop().run_in_executor(None, disk.gate.set)
+            second.add_done_callback(lambda _: first.cancel())
+        else:
+            first.cancel()
+            await asyncio.sleep(0)
+            disk.gate.set()
         await second
+        await grouped.flush()
 
-        assert states(folder)[:2] == ["sent", "sent"]
+        expected = "sent" if first.done() and not first.cancelled() else "pending"
+        assert states(folder)[:2] == [expected, "sent"]
+        assert folder.db.execute("select attempts from job where id = 1").fetchone() == (int(expected == "sent"),)
+        if when != "once it is stored":
+            assert first.cancelled()
 
 
 @pytest.mark.asyncio
