@@ -20,7 +20,7 @@ from d3async.journal.marking import mark_tasks
 from d3async.journal.sqlite import Selection, in_memory, open_folder
 from d3async.journal.told import rows_told
 from d3async.sansio.exit_code import exit_code
-from d3async.sansio.job import Invalid, Job
+from d3async.sansio.job import Invalid, Job, Problem
 
 if TYPE_CHECKING:
     import sqlite3
@@ -42,6 +42,7 @@ T = TypeVar("T")
 _CHUNK = 500
 _PAGE = 200
 _INPUT = "(jobs of an app)"
+_ELSEWHERE = "give each D3 a client of its own"
 _AGAIN = "run the app again with the same jobs and the same journal"
 
 
@@ -85,7 +86,8 @@ class Book:
 
     async def add(self, chunk: Sequence[Given]) -> None:
         """Take *chunk* in. Raises TypeError for what is no job."""
-        entries = [entry_of(number, given, self._settings.site) for given, number in zip(chunk, self._rows)]  # noqa: B905 - row numbers never end
+        own = self._settings
+        entries = [entry_of(number, given, own.site, own.profile) for given, number in zip(chunk, self._rows)]  # noqa: B905 - row numbers never end
 
         def staged() -> None:
             if self._stage is not None:
@@ -207,16 +209,22 @@ async def chunks(jobs: Jobs) -> AsyncIterator[list[Given]]:
         yield chunk
 
 
-def entry_of(row: int, given: Given, site: str) -> Job | Invalid:
-    """*given* as the row a journal takes, numbered *row*; *site* is the site of those that name none."""
+def entry_of(row: int, given: Given, site: str, profile: str | None = None) -> Job | Invalid:
+    """*given* as the row a journal takes, numbered *row*; *site* is the site of those that name none.
+
+    A client is one D3: a job for another profile than its own, *profile*, is invalid.
+    """
     match given:
         case Command():
             return Job(row, row, _raw(given, None, None), given, None, site)
         case (Command() as command, None | str() as username, None | str() as own):
             return Job(row, row, _raw(command, username, own), command, username or None, own or site)
+        case Job() if given.profile not in {None, profile}:
+            problem = Problem("profile", "profile", given.profile or "", "is another D3 than this client's", _ELSEWHERE)
+            return Invalid(row, row, _raw(given.command, given.username, given.site), (problem,), given.key)
         case Job():
             raw = _raw(given.command, given.username, None if given.site == site else given.site)
-            return given._replace(row=row, raw=raw, site=given.site or site)
+            return given._replace(row=row, raw=raw, site=given.site or site, profile=None)
         case Invalid():
             return given._replace(row=row, raw=json.dumps({"row": given.raw}))
         case _:

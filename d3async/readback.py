@@ -54,41 +54,52 @@ class TaskCounts:
 
 
 async def reconcile_links(
-    asker: Asker, folder: RunFolder, ways: Sequence[str], *, wall: Callable[[], float] = time.time
+    asker: Asker,
+    folder: RunFolder,
+    ways: Sequence[str],
+    *,
+    profile: str | None = None,
+    wall: Callable[[], float] = time.time,
 ) -> LinkCounts:
     """Settle the links nobody knows about: one that is gone is `ok`, one that is there `failed` with `still_linked`.
 
     *ways* are commands to read with, `GetIncidents` or `GetLinkedIncidentsOfAnIncident`, the first that can tell.
-    Raises `UnauthorizedError`, `NotSentError`, `ThrottledError` and `JournalError`; what was settled stands.
+    Only rows of *profile* are looked at, whose D3 *asker* asks. Raises `UnauthorizedError`, `NotSentError`,
+    `ThrottledError` and `JournalError`; what was settled stands.
     """
-    book = Reconciling(folder)
+    book = Reconciling(folder, profile)
     words: Counter[str] = Counter()
 
     def found(source: Source, reading: Reading) -> None:
         book.settle_items(_news(chain.from_iterable(pairs.of(source)), reading, words, gone=_GONE, there=_NOT_HAPPENED))
 
-    pairs = Pairs.unknown(folder.db)
+    pairs = Pairs.unknown(folder.db, profile)
     await LinkReader(asker, ways, wall).read(pairs, found)
     pairs.close()
     return LinkCounts.of(words)
 
 
 async def verify(
-    asker: Asker, folder: RunFolder, ways: Sequence[str], *, wall: Callable[[], float] = time.time
+    asker: Asker,
+    folder: RunFolder,
+    ways: Sequence[str],
+    *,
+    profile: str | None = None,
+    wall: Callable[[], float] = time.time,
 ) -> LinkCounts:
-    """Read back the links of the rows this run has sent: what D3 removed and still lists is `failed`, `still_linked`.
+    """Read back the links of the rows of *profile* this run has sent: what D3 still lists is `failed`, `still_linked`.
 
     To be called when the engine has ended and its journal is flushed, before the outcomes are counted. Only
     `GetIncidents` can find such a link. Raises as `reconcile_links` does.
     """
-    book = Reconciling(folder)
+    book = Reconciling(folder, profile)
     words: Counter[str] = Counter()
 
     def found(source: Source, reading: Reading) -> None:
         news = _news(chain.from_iterable(pairs.of(source)), reading, words, gone=None, there=_NOT_REMOVED)
         book.settle_items((one for one in news if one.outcome), was="ok")
 
-    pairs = Pairs.removed(folder.db, folder.epoch)
+    pairs = Pairs.removed(folder.db, folder.epoch, profile)
     await LinkReader(asker, ways, wall).read(pairs, found)
     pairs.close()
     return LinkCounts.of(words)
@@ -100,9 +111,10 @@ async def against(
     ways: Sequence[str],
     *,
     not_linked: Callable[[Source, Pair], None],
+    profile: str | None = None,
     wall: Callable[[], float] = time.time,
 ) -> LinkCounts:
-    """Compare the pairs of the rows staged in *db* with D3; *not_linked* hears of each that need not be sent.
+    """Compare the pairs of *profile* staged in *db* with D3; *not_linked* hears of each that need not be sent.
 
     Raises `UnauthorizedError`, `NotSentError` and `ThrottledError`.
     """
@@ -115,7 +127,7 @@ async def against(
             if word == "gone":
                 not_linked(source, pair)
 
-    pairs = Pairs.staged(db)
+    pairs = Pairs.staged(db, profile)
     await LinkReader(asker, ways, wall).read(pairs, found)
     pairs.close()
     return LinkCounts.of(words)
@@ -141,14 +153,15 @@ async def reconcile_tasks(
     folder: RunFolder,
     *,
     not_found_is_failed: bool = False,
+    profile: str | None = None,
     wall: Callable[[], float] = time.time,
 ) -> TaskCounts:
-    """Settle the tasks nobody knows about by their incidents' logs: one that is found there is `ok`.
+    """Settle the tasks of *profile* nobody knows about by their incidents' logs: one that is found there is `ok`.
 
     With *not_found_is_failed* a marked task that a log surely lacks is `failed` and sent again by the next run.
     Raises as `reconcile_links` does.
     """
-    book = Reconciling(folder)
+    book = Reconciling(folder, profile)
     words: Counter[str] = Counter()
 
     async def work(incident: TaskIncident) -> None:

@@ -33,7 +33,7 @@ class Changes:
 
 _COLUMNS = (
     "row, line, identity, occurrence, content, command, username, site, lane_key, label, params,"
-    " raw, state, code, message"
+    " raw, state, code, message, profile"
 )
 _MATCH = "job.identity = i.identity and job.occurrence = i.occurrence"
 

@@ -11,8 +11,12 @@ if TYPE_CHECKING:
     from d3async.sansio.job import Invalid, Job
 
 
+PROFILE_MARK = "\x1e"
+"""Begins and ends a profile in `lane_key`: no user's name begins so, as it is cut from cells like a blank."""
+
+
 class JobEntry(NamedTuple):
-    """*identity* tells rows apart, *content* whether one was changed. *lane_key* is user, site and incident.
+    """*identity* tells rows apart, *content* whether one was changed. *lane_key* is who asks about which incident.
 
     *params* is what is sent, without the list of items; *person* what the plan counts people by.
     """
@@ -40,10 +44,14 @@ def job_entry(job: Job) -> JobEntry:
     # as model_dump_json does, which takes twice as long to get there
     told = kind.__pydantic_serializer__.to_json(command, by_alias=True, exclude={items} if items else None)
     params = told.decode()
-    content = digest(name, job.site, params, *(getattr(command, items) if items else ()))
-    identity = content if job.key is None else digest("key", job.key)
+    whose = () if job.profile is None else ("profile", job.profile)
+    content = digest(*whose, name, job.site, params, *(getattr(command, items) if items else ()))
+    identity = content if job.key is None else digest(*whose, "key", job.key)
     person = kind.facets.get("people")
-    lane_key = f"{job.username or ''}\x1f{job.site}\x1f{subject.casefold()}"
+    account = job.username or ""
+    if whose:
+        account = f"{PROFILE_MARK}{job.profile}{PROFILE_MARK}{account}"
+    lane_key = f"{account}\x1f{job.site}\x1f{subject.casefold()}"
     return JobEntry(identity, content, name, lane_key, subject, params, getattr(command, person) if person else None)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from d3async.journal.entries import PROFILE_MARK
 from d3async.sansio.merge import first_free, lane_in_wave
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 _PARTED = "substr({0}, instr({0}, char(31)) + 1)"
 _SUBJECT = _PARTED.format(_PARTED.format("lane_key"))
 """The last part of `lane_key`: user, site, subject."""
+_WHERE = f"iif(profile is null, site, '{PROFILE_MARK}' || profile || '{PROFILE_MARK}' || site)"
+"""Where an incident number means the same incident: `source.site`."""
 _SHARING = "exists (select 1 from item where item.job = job.id)"
 
 
@@ -21,8 +24,9 @@ def assign_lanes(db: sqlite3.Connection, *, serial: bool) -> None:
     """Put the rows to be sent into lanes. A lane is named after its first row.
 
     Rows with items share a lane with all others about the same source, whoever asks; with *serial* every row does so
-    with those about the same incident. Sources that name each other, in rows to be sent, stand in different waves:
-    if links are symmetric, the second of two such removals is judged by what the first one did.
+    with those about the same incident; rows of different profiles never share one. Sources that name each other, in
+    rows to be sent, stand in different waves: if links are symmetric, the second of two such removals is judged by
+    what the first one did.
     """
     if not serial and not db.execute("select exists(select 1 from item)").fetchone()[0]:
         db.execute("update job set lane = row where todo = 1")
@@ -32,16 +36,16 @@ def assign_lanes(db: sqlite3.Connection, *, serial: bool) -> None:
     for table in ("lane", "edge"):
         db.execute(f"drop table if exists temp.{table}")
     db.execute(
-        "create temp table lane as select s.fold, min(job.row) as number, 0 as wave from job"
-        f" join source s on s.lane_key = job.lane_key where job.todo = 1 and {shared} group by s.fold"
+        "create temp table lane as select s.fold, job.profile, min(job.row) as number, 0 as wave from job"
+        f" join source s on s.lane_key = job.lane_key where job.todo = 1 and {shared} group by s.fold, job.profile"
     )
-    db.execute("create unique index temp.lane_fold on lane(fold)")
+    db.execute("create unique index temp.lane_fold on lane(fold, profile)")
     db.execute("create unique index temp.lane_number on lane(number)")
     _part_mirrored(db)
-    number = f"(select l.number + l.wave * {lane_in_wave(0, 1)} from source s join lane l on l.fold = s.fold"
+    number = f"select l.number + l.wave * {lane_in_wave(0, 1)} from source s join lane l on l.fold = s.fold"
     db.execute(
-        f"update job set lane = case when {shared} then {number} where s.lane_key = job.lane_key) else row end"
-        " where todo = 1"
+        f"update job set lane = case when {shared} then"
+        f" ({number} where s.lane_key = job.lane_key and l.profile is job.profile) else row end where todo = 1"
     )
     for table in ("lane", "edge"):
         db.execute(f"drop table temp.{table}")
@@ -51,7 +55,7 @@ def _name_sources(db: sqlite3.Connection, shared: str) -> None:
     """Items keep the source they were sent for, also when their row has gone from the file: see `Store`."""
     db.execute(
         "insert or ignore into source(lane_key, fold, site)"
-        f" select distinct lane_key, {_SUBJECT}, site from job where todo = 1 and {shared}"
+        f" select distinct lane_key, {_SUBJECT}, {_WHERE} from job where todo = 1 and {shared}"
     )
     db.execute(
         "update item set source = (select s.id from job join source s on s.lane_key = job.lane_key"
@@ -66,6 +70,7 @@ def _part_mirrored(db: sqlite3.Connection) -> None:
         "insert or ignore into edge select la.number, lb.number from item i join source x on x.id = i.source"
         f" {MIRROR} join lane la on la.fold = x.fold join lane lb on lb.fold = y.fold"
         " where i.todo = 1 and m.todo = 1 and x.fold != y.fold"
+        " and la.profile is (select profile from job where id = i.job) and lb.profile is la.profile"
     )
     edges = db.execute("select e.a, e.b from edge e where e.b < e.a order by e.a")
     for lane, before in groupby(edges, key=lambda edge: edge[0]):

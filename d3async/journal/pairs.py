@@ -48,22 +48,21 @@ class Pairs:
         db.execute("create index temp.pair_key on pair(key, id)")
 
     @classmethod
-    def unknown(cls, db: sqlite3.Connection) -> Pairs:
-        """Every item nobody knows about, rows no longer in the file included."""
-        return cls(db, f"{_KEPT} where i.state = 'unknown'")
+    def unknown(cls, db: sqlite3.Connection, profile: str | None = None) -> Pairs:
+        """Every item of *profile* nobody knows about, rows no longer in the file included."""
+        return cls(db, f"{_KEPT} where i.state = 'unknown' and j.profile is ?", profile)
 
     @classmethod
-    def removed(cls, db: sqlite3.Connection, epoch: int) -> Pairs:
-        """Every item of the rows that the run of *epoch* sent and that D3 says is removed."""
-        return cls(db, f"{_KEPT} where i.state = 'ok' and j.epoch = ?", epoch)
+    def removed(cls, db: sqlite3.Connection, epoch: int, profile: str | None = None) -> Pairs:
+        """Every item of the rows of *profile* that the run of *epoch* sent and that D3 says is removed."""
+        return cls(db, f"{_KEPT} where i.state = 'ok' and j.epoch = ? and j.profile is ?", epoch, profile)
 
     @classmethod
-    def staged(cls, db: sqlite3.Connection) -> Pairs:
-        """Every item of the valid rows in a `Stage`."""
+    def staged(cls, db: sqlite3.Connection, profile: str | None = None) -> Pairs:
+        """Every item of the valid rows of *profile* in a `Stage`."""
         select = "select i.lane_key, i.username, i.site, i.label, null, i.row, i.line, n.name"
-        return cls(
-            db, f"{select} from temp.incoming_item n join temp.incoming i on i.row = n.row where i.state = 'pending'"
-        )
+        rows = "temp.incoming_item n join temp.incoming i on i.row = n.row"
+        return cls(db, f"{select} from {rows} where i.state = 'pending' and i.profile is ?", profile)
 
     def batches(self, most: int) -> Iterator[Sequence[Source]]:
         """At most *most* sources at a time that are asked for by the same account at the same site."""

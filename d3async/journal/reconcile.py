@@ -83,13 +83,14 @@ def let_go(folder: RunFolder, *, now: float, exit_code: int, told: Mapping[str, 
 
 
 class Reconciling:
-    """What is unknown in a journal that this process owns, and the changes that settle it.
+    """What is unknown of *profile* in a journal that this process owns, and the changes that settle it.
 
     Changes raise `FencedError` once a newer owner has the folder, `JournalError` when they can't be stored.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, profile: str | None = None) -> None:
         self.db = folder.db
+        self._profile = profile
         self._store = Store(folder.db, epoch=folder.epoch)
         self._salt = salt_of(folder.db)
 
@@ -97,7 +98,8 @@ class Reconciling:
         """Unknown rows of the current file: (tasks, rows of links, rows of other commands)."""
         told = self.db.execute(
             "select sum(command = 'CreateTask'), sum(command = 'RemoveLinkedIncidents'), count(*) from job"
-            " where row is not null and state = 'unknown'"
+            " where row is not null and state = 'unknown' and profile is ?",
+            (self._profile,),
         ).fetchone()
         tasks, links, rows = (int(number or 0) for number in told)
         return tasks, links, rows - tasks - links
@@ -108,8 +110,8 @@ class Reconciling:
         while True:
             row = self.db.execute(
                 "select lower(trim(label)) as key, username, site, label from job where command = 'CreateTask'"
-                " and state = 'unknown' and lower(trim(label)) > ? order by key, id limit 1",
-                (after,),
+                " and state = 'unknown' and lower(trim(label)) > ? and profile is ? order by key, id limit 1",
+                (after, self._profile),
             ).fetchone()
             if row is None:
                 return
@@ -126,8 +128,8 @@ class Reconciling:
 
     def _tasks(self, incident: TaskIncident, state: str) -> list[SentTask]:
         first = self.db.execute("select min(started_at) from run").fetchone()[0]
-        question = f"select {_TASK} from job where {_SAME_INCIDENT} and {state} order by id"
-        rows = self.db.execute(question, (incident.key,)).fetchall()
+        question = f"select {_TASK} from job where {_SAME_INCIDENT} and {state} and profile is ? order by id"
+        rows = self.db.execute(question, (incident.key, self._profile)).fetchall()
         return [self._sent_task(row, first or 0.0) for row in rows]
 
     def _sent_task(self, row: tuple[Any, ...], first: float) -> SentTask:

@@ -1,6 +1,6 @@
 """Tables of the journal: SQLite is the embedded form; every file of a run folder can be written again from it."""
 
-VERSION = 1
+VERSION = 2
 
 TABLES = """
 create table meta(key text primary key, value text) without rowid;
@@ -17,11 +17,13 @@ create table job(
     todo integer not null default 0,
     state text not null, prior text,
     code text, message text, http integer, attempts integer not null default 0,
-    sent_at real, done_at real, epoch integer, answer integer, maybe integer not null default 0
+    sent_at real, done_at real, epoch integer, answer integer, maybe integer not null default 0,
+    profile text
 );
 create unique index job_identity on job(identity, occurrence);
 create index job_row on job(row);
 create index job_todo on job(lane, id) where todo = 1;
+create index job_routed on job(profile, lane, id) where todo = 1 and profile is not null;
 create table source(id integer primary key, lane_key text not null unique, fold text not null, site text not null);
 create index source_fold on source(fold, site);
 create table item(
@@ -38,13 +40,22 @@ create index item_open on item(job) where todo = 1;
 create table answer(id integer primary key, body text);
 create table event(epoch integer, at real, kind text, seconds real, note text);
 """
+UPGRADES = {
+    1: (
+        "alter table job add column profile text",
+        "create index job_routed on job(profile, lane, id) where todo = 1 and profile is not null",
+    )
+}
+"""What makes a journal of that version one of the next."""
 # job.row     data row in the current file, null once the row vanished from it
 # job.state   pending | sent | ok | partial | failed | unknown | invalid
 # item.state  pending | sent | ok | failed | unknown
 # job.lane    rows of one lane are sent one after the other; see `journal.lanes`
+# job.profile the profile whose D3 it goes to, null for the D3 of the run
 # job.todo    1 = this run is to send it
-# source      whoever asks about an incident: `lane_key` is user, site, and the incident as it is compared (`fold`);
-#             items of one source go together in calls
+# source      whoever asks about an incident: `lane_key` is profile, user, site, and the incident as it is compared
+#             (`fold`); items of one source go together in calls; `site` is where a number means the same incident:
+#             the site, and the profile before it if there is one
 # job.prior, item.prior   the state before the latest attempt, restored when it provably changed nothing; `sent`
 #             itself where an attempt before that one is in doubt
 # job.maybe, item.maybe   1 = an earlier attempt of ours may have reached D3

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from d3async.commands import all_commands
 from d3async.errors import FencedError, JournalError
 from d3async.journal import adopt, hold
-from d3async.journal.schema import TABLES, VERSION
+from d3async.journal.schema import TABLES, UPGRADES, VERSION
 from d3async.journal.stage import Stage
 from d3async.sansio.outcome import check_rows
 
@@ -219,7 +219,7 @@ def _open(folder: Path, lock: FileLock, *, created: bool) -> RunFolder:
         if new:
             _create(db)
         else:
-            _check_schema(db, path)
+            _upgrade(db, _version(db, path))
     except BaseException as error:
         if db is not None:
             db.close()
@@ -251,7 +251,18 @@ def _create(db: sqlite3.Connection) -> None:
     db.execute("insert into meta values ('schema', ?), ('created_at', ?)", (str(VERSION), str(time.time())))
 
 
-def _check_schema(db: sqlite3.Connection, path: Path) -> None:
+def _upgrade(db: sqlite3.Connection, version: int) -> None:
+    """Make a journal of an older *version* one of this one, in the open transaction."""
+    if version == VERSION:
+        return
+    for older in range(version, VERSION):
+        for statement in UPGRADES[older]:
+            db.execute(statement)
+    db.execute("update meta set value = ? where key = 'schema'", (str(VERSION),))
+
+
+def _version(db: sqlite3.Connection, path: Path) -> int:
+    """The version of the journal's tables. Raises `JournalError` for one this d3async does not know."""
     found = db.execute("select value from meta where key = 'schema'").fetchone()
     version = str(found[0]) if found else ""
     if not version.isdecimal():
@@ -262,3 +273,4 @@ def _check_schema(db: sqlite3.Connection, path: Path) -> None:
             " use that version, or give another folder with -o."
         )
         raise JournalError(message, code="journal_newer")
+    return int(version)

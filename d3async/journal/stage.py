@@ -18,10 +18,10 @@ _TABLES = (
     """create temp table incoming(
         row integer primary key, line integer, identity blob, occurrence integer default 0, content blob, keyed integer,
         command text, username text, site text, lane_key text, label text, params text, raw text,
-        state text, code text, message text, selected integer, facet1 text, facet2 text)""",
+        state text, code text, message text, selected integer, facet1 text, facet2 text, profile text)""",
     "create temp table incoming_item(row integer, pos integer, name text, fold text)",
 )
-_INSERT = f"insert into incoming values ({', '.join('?' * 19)})"
+_INSERT = f"insert into incoming values ({', '.join('?' * 20)})"
 _CHUNK = 2000
 
 
@@ -36,6 +36,8 @@ class Stage:
         self._keep = keep
         self.jobs = 0
         self.invalid = 0
+        self.routed = False
+        """Whether any row names a profile."""
         for table in _TABLES:
             db.execute(table)
 
@@ -56,6 +58,7 @@ class Stage:
             self.invalid += 1
             return _encoded_invalid(entry, keep=self._keep)
         self.jobs += 1
+        self.routed = self.routed or entry.profile is not None
         return _encoded_job(entry, keep=self._keep)
 
     def duplicates(self, *, allow: bool) -> Iterator[Invalid]:
@@ -106,6 +109,13 @@ class Stage:
         items = self._db.execute("select count(*) from incoming_item").fetchone()[0]
         return {"subjects": subjects, "people": people, "items": items}
 
+    def profiles(self) -> list[str | None]:
+        """The profiles that valid rows name, sorted; None first where there are rows without one."""
+        if not self.routed:
+            return [None] if self.jobs else []
+        found = self._db.execute("select distinct profile from incoming where state = 'pending' order by profile")
+        return [profile for (profile,) in found]
+
     def close(self) -> None:
         """Forget the rows."""
         for table in ("incoming", "incoming_item", "repeated"):
@@ -117,7 +127,7 @@ def _encoded_job(job: Job, *, keep: bool) -> tuple[Any, ...]:
     return (
         job.row, job.line, told.identity, 0, told.content, job.key is not None, told.command, job.username, job.site,
         told.lane_key, told.label, told.params if keep else None, job.raw if keep else None, "pending", None, None,
-        job.selected, told.label, told.person,
+        job.selected, told.label, told.person, job.profile,
     )  # fmt: skip
 
 
@@ -125,7 +135,7 @@ def _encoded_invalid(entry: Invalid, *, keep: bool) -> tuple[Any, ...]:
     identity = identity_of_invalid(entry)
     return (
         entry.row, entry.line, identity, 0, identity, entry.key is not None, None, None, None, None, None, None,
-        entry.raw if keep else None, "invalid", *invalid_words(entry), True, None, None,
+        entry.raw if keep else None, "invalid", *invalid_words(entry), True, None, None, None,
     )  # fmt: skip
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from d3async.commands.base import Command
 
-SITE, USERNAME, COMMAND = "Site", "Username", "command"
-ENVELOPE = (SITE, USERNAME, COMMAND)
+SITE, USERNAME, COMMAND, PROFILE = "Site", "Username", "command", "profile"
+ENVELOPE = (SITE, USERNAME, COMMAND, PROFILE)
 RESULTS_COLUMNS = frozenset(
     {
         "_row", "_line", "_outcome", "_code", "_message", "_http", "_attempts", "_sent_at", "_done_at",
@@ -146,6 +146,11 @@ def choose(keys: Sequence[str], naming: Naming) -> type[Command]:
         f" ({', '.join(all_commands())}), or begin with d3async template",
         code="header",
     )
+
+
+def routed(keys: Sequence[str], naming: Naming) -> bool:
+    """Whether rows below *keys* may name a profile, or all of them are given one."""
+    return PROFILE in naming.filled or PROFILE in match(keys, (), naming).at
 
 
 def listed(keys: Sequence[str], most: int = 12) -> str:

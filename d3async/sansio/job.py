@@ -40,7 +40,10 @@ class Problem:
 
 
 class Job(NamedTuple):
-    """A row that can be sent. *site* is the effective one; *username* only when the row has its own."""
+    """A row that can be sent. *site* is the effective one; *username* only when the row has its own.
+
+    *profile* names the profile of config.toml whose D3 it goes to; None is the D3 of the run itself.
+    """
 
     row: int
     line: int
@@ -52,6 +55,7 @@ class Job(NamedTuple):
     warnings: tuple[Problem, ...] = ()
     selected: bool = True
     """False when `--where` or `--limit` leaves the row out of this run: it stays `unsent`."""
+    profile: str | None = None
 
 
 class Invalid(NamedTuple):

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from d3async.commands import all_commands, find
 from d3async.errors import JobFileError
-from d3async.sansio.headers import COMMAND, SITE, Naming, bare, choose, listed, match, meaning, missing, place_of
+from d3async.sansio.headers import (
+    COMMAND,
+    SITE,
+    Naming,
+    bare,
+    choose,
+    listed,
+    match,
+    meaning,
+    missing,
+    place_of,
+    routed,
+)
 from d3async.sansio.job import Invalid, Job, Problem, Row
 from d3async.sansio.problems import sentence
 from d3async.sansio.shape import Shape, shown
@@ -18,6 +30,7 @@ if TYPE_CHECKING:
     from d3async.commands.base import Command
     from d3async.commands.values import Reading
     from d3async.sansio.headers import Columns
+    from d3async.sansio.shape import Route
 
 _KEPT_PLANS = 256
 
@@ -28,7 +41,8 @@ class RowOptions:
 
     *site* is the site of rows that name none; with *need_site* a row without any is invalid. Jobs are selected where
     the columns of *where* have its values, *limit* of them at most. *now* is `yyyy-MM-dd HH:mm:ss` in D3's zone, for
-    the warning about due dates in the past; empty: no warning.
+    the warning about due dates in the past; empty: no warning. *route* judges the profiles that rows name; without it
+    any is taken.
     """
 
     reading: Reading
@@ -41,6 +55,7 @@ class RowOptions:
     where: Mapping[str, str] = field(default_factory=dict)
     limit: int | None = None
     now: str = ""
+    route: Route | None = None
 
 
 class RowReader:
@@ -77,25 +92,29 @@ class RowReader:
             return Invalid(row.number, row.line, row.raw, shape, self._key(plan, row.cells) or None)
         command, problems, warnings = shape.command(row.cells)
         if command is not None and self._plain and shape.envelope is not None:
-            site, username = shape.envelope
-            return Job(row.number, row.line, row.raw, command, username, site, None, warnings)
+            site, username, profile = shape.envelope
+            return Job(row.number, row.line, row.raw, command, username, site, None, warnings, True, profile)  # noqa: FBT003 - by name it takes longer, and this runs for every row
         cells = row.cells
         key = self._key(plan, cells)
-        site, username, wrong = shape.addressed(cells)
-        problems += (*wrong, *self._lacking(key, site))
+        site, username, profile, wrong = shape.addressed(cells)
+        problems += (*wrong, *self._lacking(key, placed=bool(site or wrong)))
         if command is None or problems:
             return Invalid(row.number, row.line, row.raw, problems, key or None)
         selected = self._selected(plan, cells)
-        return Job(row.number, row.line, row.raw, command, username, site, key, warnings, selected)
+        return Job(row.number, row.line, row.raw, command, username, site, key, warnings, selected, profile)
+
+    def routed(self, keys: Sequence[str]) -> bool:
+        """Whether rows of these *keys* may name a profile."""
+        return routed(keys, self._naming)
 
     def _key(self, plan: _Plan, cells: Sequence[Any]) -> str | None:
         return None if plan.columns.key is None else _text(cells[plan.columns.key])
 
-    def _lacking(self, key: str | None, site: str) -> tuple[Problem, ...]:
+    def _lacking(self, key: str | None, *, placed: bool) -> tuple[Problem, ...]:
         problems: tuple[Problem, ...] = ()
         if key == "":
             problems += (Problem("id", self._options.key_column or "", "", "is empty"),)
-        if not site and self._options.need_site:
+        if not placed and self._options.need_site:
             problems += (Problem("site", SITE, "", "is empty", "give D3_SITE, a Site column, or --set 'Site=…'"),)
         return problems
 
@@ -167,7 +186,14 @@ class RowReader:
     def _new_shape(self, command: type[Command], keys: Sequence[str], columns: Columns) -> Shape:
         options = self._options
         return Shape(
-            command, keys, columns.at, self._filled, reading=options.reading, site=options.site, now=options.now
+            command,
+            keys,
+            columns.at,
+            self._filled,
+            reading=options.reading,
+            site=options.site,
+            now=options.now,
+            route=options.route,
         )
 
 

@@ -6,14 +6,14 @@ import json
 from dataclasses import replace
 from datetime import date
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 from d3async.commands.values import as_text
 from d3async.sansio.advice import Advice
-from d3async.sansio.headers import SITE, USERNAME
+from d3async.sansio.headers import PROFILE, SITE, USERNAME
 from d3async.sansio.job import Problem
 
 if TYPE_CHECKING:
@@ -23,15 +23,26 @@ if TYPE_CHECKING:
     from d3async.commands.values import Reading
 
     Built = tuple[Command | None, tuple[Problem, ...], tuple[Problem, ...]]
+    Route = Callable[[str, type[Command]], str | Problem]
+    """Of a profile ("" where a row names none) the site of its rows, or why it can't be sent rows of a command."""
 
 _SHOWN = 200
 _CURES = {"not_yes_no": "write Yes or No"}
 
 
+class Envelope(NamedTuple):
+    """Where a row goes and as whom: *site* "" for none, *username* and *profile* None where it names none."""
+
+    site: str
+    username: str | None
+    profile: str | None
+    problems: tuple[Problem, ...] = ()
+
+
 class Shape:
     """*at* says where the columns of *command* stand among *keys*, *filled* what empty or absent ones are taken for.
 
-    *site* is the site of rows that name none, *now* what due dates are past of.
+    *site* is the site of rows that name neither it nor a profile, *now* what due dates are past of.
     """
 
     def __init__(
@@ -44,7 +55,9 @@ class Shape:
         reading: Reading,
         site: str = "",
         now: str = "",
+        route: Route | None = None,
     ) -> None:
+        self._kind, self._route = command, route
         self._validate = TypeAdapter(command).validator.validate_python
         self._reading = reading
         self._spelt = {name: keys[place].strip() for name, place in at.items()}
@@ -54,10 +67,12 @@ class Shape:
         self._optional = [
             name for name in self._fields if name in filled or not command.model_fields[name].is_required()
         ]
-        self._site_at, self._username_at = at.get(SITE), at.get(USERNAME)
-        self._site, self._username = filled.get(SITE, site), filled.get(USERNAME)
-        self.envelope = None if at.keys() & {SITE, USERNAME} else (self._site, self._username)
-        """Site and user of every row; None where rows may have their own."""
+        self._at = {name: at.get(name) for name in (SITE, USERNAME, PROFILE)}
+        self._given = {name: filled.get(name, "") for name in self._at}
+        self._site = site
+        everywhere = None if at.keys() & self._at.keys() else self.addressed(())
+        self.envelope = everywhere[:3] if everywhere and not everywhere.problems else None
+        """Site, user and profile of every row; None where rows may have their own."""
         self._advice = Advice(command, now)
 
     def command(self, cells: Sequence[Any]) -> Built:
@@ -98,14 +113,26 @@ class Shape:
                 del found[name]
         return {**self._set, **found}
 
-    def addressed(self, cells: Sequence[Any]) -> tuple[str, str | None, tuple[Problem, ...]]:
-        """The row's site ("" for none) and user, and what is wrong with them."""
+    def addressed(self, cells: Sequence[Any]) -> Envelope:
+        """Where the row goes and as whom, and what is wrong with that."""
         problems: list[Problem] = []
-        site = self._text(cells, self._site_at, SITE, problems) or self._site
-        username = self._text(cells, self._username_at, USERNAME, problems) or self._username
-        return site, username, tuple(problems)
+        site, username, profile = (self._text(cells, name, problems) or self._given[name] for name in self._at)
+        home = self._home(profile, problems)
+        return Envelope(site or home, username or None, profile or None, tuple(problems))
 
-    def _text(self, cells: Sequence[Any], at: int | None, name: str, problems: list[Problem]) -> str:
+    def _home(self, profile: str, problems: list[Problem]) -> str:
+        """The site of rows of *profile* that name none."""
+        unread = any(problem.code == PROFILE for problem in problems)
+        if self._route is None or unread or not (profile or self._at[PROFILE] is not None):
+            return self._site
+        found = self._route(profile, self._kind)
+        if isinstance(found, str):
+            return found
+        problems.append(replace(found, column=self._spelt.get(PROFILE, PROFILE), value=shown(profile)))
+        return ""
+
+    def _text(self, cells: Sequence[Any], name: str, problems: list[Problem]) -> str:
+        at = self._at[name]
         if at is None or cells[at] is None:
             return ""
         try:

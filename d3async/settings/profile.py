@@ -58,6 +58,22 @@ class Profile:
         return Reference(kind, command, origin, Level.PROFILE, how, Secret(text), self.path.parent)
 
 
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A config.toml that can be used; *tree* is empty where there is none."""
+
+    path: Path
+    tree: Hidden
+
+    def names(self) -> tuple[str, ...]:
+        """The profiles it has, in its order."""
+        return tuple(self.tree.get("profiles", ()))
+
+    def profile(self, name: str) -> Profile:
+        """The profile *name*, one of `names`; "" for an empty one."""
+        return Profile(name, self.path, self.tree["profiles"][name] if name else Hidden({}))
+
+
 def config_path(config: Path | None, environ: Mapping[str, str]) -> Path:
     """Where config.toml is: --config, D3_CONFIG, else the user's config folder."""
     if config is not None:
@@ -74,26 +90,33 @@ def load_profile(config: Path | None, name: str | None, environ: Mapping[str, st
 
     Raises SettingsError when the file or the profile is missing though it was asked for, or cannot be used.
     """
-    path = config_path(config, environ)
     wanted = name or environ.get("D3_PROFILE", "").strip()
+    found = load_config(config, environ, wanted=wanted)
+    return found.profile(wanted or str(found.tree.get("default_profile") or ""))
+
+
+def load_config(config: Path | None, environ: Mapping[str, str], *, wanted: str = "") -> Config:
+    """The whole config.toml, an empty one where nobody asked for it and there is none.
+
+    Raises SettingsError when the file, or the profile *wanted* (else its `default_profile`), is missing or unusable.
+    """
+    path = config_path(config, environ)
     named = config is not None or bool(environ.get("D3_CONFIG"))
     if not (named or wanted) and not path.exists():
-        return Profile("", path, Hidden({}))
+        return Config(path, Hidden({}))
     tree, problem = _read(path)
     if problem:
         raise SettingsError(f"{path} {problem}", code="config")
-    wanted = wanted or str(tree.get("default_profile") or "")
-    problems = [*_wrong(tree), *_absent(tree, wanted)]
+    problems = [*_wrong(tree), *_absent(tree, wanted or str(tree.get("default_profile") or ""))]
     if problems:
         raise SettingsError(f"{path}: {'; '.join(problems)}", code="config")
-    profile = Profile(wanted, path, tree["profiles"][wanted] if wanted else Hidden({}))
     if _tells(tree) and (mode := _open_to_others(path)):
         raise SettingsError(
             f"{path} holds a secret and others may read it (mode {mode:o}): type chmod 600 {path}, "
             "or name an environment variable instead (api_key_env)",
             code="config",
         )
-    return profile
+    return Config(path, tree)
 
 
 def _read(path: Path) -> tuple[Hidden, str]:

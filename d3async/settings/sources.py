@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 RESERVED = frozenset({"D3_API_KEY_HEADER", "D3_JWT_LIFETIME"})
+SHARED = frozenset({"rate", "concurrency", "timeout", "max_attempts", "max_wait", "jwt_lifetime", "ca_bundle"})
+"""What options and variables say for every D3 of a run; all else is said for one D3, and never tells another."""
 OTHERS = frozenset({"D3_PROFILE", "D3_CONFIG"})
 _PREFIXES = tuple((kind, f"D3_{kind.upper()}") for kind in (Kind.API_KEY, Kind.JWT_SECRET, Kind.JWT))
 _SECRET_OPTIONS = {f"{kind}{ending}": (kind, ending) for kind in Kind for ending in ("", "s", "_file")}
@@ -46,6 +48,29 @@ def collect(
         _settle(setting, options, environ, found)
     found.problems.extend(_misfits(found.values))
     found.problems.extend(_key_problems(found.credentials, needs, environ))
+    return found
+
+
+def collect_profile(profile: Profile, environ: Hidden, *, needs: Iterable[str], options: Hidden) -> Collected:
+    """What *profile* says for the rows that name it.
+
+    Where and as whom comes from the profile alone: a variable or an option for one D3 must not reach another. What is
+    `SHARED` may come from an option, which is stronger, or from a variable, which is weaker than the profile.
+    """
+    needs = tuple(needs)
+    found = Collected({}, {}, _fetched(profile.references(), environ, profile, needs), [], profile)
+    options = Hidden({name: options[name] for name in SHARED if name in options})
+    weaker = {BY_FIELD[name].variable for name in SHARED if name not in profile.table}
+    environ = Hidden({name: environ[name] for name in weaker if name in environ})
+    for setting in SETTINGS:
+        if setting.default is REQUIRED and setting.field not in profile.table:
+            found.problems.append(f"{profile.origin} has no {setting.field}")
+        else:
+            _settle(setting, options, environ, found)
+    found.problems.extend(_misfits(found.values))
+    chosen = [(command, found.credentials.best(command)) for command in needs]
+    lacking = [entry.problem if entry else f"{profile.origin} has no key for {command}" for command, entry in chosen]
+    found.problems.extend(dict.fromkeys(problem for problem in lacking if problem))
     return found
 
 
@@ -104,7 +129,11 @@ def _credentials(options: Hidden, environ: Hidden, profile: Profile, needs: tupl
     first: dict[tuple[bool, Kind, str], Reference] = {}
     for reference in (*_from_options(options), *_from_environment(environ), *profile.references()):
         first.setdefault(reference.slot, reference)
-    without = Credentials(tuple(fetch(reference, environ) for reference in first.values()))
+    return _fetched(first.values(), environ, profile, needs)
+
+
+def _fetched(references: Iterable[Reference], environ: Hidden, profile: Profile, needs: tuple[str, ...]) -> Credentials:
+    without = Credentials(tuple(fetch(reference, environ) for reference in references))
     stored = tuple(fetch(reference, environ) for reference in _from_logins(profile, without, needs))
     return Credentials((*without.entries, *stored))
 
