@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from d3async.commands import all_commands
+from d3async.errors import FolderHeldError, JournalError
+from d3async.journal.adopt import Changes
+from d3async.journal.postgres import adopt, lanes
+from d3async.journal.postgres.incoming import Incoming
+from d3async.journal.postgres.marking import mark_tasks
+from d3async.journal.postgres.schema import check_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -11,11 +22,20 @@ if TYPE_CHECKING:
 
     from psycopg import Connection
 
-    from d3async.journal.adopt import Changes
     from d3async.journal.sqlite import Selection
     from d3async.sansio.job import Invalid, Job
 
 CHUNK_ROWS = 500
+_LOCK = "select pg_try_advisory_xact_lock(hashtextextended('d3async ' || %s, 0))"
+_PLAIN = """
+insert into d3async_job(run, id, lane, todo, state)
+select %(run)s, row, row, true, 'pending' from generate_series(1, %(rows)s) row"""
+_MIXED = """
+insert into d3async_job(run, id, lane, todo, state, code, message)
+select r.run, r.id, case when t.todo then r.row end, t.todo,
+    case when r.params is null then 'invalid' else 'pending' end, w.code, w.message
+from d3async_row r left join d3async_wrong w on w.row = r.row left join d3async_left_out l on l.row = r.row
+cross join lateral (select r.params is not null and l.row is null as todo) t where r.run = %(run)s"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,55 +55,140 @@ class Submission:
     `add`*, `duplicates`, `adopt`, `begin`, `mark_tasks` where asked for, `commit`; or `abandon` at any time.
     """
 
-    id: int
-    name: str
-    new: bool
-    """Whether the run was not known before."""
-    jobs: int
-    invalid: int
+    def __init__(self, db: Connection[Any], name: str, tenant: str, *, now: float, take_over: bool) -> None:
+        self.name = name
+        self._db = db
+        self._now = now
+        self._block = db.transaction()
+        self._block.__enter__()
+        try:
+            self._begin(tenant, take_over=take_over)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _begin(self, tenant: str, *, take_over: bool) -> None:
+        check_now(self._db)
+        if not self._one(_LOCK, self.name)[0]:
+            raise FolderHeldError(f"{self.name} is being submitted by somebody else at this moment.", code="held")
+        found = self._db.execute(
+            "select id, tenant, meta, round from d3async_run where name = %s for update", (self.name,)
+        ).fetchone()
+        self.new = found is None
+        """Whether the run was not known before."""
+        if found is None:
+            found = self._one(
+                "insert into d3async_run(name, tenant, created_at) values (%s, %s, %s)"
+                " returning id, tenant, meta, round",
+                self.name, tenant, self._now,
+            )  # fmt: skip
+        self.id, self._tenant, meta, self._round = found
+        self._meta: dict[str, str] = json.loads(meta)
+        if self._tenant != tenant:
+            message = f"{self.name} is a run for {self._tenant}: give the one for {tenant} another name with --run."
+            raise JournalError(message, code="other_tenant")
+        self._fence(take_over=take_over)
+        self._incoming = Incoming(self._db, self.id, tenant, aside=not self.new)
+
+    def _fence(self, *, take_over: bool) -> None:
+        """Lock every chunk: from now on their owners can change nothing."""
+        found = self._db.execute(
+            "select chunk, who from d3async_chunk where run = %s order by chunk for update", (self.id,)
+        ).fetchall()
+        held = [(chunk, who) for chunk, who in found if who is not None]
+        if held and not take_over:
+            chunk, who = held[0]
+            message = f"{self.name} is being sent: {who} has chunk {chunk}. Wait for it, or stop it: d3async cancel."
+            raise FolderHeldError(message, code="held")
 
     @property
     def rows(self) -> int:
         """Rows read, valid or not."""
-        raise NotImplementedError
+        return self._incoming.rows
+
+    @property
+    def jobs(self) -> int:
+        """Rows that can be sent."""
+        return self._incoming.jobs
+
+    @property
+    def invalid(self) -> int:
+        """Rows that can not."""
+        return self._incoming.invalid
 
     def meta(self) -> dict[str, str]:
         """What the journal says of the run; empty for a new one."""
-        raise NotImplementedError
+        return dict(self._meta)
 
     def add(self, entries: Iterable[Job | Invalid]) -> None:
         """Store *entries*, reading them as they come. Rows are to be numbered from 1 without a gap."""
-        raise NotImplementedError
+        self._incoming.add(entries)
 
     def duplicates(self, *, allow: bool) -> Iterator[Invalid]:
         """See `Stage.duplicates`: rows that repeat an earlier one, each as the `Invalid` it becomes."""
-        raise NotImplementedError
+        return self._incoming.duplicates(allow=allow)
 
     def facets(self) -> dict[str, int]:
         """See `Stage.facets`; reads every row, so only for a plan that tells it."""
-        raise NotImplementedError
+        return self._incoming.facets()
 
     def adopt(self, facts: Mapping[str, str]) -> Changes:
         """Bring the rows in; *facts* are stored as meta (`RunFolder.adopt` says which). See `adopt.Changes`."""
-        raise NotImplementedError
+        self._meta |= facts
+        if self.new:
+            return Changes(0, self.rows, 0, 0, 0, 0)
+        return adopt.adopt(self._db, self.id, _repeatable())
 
     def begin(
         self, selection: Selection, *, now: float, facts: Mapping[str, Any], chunk_rows: int = CHUNK_ROWS
     ) -> Begun:
         """Mark what is to be sent, put it into lanes and these into chunks; *facts* are those of the round."""
-        raise NotImplementedError
+        self._round += 1
+        self._store_round(now, facts, serial=selection.serial)
+        if not self.new:
+            adopt.mark_todo(self._db, self.id, _repeatable(), retry_unknown=selection.retry_unknown)
+        else:
+            inserted = _MIXED if self.invalid or self._incoming.left_out or self._incoming.has_items else _PLAIN
+            self._db.execute(inserted.encode(), {"run": self.id, "rows": self.rows})
+        if selection.serial or self._incoming.has_items or not self.new:
+            lanes.assign_lanes(self._db, self.id, serial=selection.serial)
+        chunks = lanes.cut(self._db, self.id, self._round, chunk_rows)
+        rows = self._one("select coalesce(sum(rows), 0) from d3async_chunk where run = %s", self.id)[0]
+        return Begun(self.id, self._round, int(rows), range(chunks))
+
+    def _store_round(self, now: float, facts: Mapping[str, Any], *, serial: bool) -> None:
+        who = f"pid {os.getpid()} on {socket.gethostname()}"
+        self._db.execute(
+            "insert into d3async_round(run, round, started_at, facts, who) values (%s, %s, %s, %s, %s)",
+            (self.id, self._round, now, json.dumps(dict(facts)), who),
+        )
+        self._db.execute(
+            "update d3async_run set round = %s, serial = %s, cancelled_at = null, meta = %s where id = %s",
+            (self._round, serial, json.dumps(self._meta), self.id),
+        )
 
     def mark_tasks(self, *, on: bool) -> None:
         """See `journal.marking.mark_tasks`."""
-        raise NotImplementedError
+        mark_tasks(self._db, self.id, on=on)
 
     def commit(self) -> None:
         """Make it hold. Whatever else belongs to the submission (queued chunks) may be in the same transaction."""
-        raise NotImplementedError
+        self._block.__exit__(None, None, None)
 
     def abandon(self) -> None:
         """Undo everything."""
-        raise NotImplementedError
+        undo = _Undo()
+        self._block.__exit__(_Undo, undo, None)
+
+    def _one(self, question: str, *values: object) -> tuple[Any, ...]:
+        found: tuple[Any, ...] | None = self._db.execute(question.encode(), values).fetchone()
+        if found is None:
+            raise JournalError(f"{self.name} is gone from the database.", code="no_run")
+        return found
+
+
+class _Undo(Exception):  # noqa: N818 - no error: what a transaction is left with that is not to hold
+    """Ends a transaction without effect."""
 
 
 def submission(
@@ -95,4 +200,8 @@ def submission(
     belongs to another one; `FolderHeldError` when somebody submits it at this moment, or when a worker has a chunk of
     it open. With *take_over* such a worker is fenced instead: what it has in flight becomes `unknown`.
     """
-    raise NotImplementedError
+    return Submission(connection, name, tenant, now=now, take_over=take_over)
+
+
+def _repeatable() -> list[str]:
+    return [name for name, command in all_commands().items() if command.repeatable]

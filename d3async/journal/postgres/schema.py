@@ -37,7 +37,7 @@ create table d3async_chunk(
 create table d3async_row(
     run integer not null, id integer not null, row integer, line integer,
     identity bytea not null, occurrence integer not null default 0, content bytea,
-    command text, username text, site text, lane_key text, label text, params text, raw text not null,
+    command text, username text, site text, source bigint, lane_key text, label text, params text, raw text not null,
     primary key (run, id)
 );
 create table d3async_job(
@@ -50,8 +50,8 @@ create table d3async_job(
 ) with (fillfactor = 70);
 create index d3async_job_lane on d3async_job(run, lane, id) where lane is not null;
 create table d3async_source(
-    run integer not null, id bigint generated always as identity, lane_key text not null, fold text not null,
-    site text not null, primary key (run, id)
+    run integer not null, id bigint not null, lane_key text not null, fold text not null, site text not null,
+    primary key (run, id)
 );
 create unique index d3async_source_key on d3async_source(run, lane_key);
 create index d3async_source_fold on d3async_source(run, fold, site);
@@ -78,6 +78,7 @@ create index d3async_event_run on d3async_event(run, round);
 # job       what became of it; small, as it is written again for each claim and each outcome, and indexed by nothing
 #           that changes then, so that both stay within their page. `gone` = no longer in the file
 # job.epoch the owner that claimed last. Other columns are those of the journal on one machine, see `journal.schema`
+# source.id a digest of lane_key, see `incoming.source_number`; row.source is null for rows without items
 # times     seconds since 1970, UTC, of the machine that wrote
 # texts     see `texts`: PostgreSQL takes no NUL and no half of a surrogate pair
 

@@ -1,0 +1,193 @@
+"""A job file's rows on their way in: by COPY, straight to where they stay if the run is new, else aside."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from d3async.commands import all_commands
+from d3async.errors import JournalError
+from d3async.journal.entries import digest, identity_of_invalid, invalid_words, job_entry, repetition, sentence
+from d3async.journal.postgres.scripts import run_all
+from d3async.journal.postgres.texts import kept, told
+from d3async.sansio.call import fold
+from d3async.sansio.job import Invalid, Job
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from psycopg import Connection
+
+    Entry = Job | Invalid
+
+_CHUNK = 5000
+_COLUMNS = {
+    "run": "int4", "id": "int4", "row": "int4", "line": "int4", "identity": "bytea", "content": "bytea",
+    "command": "text", "username": "text", "site": "text", "source": "int8", "lane_key": "text", "label": "text",
+    "params": "text", "raw": "text",
+}  # fmt: skip
+_ITEM_COLUMNS = {
+    "run": "int4", "job": "int4", "pos": "int4", "source": "int8", "name": "text", "fold": "text", "todo": "bool",
+}  # fmt: skip
+_SOURCE = list(_COLUMNS).index("source")
+_TEMPORARY = """
+create temp table if not exists d3async_wrong(row integer primary key, code text, message text);
+create temp table if not exists d3async_left_out(row integer primary key);
+truncate d3async_wrong, d3async_left_out"""
+_ASIDE = """
+create temp table if not exists d3async_incoming(like d3async_row including defaults);
+create temp table if not exists d3async_incoming_item(like d3async_item including defaults);
+truncate d3async_incoming, d3async_incoming_item"""
+_REPEATED = """
+select * from (
+    select row, line, not (params is not null and identity = content), command, params is not null, label,
+        first_value(row) over same, first_value(line) over same, row_number() over same - 1 as occurrence
+    from {0} i where run = %(run)s and identity in (
+        select identity from {0} where run = %(run)s group by identity having count(*) > 1
+    ) window same as (partition by identity order by row)
+) found where occurrence > 0 order by row"""
+
+
+class _Repeated(NamedTuple):
+    """A row whose identity an earlier one has, and the first that has it."""
+
+    row: int
+    line: int
+    keyed: bool
+    command: str
+    valid: bool
+    label: str | None
+    first_row: int
+    first_line: int
+    occurrence: int
+
+
+class Incoming:
+    """Takes `Job`s and `Invalid`s inside the transaction of *db*; `table` and `items` say where they are."""
+
+    def __init__(self, db: Connection[Any], run: int, tenant: str, *, aside: bool) -> None:
+        self._db = db
+        self._tenant = tenant
+        self._run = run
+        self.table = "d3async_incoming" if aside else "d3async_row"
+        self.items = "d3async_incoming_item" if aside else "d3async_item"
+        self.jobs = 0
+        self.invalid = 0
+        self.left_out = 0
+        self.has_items = False
+        run_all(db, _TEMPORARY)
+        if aside:
+            run_all(db, _ASIDE)
+
+    @property
+    def rows(self) -> int:
+        """Rows read, valid or not."""
+        return self.jobs + self.invalid
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Store *entries*, reading them as they come."""
+        entries = iter(entries)
+        while chunk := list(islice(entries, _CHUNK)):
+            jobs = [entry for entry in chunk if isinstance(entry, Job)]
+            self._refuse_strangers(jobs)
+            wrong = [entry for entry in chunk if isinstance(entry, Invalid)]
+            left_out = [(job.row,) for job in jobs if not job.selected]
+            rows = list(map(self._job, jobs))
+            self._copy(self.table, _COLUMNS, [*rows, *map(self._wrong, wrong)])
+            self._copy(self.items, _ITEM_COLUMNS, list(self._items(jobs, rows)))
+            self._copy("d3async_wrong", dict.fromkeys(("row", "code", "message"), "text") | {"row": "int4"}, [
+                (entry.row, *map(kept, invalid_words(entry))) for entry in wrong
+            ])  # fmt: skip
+            self._copy("d3async_left_out", {"row": "int4"}, left_out)
+            self.jobs += len(jobs)
+            self.invalid += len(wrong)
+            self.left_out += len(left_out)
+
+    def _refuse_strangers(self, jobs: Iterable[Job]) -> None:
+        for job in jobs:
+            if job.profile not in {None, self._tenant}:
+                message = f"Line {job.line} is for {job.profile}, the run for {self._tenant}: submit them apart."
+                raise JournalError(message, code="other_tenant")
+
+    def _copy(self, table: str, columns: dict[str, str], rows: Sequence[tuple[Any, ...]]) -> None:
+        if not rows:
+            return
+        statement = f"copy {table}({', '.join(columns)}) from stdin (format binary)"
+        with self._db.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+            copy.set_types(list(columns.values()))
+            write = copy.write_row
+            for row in rows:
+                write(row)
+
+    def _job(self, job: Job) -> tuple[Any, ...]:
+        entry, row, user = job_entry(job), job.row, job.username
+        source = source_number(entry.lane_key) if type(job.command).items else None
+        return (
+            self._run, row, row, job.line, entry.identity, entry.content, entry.command, user and kept(user),
+            kept(job.site), source, kept(entry.lane_key), kept(entry.label), entry.params, kept(job.raw),
+        )  # fmt: skip
+
+    def _wrong(self, entry: Invalid) -> tuple[Any, ...]:
+        identity = identity_of_invalid(entry)
+        return (
+            self._run, entry.row, entry.row, entry.line, identity, identity, None, None, None, None, None, None, None,
+            kept(entry.raw),
+        )  # fmt: skip
+
+    def _items(self, jobs: Iterable[Job], rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+        for job, row in zip(jobs, rows, strict=True):
+            source = row[_SOURCE]
+            if source is None:
+                continue
+            self.has_items = True
+            for at, name in enumerate(getattr(job.command, type(job.command).items or "")):
+                yield self._run, job.row, at, source, kept(name), kept(fold(name)), job.selected
+
+    def duplicates(self, *, allow: bool) -> Iterator[Invalid]:
+        """See `Stage.duplicates`."""
+        found = self._db.execute(_REPEATED.format(self.table).encode(), {"run": self._run}).fetchall()
+        for repeated in map(_Repeated._make, found):
+            twice = not repeated.valid or all_commands()[repeated.command].repeatable
+            if repeated.keyed or not (allow or twice):
+                yield self._reject(repeated)
+            else:
+                self._change("occurrence = %(value)s", repeated.row, value=repeated.occurrence)
+
+    def _change(self, what: str, row: int, **values: object) -> None:
+        statement = f"update {self.table} set {what} where run = %(run)s and row = %(row)s and id = %(row)s"
+        self._db.execute(statement.encode(), {"run": self._run, "row": row, **values})
+
+    def _reject(self, found: _Repeated) -> Invalid:
+        problem = repetition(found.label and told(found.label), found.first_line, keyed=found.keyed)
+        self.jobs -= found.valid
+        self.invalid += found.valid
+        identity = digest("repeated", str(found.first_row), str(found.row))
+        self._change("identity = %(value)s, params = null, source = null", found.row, value=identity)
+        self._db.execute(f"delete from {self.items} where run = %s and job = %s".encode(), (self._run, found.row))
+        self._db.execute(
+            "insert into d3async_wrong values (%s, %s, %s)"
+            " on conflict (row) do update set code = excluded.code, message = excluded.message",
+            (found.row, f"invalid.{problem.code}", kept(sentence(problem))),
+        )
+        return Invalid(row=found.row, line=found.line, raw="", problems=(problem,))
+
+    def facets(self) -> dict[str, int]:
+        """See `Stage.facets`."""
+        people = {name: kind.facets.get("people") for name, kind in all_commands().items()}
+        aliases = {name: all_commands()[name].parameter(field) for name, field in people.items() if field}
+        person = "".join(f" when '{name}' then params::json ->> '{alias}'" for name, alias in sorted(aliases.items()))
+        asked = f"case command{person} end" if person else "null"
+        found = self._db.execute(
+            f"select count(distinct label), count(distinct {asked}) from {self.table}"
+            " where run = %s and params is not null".encode(),
+            (self._run,),
+        ).fetchone()
+        items = self._db.execute(f"select count(*) from {self.items} where run = %s".encode(), (self._run,)).fetchone()
+        subjects, persons = found or (0, 0)
+        return {"subjects": subjects, "people": persons, "items": items[0] if items else 0}
+
+
+def source_number(lane_key: str) -> int:
+    """The number of whoever asks about an incident: 64 bits of a digest; should two ever meet, storing them fails."""
+    return int.from_bytes(blake2b(lane_key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), signed=True)

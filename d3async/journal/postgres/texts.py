@@ -1,0 +1,23 @@
+"""Texts that PostgreSQL does not take as they are: it knows no NUL and no half of a surrogate pair."""
+
+from __future__ import annotations
+
+import re
+
+_MARK = "\x1a"
+_TROUBLE = re.compile("[\x00\x1a\ud800-\udfff]")
+_WRITTEN = re.compile("\x1a([0-9a-f]{4})")
+
+
+def kept(text: str) -> str:
+    """*text* as it is stored: what cannot be, and the mark itself, as the mark and four hexadecimal digits."""
+    if text.isprintable():
+        return text
+    return _TROUBLE.sub(lambda found: f"{_MARK}{ord(found[0]):04x}", text)
+
+
+def told(text: str) -> str:
+    """The text that `kept` made *text* of."""
+    if _MARK not in text:
+        return text
+    return _WRITTEN.sub(lambda found: chr(int(found[1], 16)), text)
