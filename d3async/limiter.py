@@ -7,12 +7,16 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from d3async.sansio.in_flight import InFlightCap
 from d3async.sansio.jitter import JitterMargin
 from d3async.sansio.outage import Outage
 from d3async.sansio.rate import RateController
 from d3async.turns import Turns
+
+if TYPE_CHECKING:
+    from d3async.shared_limit.share import Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +25,7 @@ class LimiterNumbers:
 
     *ceiling* is the limit that was set, else the one learnt from refusals, else None. *paused_s* is the time the
     gate was closed while somebody waited. *learnt* is the rate the last refusal showed the server to accept; None
-    before the first, and again once the ceiling is regained.
+    before the first, and again once the ceiling is regained. *members* is how many processes share the limit.
     """
 
     rate: float
@@ -35,6 +39,7 @@ class LimiterNumbers:
     opens_in: float
     outages: int
     learnt: float | None
+    members: int = 1
 
 
 class Limiter:
@@ -43,6 +48,7 @@ class Limiter:
     The order is slot, token, (journal), wire. *rate* is the most requests in any second, paced a little below; None
     finds it. *concurrency* is the most requests in flight. A token may be used up to 20 ms later than it was granted
     without more than *rate* requests reaching the wire in any second; tell `settle_jitter` where it takes longer.
+    With a *share* of a limit, see `d3async.shared_limit`, all of this holds for every process that has one together.
 
     Raises RuntimeError where a second event loop uses it while the first is still open.
     """
@@ -55,6 +61,7 @@ class Limiter:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         random: Callable[[], float] = random.random,
+        share: "Share | None" = None,
     ) -> None:
         if rate is not None and not 0 < rate < float("inf"):
             raise ValueError(f"rate must be a positive number of requests a second, or None to find it; got {rate!r}")
@@ -62,11 +69,12 @@ class Limiter:
             raise ValueError(f"concurrency must be at least 1; got {concurrency!r}")
         self._set_rate = rate
         self._clock, self._random = clock, random
-        self._mind = RateController(rate)
+        self._share = share
+        self._mind = RateController(rate) if share is None else share.mind(rate)
         self._outage = Outage()
         self._rules = _Both(self._mind, self._outage)
-        self._turns = Turns(self._rules, clock=clock, sleep=sleep)
-        self._margin = JitterMargin()
+        self._turns = Turns(self._rules, clock=clock, sleep=sleep, pacer=None if share is None else share.pace)
+        self._margin = JitterMargin() if share is None else JitterMargin(share.jitter)
         self._cap = InFlightCap(concurrency)
         self._places: deque[asyncio.Future[None]] = deque()
         self._in_flight = 0
@@ -140,6 +148,8 @@ class Limiter:
         self._mind.throttled(sent_at, self._clock(), retry_after, self._random())
         self._outage.reached()
         self._turns.look_again()
+        if self._share is not None:
+            self._share.publish()
 
     def strained(self, sent_at: float) -> None:
         """Note a time-out or a 5xx of the request granted at *sent_at*: fewer places in flight for everyone."""
@@ -195,6 +205,7 @@ class Limiter:
             opens_in=self.opens_in,
             outages=self._outage.events,
             learnt=self._mind.learnt,
+            members=1 if self._share is None else self._share.members,
         )
 
     def _enter_loop(self) -> asyncio.AbstractEventLoop:

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sized
 from contextlib import suppress
 from typing import Protocol
 
 from d3async.metronome import Metronome
+from d3async.sansio.lateness import Lateness
 
 
 class Rules(Protocol):
@@ -31,14 +32,46 @@ class Rules(Protocol):
         """Note that a grant will not be used."""
 
 
+class Pacer(Protocol):
+    """What `Metronome` does, see there."""
+
+    lateness: Lateness
+
+    def ready(self, rate: float, now: float) -> bool:
+        """Say whether `tick` would return at once."""
+
+    async def beat(self, rate: float, now: float) -> None:
+        """Take the beat that is ready."""
+
+    async def tick(self, rate: float) -> float:
+        """Wait for the next beat."""
+
+    def owe(self) -> None:
+        """Count one request again."""
+
+    def give_back(self, granted_at: float, rate: float) -> bool:
+        """Keep a fresh beat that nobody used; say whether it is kept."""
+
+    def take_back(self) -> None:
+        """Forget the beat that was kept."""
+
+
 class Turns:
-    """Waiters of one event loop. The dispenser task lives only while somebody waits."""
+    """Waiters of one event loop. The dispenser task lives only while somebody waits.
+
+    *pacer* makes another metronome for this line.
+    """
 
     def __init__(
-        self, rules: Rules, *, clock: Callable[[], float], sleep: Callable[[float], Awaitable[object]]
+        self,
+        rules: Rules,
+        *,
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[object]],
+        pacer: Callable[[Sized], Pacer] | None = None,
     ) -> None:
-        self._rules, self._clock, self._sleep = rules, clock, sleep
-        self.metronome = Metronome(clock)
+        self._rules, self._clock, self._sleep, self._pacer = rules, clock, sleep, pacer
+        self.metronome: Pacer = Metronome(clock) if pacer is None else pacer(self)
         self._retries: deque[asyncio.Future[float]] = deque()
         self._queue: deque[asyncio.Future[float]] = deque()
         self._dispenser: asyncio.Task[None] | None = None
@@ -48,7 +81,7 @@ class Turns:
 
     def afresh(self) -> "Turns":
         """Return an empty line with the same rules and the time paused so far: the old loop's waiters died with it."""
-        turns = Turns(self._rules, clock=self._clock, sleep=self._sleep)
+        turns = Turns(self._rules, clock=self._clock, sleep=self._sleep, pacer=self._pacer)
         turns._paused = self._paused
         return turns
 

@@ -10,10 +10,10 @@ _MOST = 0.100
 
 
 class JitterMargin:
-    """Keeps the last grant-to-wire delays (seconds) and the spread of all but the oddest of them."""
+    """Keeps the last grant-to-wire delays (seconds) and the spread, *least* at least, of all but the oddest of them."""
 
-    def __init__(self) -> None:
-        self.margin = JITTER
+    def __init__(self, least: float = JITTER) -> None:
+        self._least = self.margin = least
         self._usual = 0.0
         self._delays: deque[float] = deque(maxlen=_SAMPLES)
         self._seen = 0
@@ -26,5 +26,5 @@ class JitterMargin:
             ordered = sorted(self._delays)
             odd = len(ordered) // 50
             self._usual = ordered[odd]
-            self.margin = min(max(ordered[-1 - odd] - self._usual, JITTER), _MOST)
+            self.margin = min(max(ordered[-1 - odd] - self._usual, self._least), _MOST)
         return delay > self._usual + self.margin

@@ -1,0 +1,54 @@
+"""When the next slots of a shared limit are: a reservation says when to send, so that nobody has to ask twice."""
+
+import math
+from dataclasses import dataclass
+
+WINDOW = 1.0
+"""Seconds in which a server counts requests."""
+BACK = 0.25
+"""Seconds by which the store's clock may go back before it counts as set back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """What is stored of one limit. Times are seconds on the store's clock, which may be set at any time.
+
+    *free* is the first time nobody has reserved, *at* the latest time at which somebody did; nobody leaves before
+    *gate*.
+    """
+
+    free: float
+    at: float
+    gate: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Slots to be reserved, one *every* so many seconds, if the first comes *within* so many seconds.
+
+    *late*: slots so many seconds old are still good. *epoch* and *rate* say what the asker has learnt: within one
+    epoch the highest rate is kept.
+    """
+
+    slots: int
+    every: float
+    late: float = 0.0
+    within: float = math.inf
+    epoch: int = 0
+    rate: float = 0.0
+
+
+def reserve(bucket: Bucket, now: float, wish: Wish) -> tuple[Bucket, float, bool]:
+    """Return the bucket, the time of the first slot, and whether it was reserved.
+
+    A slot may be used up to a certain lateness after its time, then it is lost; *late* is how much of that is left
+    to a caller who asks just after it. A clock that was set back costs everybody a whole window once: what was
+    reserved by the old time is out by then, and nobody waits for the old time to come again.
+    """
+    back = now < bucket.at - BACK
+    free = now + WINDOW if back else bucket.free
+    gate = now + max(bucket.gate - bucket.at, 0.0) if back else bucket.gate
+    first = max(free, gate, now - wish.late)
+    granted = first - now <= wish.within
+    free = first + wish.slots * wish.every if granted else free
+    return Bucket(free, now if back else max(bucket.at, now), gate), first, granted

@@ -1,0 +1,112 @@
+"""Which store a limit is shared through: a database that is named, else a file of this host."""
+
+from __future__ import annotations
+
+import importlib.util
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from d3async.credentials import Secret
+from d3async.errors import SettingsError
+from d3async.limit_url import LimitUrl, limit_url
+from d3async.shared_limit.base import Store, StoreError
+from d3async.shared_limit.share import Share
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from d3async.credentials import Credentials
+
+
+class LimitSettings(Protocol):
+    """What of the settings is needed here."""
+
+    @property
+    def base_url(self) -> str:
+        """Where D3 is."""
+
+    @property
+    def credentials(self) -> Credentials:
+        """Keys, tokens and signing secrets."""
+
+    @property
+    def limit_url(self) -> LimitUrl | None:
+        """The database that shares the limit."""
+
+
+def limit_key(settings: LimitSettings) -> str:
+    """What a limit is shared by: D3's base URL and a fingerprint of the credentials, which does not give them away."""
+    return f"{settings.base_url} {settings.credentials.fingerprint(settings.base_url)}"
+
+
+@asynccontextmanager
+async def limit_database(url: Secret | str) -> AsyncIterator[Store]:
+    """A store for as many `shared_limit`s of this process as it needs: they go through one connection.
+
+    Raises SettingsError where *url* is none, or psycopg is missing. A database that is down is waited for.
+    """
+    async with _database(url) as store:
+        yield store
+
+
+@asynccontextmanager
+async def shared_limit(
+    where: LimitSettings | Store | Secret | str, key: str = "", *, tell: Callable[[str], None] | None = None
+) -> AsyncIterator[Share]:
+    """This process's share of the limit *key*, for `Limiter(share=…)`.
+
+    *where* is a database's URL, what `limit_database` gave, or settings with a `limit_url`; of these *key* may be left
+    out. *tell* hears when the database is lost and when it is back; without it the log does. Raises SettingsError.
+    """
+    async with AsyncExitStack() as stack:
+        if isinstance(where, (str, Secret)):
+            store = await stack.enter_async_context(_database(where))
+        elif isinstance(where, Store):
+            store = where
+        else:
+            key = key or limit_key(where)
+            store = await stack.enter_async_context(_database(where.limit_url or ""))
+        yield await stack.enter_async_context(_share(store, key, tell))
+
+
+def library_share(settings: LimitSettings) -> Share | None:
+    """The share of a client that was made with *settings*: through their database, else none."""
+    if settings.limit_url is None:
+        return None
+    return Share(_database(settings.limit_url), limit_key(settings), owned=True)
+
+
+def host_share(settings: LimitSettings, tell: Callable[[str], None]) -> Share | None:
+    """The share of a program of this user: through the settings' database, else through a file of this host.
+
+    None where the file cannot be used; *tell* hears why.
+    """
+    if settings.limit_url is not None:
+        return Share(_database(settings.limit_url), limit_key(settings), owned=True, tell=tell)
+    from d3async.shared_limit.host import host_file, on_network  # noqa: PLC0415 - only who shares through a file pays for it
+    from d3async.shared_limit.sqlite import SqliteStore  # noqa: PLC0415 - as above
+
+    path = host_file()
+    try:
+        if on_network(path):
+            raise StoreError("it is on a network share")  # noqa: TRY301 - one word for all that makes it unusable
+        return Share(SqliteStore(path), limit_key(settings), owned=True, tell=tell)
+    except StoreError as error:
+        tell(f"the limit is not shared with other runs here: {path}: {error.message} (--no-share-limit says no to it)")
+        return None
+
+
+def _share(store: Store, key: str, tell: Callable[[str], None] | None) -> Share:
+    return Share(store, key) if tell is None else Share(store, key, tell=tell)
+
+
+def _database(url: Secret | str) -> Store:
+    try:
+        checked = limit_url(url)
+    except ValueError as error:
+        raise SettingsError(f"the URL of the limit's database {error}", code="limit_url") from None
+    if importlib.util.find_spec("psycopg") is None:
+        raise SettingsError("D3_LIMIT_URL needs: pip install 'd3async[fleet]'", code="limit_url")
+    from d3async.shared_limit.postgres import PostgresStore  # noqa: PLC0415 - an extra: only who uses it pays
+
+    return PostgresStore(checked)

@@ -1,0 +1,254 @@
+"""One process's share of a limit: it reserves slots, gives signs of life, and carries news both ways."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+import time
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import uuid4
+
+from d3async.sansio.contact import AGAIN, BEAT, BEAT_IDLE, PROMISE, PROMISE_IDLE, Contact
+from d3async.sansio.lesson import JITTER, SharedRate
+from d3async.sansio.membership import Standing, left_over, own_turn
+from d3async.sansio.reservation import WINDOW, Wish
+from d3async.sansio.shared_clock import SharedClock
+from d3async.shared_limit.base import Beat, StoreError
+from d3async.shared_limit.pace import SharedPace
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sized
+    from typing import Self
+
+    from d3async.sansio.lesson import Lesson
+    from d3async.shared_limit.base import Store
+
+log = logging.getLogger("d3async")
+
+UNSEEN = 8
+"""Processes to reckon with where the store could never be asked how many there are."""
+_STATIC = 0.95
+"""Part of the limit that is divided while the store is lost: each keeps its own pace, and the plans may differ."""
+
+PROBE, SOON = 1.0, 0.05
+"""Seconds between two probes while nothing but 429 comes, and within which a probe must leave that is reserved."""
+
+
+class Slots(NamedTuple):
+    """Slots that were reserved: the *first*'s time on the own clock, seconds between two, and their *number*."""
+
+    first: float
+    every: float
+    number: int
+
+
+class Share:
+    """The limit *key* of *store*, as one process sees it; for one `Limiter`, in one event loop, as `async with`.
+
+    While it is not open the limiter paces for itself alone. Where the store cannot be reached, each process takes
+    the rate divided by the processes last seen, in turns, until it can; *tell* hears of both. Nothing is raised.
+    A store that is *owned* is opened and closed with the share.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        key: str,
+        *,
+        owned: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        random: Callable[[], float] = random.random,
+        tell: Callable[[str], None] = log.warning,
+    ) -> None:
+        self.key, self._owned = key, owned
+        self.name = uuid4().hex
+        self.standing = Standing(UNSEEN, 0, int(random() * UNSEEN) % UNSEEN)
+        self.alive_at = clock()
+        self._store, self._clock, self._sleep, self._random, self._tell = store, clock, sleep, random, tell
+        self._contact, self._there = Contact(), SharedClock()
+        self._said_lost = False
+        self._mind = SharedRate(None)
+        self._limit: float | None = None
+        self._members, self._silent = 1, 0
+        self._used, self._promise = False, 0.0
+        self._wake = asyncio.Event()
+        self._living: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        if self._owned:
+            await self._store.__aenter__()
+        await self._beat()
+        if self._contact.lost:
+            self._said_lost = True
+            self._tell(f"{self._store.place} cannot be reached: going slowly, as one of {UNSEEN}, until it can")
+        self._living = asyncio.create_task(self._live(), name="d3async-share")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._living is not None:
+            self._living.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._living
+            self._living = None
+        if not self._contact.lost:
+            with suppress(StoreError):
+                await self._store.leave(self.key, self.name)
+        if self._owned:
+            await self._store.__aexit__()
+
+    @property
+    def open(self) -> bool:
+        """Whether slots are to be had here."""
+        return self._living is not None
+
+    @property
+    def lost(self) -> bool:
+        """Whether the store cannot be reached at the moment."""
+        return self._contact.lost
+
+    @property
+    def members(self) -> int:
+        """Processes that share the limit, this one included, as far as is known."""
+        return self.standing.members
+
+    @property
+    def round_trip(self) -> float:
+        """Seconds from a question to the store until its answer."""
+        return self._there.round_trip
+
+    @property
+    def jitter(self) -> float:
+        """The least margin for requests that shift against each other, in seconds."""
+        return JITTER
+
+    def mind(self, limit: float | None) -> SharedRate:
+        """The rate controller of the limiter that uses this share; *limit* in requests a second, None finds it."""
+        self._mind, self._limit = SharedRate(limit), limit
+        return self._mind
+
+    def pace(self, line: Sized) -> SharedPace:
+        """The metronome of the limiter that uses this share; *line* is who waits for a beat."""
+        return SharedPace(self, line, clock=self._clock, sleep=self._sleep)
+
+    def publish(self) -> None:
+        """Tell the others at once what the mind has learnt."""
+        self._wake.set()
+
+    async def reserve(self, rate: float, *, slots: int, late: float) -> Slots | None:
+        """Reserve *slots* of *rate* a second. None where the store has been lost."""
+        self._note_use()
+        wish = self._wish(rate, slots, late)
+        left = self._clock()
+        try:
+            got = await self._store.reserve(self.key, wish)
+        except StoreError as error:
+            self._lost(error)
+            return None
+        set_forward = self._there.sample(left, got.now, came := self._clock())
+        self._members, self._silent = got.members, got.silent
+        self._mind.learn(got.lesson, got.gate + self._there.offset, came)
+        if got.members != self.standing.members or self._mind.news:
+            self._wake.set()
+        first = got.first + self._there.offset
+        if set_forward:
+            self._pause(came)
+            first = max(first, came + WINDOW)
+        return Slots(first, wish.every, wish.slots if got.granted else 0)
+
+    def _wish(self, rate: float, slots: int, late: float) -> Wish:
+        late = max(late - 2 * self.round_trip, 0.0)
+        if self._mind.probing:
+            # one of all tries the door; who is not the one asks again later
+            return Wish(1, PROBE, late, SOON, self._mind.epoch, rate)
+        every = 1 / left_over(rate, replace(self.standing, members=self._members, silent=self._silent))
+        return Wish(slots, every, late, math.inf, self._mind.epoch, rate)
+
+    def static_turn(self, rate: float, after: float) -> float:
+        """The next turn of this process while the store is lost, later than *after*, on the own clock."""
+        self._note_use()
+        every = 1 / min(rate, self._limit * _STATIC if self._limit else rate)
+        earliest = max(self._clock(), self._contact.static_from(), after + every / 2) - self._there.offset
+        return own_turn(earliest, every=every, standing=self.standing) + self._there.offset
+
+    def _note_use(self) -> None:
+        self._used = True
+        if self._promise == PROMISE_IDLE:
+            self._wake.set()
+
+    def _pause(self, now: float) -> None:
+        self._mind.hold(now + WINDOW)
+        self._wake.set()
+
+    async def _live(self) -> None:
+        while True:
+            await self._nap()
+            await self._beat()
+
+    async def _nap(self) -> None:
+        """Until the next sign of life, or until there is news; never so short that it becomes a flood."""
+        until = self._clock() + self._beats_after()
+        while (rest := until - self._clock()) > 0 and not self._wake.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(rest, BEAT)):
+                    await self._wake.wait()
+            self.alive_at = self._clock()
+        self._wake.clear()
+
+    def _beats_after(self) -> float:
+        if self._contact.lost:
+            return AGAIN * (0.5 + 0.5 * self._random())
+        return BEAT if self._promise == PROMISE else BEAT_IDLE
+
+    async def _beat(self) -> None:
+        self._promise = PROMISE if self._used else PROMISE_IDLE
+        self._used = False
+        left = self._clock()
+        beat = self._news(left)
+        try:
+            told = await self._store.beat(self.key, self.name, beat)
+        except StoreError as error:
+            self._lost(error)
+            self._mind.untold(beat.lesson)
+            return
+        set_forward = self._there.sample(left, told.now, came := self._clock())
+        self.standing = told.standing
+        self._members, self._silent = told.standing.members, told.standing.silent
+        self._mind.others_accepted(told.standing.elsewhere)
+        self._mind.learn(self._heard(beat.lesson, told.lesson), told.gate + self._there.offset, came)
+        if set_forward:
+            self._pause(came)
+        self._contact.heard(came, self._promise)
+        if self._said_lost:
+            self._said_lost = False
+            self._tell(f"{self._store.place} is back: the limit is shared again")
+
+    def _news(self, now: float) -> Beat:
+        mind = self._mind
+        beat = Beat(
+            promise=self._promise,
+            accepted=mind.accepted_lately(now),
+            pause=mind.closed_for(now) if mind.raised else 0.0,
+            known=mind.epoch,
+            lesson=mind.lesson() if mind.news else None,
+        )
+        mind.told()
+        return beat
+
+    def _heard(self, ours: Lesson | None, theirs: Lesson) -> Lesson:
+        """*theirs*; where it is the one this process told, it has nothing to learn from it."""
+        if ours is not None and theirs == ours:
+            self._mind.epoch = ours.epoch
+        return theirs
+
+    def _lost(self, error: StoreError) -> None:
+        if self._contact.gone():
+            self._said_lost = True
+            n = self.standing.members
+            share = f"1/{n} of the rate" if n > 1 else "the rate"
+            self._tell(f"{self._store.place} is lost ({error.message}): keeping to {share} until it is back")
+            self._wake.set()
