@@ -89,7 +89,7 @@ class D3Client:
         if self._loop is not None:
             raise RuntimeError("this D3Client has been entered already: share the one that is open, or make another")
         self._loop = asyncio.get_running_loop()
-        await self._stack.enter_async_context(self._parts.transport)
+        await self._stack.enter_async_context(self._parts.open())
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -5,7 +5,7 @@ import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -80,6 +80,10 @@ class Limiter:
         self._in_flight = 0
         self._throttled = 0
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    def shared(self) -> AbstractAsyncContextManager[object]:
+        """A block in which the limit is shared, if this limiter has a share; blocks may overlap."""
+        return nullcontext() if self._share is None else self._share
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:

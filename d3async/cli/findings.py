@@ -92,6 +92,8 @@ def of_settings(found: Collected, environ: Mapping[str, str]) -> Iterator[Findin
 def _shown(field: str, value: Any) -> str:
     if value is None:
         return "auto" if field == "rate" else "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:g} {'a second' if field == 'rate' else 's'}"
     return str(value)

@@ -38,6 +38,8 @@ _OPTIONS: tuple[tuple[str, Any, str, str], ...] = (
     ("ca_bundle", _FILE, "FILE", "An authority to trust beside the system's (D3_CA_BUNDLE)."),
     ("client_cert", _FILE, "FILE", "Our certificate, PEM (D3_CLIENT_CERT)."),
     ("client_key", _FILE, "FILE", "Its key, when it is not in the same file (D3_CLIENT_KEY)."),
+    ("limit_url_file", _FILE, "FILE", "Holds the URL of a PostgreSQL that shares the limit with other machines."),
+    ("share_limit", bool, "", "Share the limit with your other runs on this machine (D3_SHARE_LIMIT).  [default: yes]"),
 )
 
 
@@ -51,7 +53,11 @@ def settings_options(function: F) -> F:
 
     decorated: Any = gathered
     for name, kind, metavar, text in reversed(_OPTIONS):
-        decorated = click.option(f"--{name.replace('_', '-')}", name, type=kind, metavar=metavar, help=text)(decorated)
+        option = f"--{name.replace('_', '-')}"
+        if kind is bool:
+            decorated = click.option(f"{option}/--no-{option[2:]}", name, default=None, help=text)(decorated)
+        else:
+            decorated = click.option(option, name, type=kind, metavar=metavar, help=text)(decorated)
     return decorated  # type: ignore[no-any-return]
 
 

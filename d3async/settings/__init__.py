@@ -9,6 +9,7 @@
     username = "svc-runner"
     site = "Security Operations"
     rate = 45                         # or "auto"; every other setting by its name, durations as "90s"
+    limit_url_file = "limit.url"      # or limit_url_env, limit_url_keyring: the database that shares the limit
     api_key_env = "VSOC_KEY"          # or api_key_file = "path", api_key_keyring = "entry"; jwt_…, jwt_secret_… alike
 
     [profiles.vsoc.keys]              # one command's own; also [profiles.vsoc.jwts] and [profiles.vsoc.jwt_secrets]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from d3async.credentials import Credentials, Hidden
+from d3async.credentials import Credentials, Hidden, Secret
 from d3async.errors import SettingsError
 from d3async.settings.sources import collect
 from d3async.settings.values import SETTINGS, read
@@ -15,13 +15,17 @@ from d3async.settings.values import SETTINGS, read
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from d3async.limit_url import LimitUrl
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What it takes to talk to one D3. Durations are seconds, rates requests a second.
 
     *rate* None finds the rate by itself; *jwt_lifetime* None signs tokens that do not end. Raises SettingsError for a
-    value that cannot be used. Credentials are absent from `repr`, `public()` and pickles.
+    value that cannot be used. Credentials are absent from `repr`, `public()` and pickles. *limit_url* is the database
+    (a text or a `Secret`) that shares the limit with other machines; *share_limit* is for programs of one user on one
+    host, which share it through a file.
     """
 
     base_url: str
@@ -37,6 +41,8 @@ class Settings:
     ca_bundle: Path | None = None
     client_cert: Path | None = None
     client_key: Path | None = None
+    limit_url: LimitUrl | None = field(default=None, repr=False)
+    share_limit: bool = True
     profile: str | None = None
     credentials: Credentials = field(default=Credentials(), repr=False)
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
@@ -67,8 +73,9 @@ class Settings:
         """Settings from *overrides*, then the environment, then a profile of config.toml, then the defaults.
 
         *overrides* are the fields of this class, and `api_key`, `jwt`, `jwt_secret` (each also as `…_file`, a path,
-        and as `…s`, a mapping from D3's command name); None means not given. *needs* names commands that must have a
-        credential. Raises SettingsError with everything that is missing or wrong in one message.
+        and as `…s`, a mapping from D3's command name), and `limit_url_file`; None means not given. *needs* names
+        commands that must have a credential. Raises SettingsError with everything that is missing or
+        wrong in one message.
         """
         environ, overrides = Hidden(os.environ if environ is None else environ), Hidden(overrides)  # type: ignore[assignment]
         path = None if config is None else Path(config)
@@ -84,5 +91,5 @@ class Settings:
         shown["rate"] = "auto" if self.rate is None else self.rate
         return {
             "profile": self.profile,
-            **{name: str(value) if isinstance(value, Path) else value for name, value in shown.items()},
+            **{name: str(value) if isinstance(value, (Path, Secret)) else value for name, value in shown.items()},
         }

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 TABLES = {Kind.API_KEY: "keys", Kind.JWT: "jwts", Kind.JWT_SECRET: "jwt_secrets"}
 _GENERAL = {f"{kind}{how}": (kind, how) for kind in Kind for how in How}
-_KNOWN = (*BY_FIELD, *_GENERAL, *TABLES.values())
+_LIMIT_URL = {f"limit_url{how}": how for how in How}
+_KNOWN = (*BY_FIELD, *_GENERAL, *_LIMIT_URL, *TABLES.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,12 @@ class Profile:
             for name, value in self.table.get(title, Hidden({})).items():
                 command, how = _split(name)
                 yield self._reference(kind, plain(command), how, f"{title}.{name}", value)
+
+    def limit_url(self) -> Iterator[tuple[str, How, Secret]]:
+        """Where it says the URL of the limit's database is: the name it says so by, how, and the place."""
+        for name, how in _LIMIT_URL.items():
+            if name in self.table:
+                yield name, how, Secret(self.table[name])
 
     def keyring_entry(self, kind: Kind, command: str) -> str:
         """The keyring entry it names for this credential; "" when it names none."""
@@ -154,7 +161,9 @@ def _wrong_in(place: str, table: Hidden) -> Iterator[str]:
             continue
         yield from (f"{place} {title}.{key} must be text" for key in inner if not isinstance(inner[key], str))
         yield from _said_twice(f"{place} {title}.", [(*_split(key), key) for key in inner])
-    yield from (f"{place} {key} must be text" for key in _GENERAL if not isinstance(table.get(key, ""), str))
+    texts = (*_GENERAL, *_LIMIT_URL)
+    yield from (f"{place} {key} must be text" for key in texts if not isinstance(table.get(key, ""), str))
+    yield from _said_twice(f"{place} ", [("limit_url", how, key) for key, how in _LIMIT_URL.items() if key in table])
     yield from _said_twice(f"{place} ", [(kind, how, key) for key, (kind, how) in _GENERAL.items() if key in table])
 
 
@@ -188,11 +197,9 @@ def _split(name: str) -> tuple[str, How]:
 
 def _tells(tree: Hidden) -> bool:
     """Whether a secret itself stands in the file, in any profile."""
-    return any(
-        reference.how is How.PLAIN
-        for name, table in tree.get("profiles", Hidden({})).items()
-        for reference in Profile(name, Path(), table).references()
-    )
+    profiles = [Profile(name, Path(), table) for name, table in tree.get("profiles", Hidden({})).items()]
+    keys = any(reference.how is How.PLAIN for profile in profiles for reference in profile.references())
+    return keys or any(how is How.PLAIN and "@" in url.reveal() for one in profiles for _, how, url in one.limit_url())
 
 
 def _open_to_others(path: Path) -> int:

@@ -55,22 +55,23 @@ def fetch(reference: Reference, environ: Mapping[str, str]) -> Credential:
     if blank.problem:
         return blank
     try:
-        secret = _secret(reference, environ)
+        secret = secret_at(reference.how, reference.value, reference.folder, environ)
     except SettingsError as error:
         return replace(blank, problem=f"{blank.origin}: {error.message}")
     return checked(replace(blank, secret=secret))
 
 
-def _secret(reference: Reference, environ: Mapping[str, str]) -> Secret:
-    match reference.how:
+def secret_at(how: How, value: Secret, folder: Path, environ: Mapping[str, str]) -> Secret:
+    """The secret that *value* is, or is the place of; paths are relative to *folder*. Raises SettingsError."""
+    match how:
         case How.ENV:
-            return _from_variable(reference.value.reveal(), environ)
+            return _from_variable(value.reveal(), environ)
         case How.FILE:
-            return _from_file(reference.folder, reference.value.reveal())
+            return _from_file(folder, value.reveal())
         case How.KEYRING:
-            return keychain.fetch(reference.value.reveal())
+            return keychain.fetch(value.reveal())
         case _:
-            return reference.value
+            return value
 
 
 def _from_variable(name: str, environ: Mapping[str, str]) -> Secret:

@@ -8,18 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from d3async.credentials import Credentials, Hidden, Kind, Level, Secret, how_to_set, plain
+from d3async.errors import SettingsError
 from d3async.settings import keychain
 from d3async.settings.profile import Profile, load_profile
-from d3async.settings.references import How, Reference, fetch
+from d3async.settings.references import How, Reference, fetch, secret_at
 from d3async.settings.values import BY_FIELD, FILES, REQUIRED, SETTINGS, Setting, at_home, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 RESERVED = frozenset({"D3_API_KEY_HEADER", "D3_JWT_LIFETIME"})
-SHARED = frozenset({"rate", "concurrency", "timeout", "max_attempts", "max_wait", "jwt_lifetime", "ca_bundle"})
+SHARED = frozenset(
+    {"rate", "concurrency", "timeout", "max_attempts", "max_wait", "jwt_lifetime", "ca_bundle", "share_limit"}
+)
 """What options and variables say for every D3 of a run; all else is said for one D3, and never tells another."""
-OTHERS = frozenset({"D3_PROFILE", "D3_CONFIG"})
+LIMIT_URL = ("limit_url", "limit_url_file")
+OTHERS = frozenset({"D3_PROFILE", "D3_CONFIG", "D3_LIMIT_URL_FILE"})
 _PREFIXES = tuple((kind, f"D3_{kind.upper()}") for kind in (Kind.API_KEY, Kind.JWT_SECRET, Kind.JWT))
 _SECRET_OPTIONS = {f"{kind}{ending}": (kind, ending) for kind in Kind for ending in ("", "s", "_file")}
 
@@ -39,7 +43,7 @@ def collect(
     environ: Hidden, *, profile: str | None, config: Path | None, needs: Iterable[str], options: Hidden
 ) -> Collected:
     """Read everything; only a config file that cannot be used, or an option that does not exist, raises."""
-    unknown = set(options) - set(BY_FIELD) - set(_SECRET_OPTIONS)
+    unknown = set(options) - set(BY_FIELD) - set(_SECRET_OPTIONS) - set(LIMIT_URL)
     if unknown:
         raise TypeError(f"no such setting: {', '.join(sorted(unknown))}")
     chosen = load_profile(config, profile, environ)
@@ -59,8 +63,10 @@ def collect_profile(profile: Profile, environ: Hidden, *, needs: Iterable[str], 
     """
     needs = tuple(needs)
     found = Collected({}, {}, _fetched(profile.references(), environ, profile, needs), [], profile)
-    options = Hidden({name: options[name] for name in SHARED if name in options})
+    options = Hidden({name: options[name] for name in (*SHARED, *LIMIT_URL) if name in options})
     weaker = {BY_FIELD[name].variable for name in SHARED if name not in profile.table}
+    if not any(profile.limit_url()):
+        weaker |= {f"D3_{name.upper()}" for name in LIMIT_URL}
     environ = Hidden({name: environ[name] for name in weaker if name in environ})
     for setting in SETTINGS:
         if setting.default is REQUIRED and setting.field not in profile.table:
@@ -75,7 +81,12 @@ def collect_profile(profile: Profile, environ: Hidden, *, needs: Iterable[str], 
 
 
 def _settle(setting: Setting, options: Hidden, environ: Hidden, found: Collected) -> None:
-    value, origin, name = _first(setting, options, environ, found.profile)
+    try:
+        first = _first_secret if setting.secret else _first
+        value, origin, name = first(setting, options, environ, found.profile)
+    except SettingsError as error:
+        found.problems.append(error.message)
+        return
     if value is REQUIRED:
         found.problems.append(
             f"{setting.variable} is not set: set it, give {setting.option}, or put {setting.field} into a profile"
@@ -101,6 +112,37 @@ def _first(setting: Setting, options: Hidden, environ: Hidden, profile: Profile)
             value = str(profile.path.parent / at_home(Path(value)))
         return value, profile.origin, f"{setting.field} of {profile.origin}"
     return setting.default, "default", setting.field
+
+
+def _first_secret(setting: Setting, options: Hidden, environ: Hidden, profile: Profile) -> tuple[Any, str, str]:
+    """As `_first`, of a setting that may be in a file, another variable or the keyring. Raises SettingsError."""
+    places = [
+        *(
+            (f"option --{name.replace('_', '-')}", how, Path(), options[name])
+            for name, how in ((setting.field, How.PLAIN), (f"{setting.field}_file", How.FILE))
+            if options.get(name)
+        ),
+        *_in_variables(setting.variable, environ),
+        *((f"{name} of {profile.origin}", how, profile.path.parent, value) for name, how, value in profile.limit_url()),
+    ]
+    if not places:
+        return setting.default, "default", setting.field
+    origin, how, folder, value = places[0]
+    name = origin.removeprefix("option ").removeprefix("environment ")
+    try:
+        secret = secret_at(how, value if isinstance(value, Secret) else Secret(str(value)), folder, environ)
+    except SettingsError as error:
+        raise SettingsError(f"{name}: {error.message}") from None
+    return secret, origin, name
+
+
+def _in_variables(variable: str, environ: Hidden) -> Iterator[tuple[str, How, Path, Secret]]:
+    names = ((variable, How.PLAIN), (f"{variable}_FILE", How.FILE))
+    said = [(name, how) for name, how in names if environ.get(name, "").strip()]
+    if len(said) > 1:
+        raise SettingsError(f"{variable} and {variable}_FILE say the same thing: unset one of them")
+    for name, how in said:
+        yield f"environment {name}", how, Path(), Secret(environ[name])
 
 
 def _near_miss(wanted: str, environ: Hidden) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from d3async.limit_url import limit_url
 from d3async.settings.base_url import clean_base_url
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ _SHORTEST_LIFETIME = 10
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+", re.ASCII)
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
+_SWITCHED = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
 _OUR_HEADERS = frozenset(
     {"accept", "accept-encoding", "connection", "content-length", "content-type", "cookie", "d3jwt", "expect", "host"}
@@ -107,6 +109,15 @@ def _header_name(value: object) -> str:
     return name
 
 
+def _switch(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = str(value).strip().lower()
+    if text not in _SWITCHED:
+        raise ValueError("must be yes or no")
+    return _SWITCHED[text]
+
+
 def _file(value: object) -> Path:
     path = at_home(Path(_words(str(value))))
     if not path.is_file():
@@ -124,11 +135,12 @@ def at_home(path: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting; its variable and its option follow from its field."""
+    """One setting; its variable and its option follow from its field. No option takes the value of a *secret* one."""
 
     field: str
     read: Callable[[Any], Any]
     default: Any
+    secret: bool = False
 
     @property
     def variable(self) -> str:
@@ -138,7 +150,7 @@ class Setting:
     @property
     def option(self) -> str:
         """The option that sets it."""
-        return "--" + self.field.replace("_", "-")
+        return "--" + self.field.replace("_", "-") + ("-file" if self.secret else "")
 
 
 SETTINGS = (
@@ -155,6 +167,8 @@ SETTINGS = (
     Setting("ca_bundle", _file, None),
     Setting("client_cert", _file, None),
     Setting("client_key", _file, None),
+    Setting("limit_url", limit_url, None, secret=True),
+    Setting("share_limit", _switch, True),  # noqa: FBT003 - the default of a setting
 )
 BY_FIELD = {setting.field: setting for setting in SETTINGS}
 FILES = frozenset({"ca_bundle", "client_cert", "client_key"})

@@ -31,7 +31,11 @@ class LimitSettings(Protocol):
 
     @property
     def limit_url(self) -> LimitUrl | None:
-        """The database that shares the limit."""
+        """The database that shares the limit with other machines."""
+
+    @property
+    def share_limit(self) -> bool:
+        """Whether the programs of one user on one host share it."""
 
 
 def limit_key(settings: LimitSettings) -> str:
@@ -79,10 +83,12 @@ def library_share(settings: LimitSettings) -> Share | None:
 def host_share(settings: LimitSettings, tell: Callable[[str], None]) -> Share | None:
     """The share of a program of this user: through the settings' database, else through a file of this host.
 
-    None where the file cannot be used; *tell* hears why.
+    None where the settings say so, and where the file cannot be used; of that *tell* hears why.
     """
     if settings.limit_url is not None:
         return Share(_database(settings.limit_url), limit_key(settings), owned=True, tell=tell)
+    if not settings.share_limit:
+        return None
     from d3async.shared_limit.host import host_file, on_network  # noqa: PLC0415 - only who shares through a file pays for it
     from d3async.shared_limit.sqlite import SqliteStore  # noqa: PLC0415 - as above
 

@@ -47,7 +47,7 @@ class Slots(NamedTuple):
 
 
 class Share:
-    """The limit *key* of *store*, as one process sees it; for one `Limiter`, in one event loop, as `async with`.
+    """The limit *key* of *store*, as one process sees it; for one `Limiter` in one event loop. Enter it, once or oftener.
 
     While it is not open the limiter paces for itself alone. Where the store cannot be reached, each process takes
     the rate divided by the processes last seen, in turns, until it can; *tell* hears of both. Nothing is raised.
@@ -71,7 +71,7 @@ class Share:
         self.alive_at = clock()
         self._store, self._clock, self._sleep, self._random, self._tell = store, clock, sleep, random, tell
         self._contact, self._there = Contact(), SharedClock()
-        self._said_lost = False
+        self._said_lost, self._entered = False, 0
         self._mind = SharedRate(None)
         self._limit: float | None = None
         self._members, self._silent = 1, 0
@@ -80,6 +80,9 @@ class Share:
         self._living: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
+        self._entered += 1
+        if self._entered > 1:
+            return self
         if self._owned:
             await self._store.__aenter__()
         await self._beat()
@@ -90,6 +93,9 @@ class Share:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._entered -= 1
+        if self._entered:
+            return
         if self._living is not None:
             self._living.cancel()
             with suppress(asyncio.CancelledError):

@@ -35,7 +35,7 @@ _PATIENCE, _STEP = 0.05, 0.001
 
 
 class SqliteStore:
-    """Keeps shared limits in the file *path*, which is opened here. Raises `StoreError` where it cannot be used."""
+    """Keeps shared limits in the file *path*. Raises `StoreError` where that cannot be used, and holds nothing yet."""
 
     def __init__(
         self,
@@ -45,96 +45,107 @@ class SqliteStore:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self.place = str(path)
-        self._clock, self._sleep = clock, sleep
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.touch(mode=0o600)
-            self._db = _opened(path)
-        except (OSError, sqlite3.Error) as error:
-            raise StoreError(_why(error)) from error
-        with suppress(sqlite3.Error):
-            self._db.execute("delete from limits where at < ?", (clock() - _KEPT,))
-            self._db.execute("delete from members where due < ?", (clock() - _KEPT,))
+        self._path, self._clock, self._sleep = path, clock, sleep
+        self._db: sqlite3.Connection | None = None
+        self._opened().close()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._db.close()
+        db, self._db = self._db, None
+        if db is not None:
+            db.close()
+
+    def _opened(self) -> sqlite3.Connection:
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._path.touch(mode=0o600)
+            db = _connected(self._path)
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(_why(error)) from error
+        with suppress(sqlite3.Error):
+            db.execute("delete from limits where at < ?", (self._clock() - _KEPT,))
+            db.execute("delete from members where due < ?", (self._clock() - _KEPT,))
+        return db
 
     async def reserve(self, key: str, wish: Wish) -> Reserved:
         """See `Store.reserve`."""
-        return await self._alone(lambda: self._reserve(key, wish))
+        return await self._alone(lambda db: self._reserve(db, key, wish))
 
     async def beat(self, key: str, name: str, beat: Beat) -> Told:
         """See `Store.beat`."""
-        return await self._alone(lambda: self._beat(key, name, beat))
+        return await self._alone(lambda db: self._beat(db, key, name, beat))
 
     async def leave(self, key: str, name: str) -> None:
         """See `Store.leave`."""
-        await self._alone(lambda: self._db.execute("delete from members where key = ? and name = ?", (key, name)))
+        await self._alone(lambda db: db.execute("delete from members where key = ? and name = ?", (key, name)))
 
-    async def _alone(self, work: Callable[[], T]) -> T:
+    async def _alone(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """*work* as the only writer. What is done in between takes no time, so the loop may wait for it."""
-        patience = self._clock() + _PATIENCE
-        while True:
-            try:
-                self._db.execute("begin immediate")
-                break
-            except sqlite3.Error as error:
-                if not _busy(error) or self._clock() >= patience:
-                    raise StoreError(_why(error)) from error
-            await self._sleep(_STEP)
+        db = self._db = self._db or self._opened()
+        await self._begin(db)
         try:
-            done = work()
-            self._db.execute("commit")
+            done = work(db)
+            db.execute("commit")
         except sqlite3.Error as error:
             raise StoreError(_why(error)) from error
         finally:
-            if self._db.in_transaction:
+            if db.in_transaction:
                 with suppress(sqlite3.Error):
-                    self._db.execute("rollback")
+                    db.execute("rollback")
         return done
 
-    def _reserve(self, key: str, wish: Wish) -> Reserved:
+    async def _begin(self, db: sqlite3.Connection) -> None:
+        patience = self._clock() + _PATIENCE
+        while True:
+            try:
+                db.execute("begin immediate")
+            except sqlite3.Error as error:
+                if not _busy(error) or self._clock() >= patience:
+                    raise StoreError(_why(error)) from error
+            else:
+                return
+            await self._sleep(_STEP)
+
+    def _reserve(self, db: sqlite3.Connection, key: str, wish: Wish) -> Reserved:
         now = self._clock()
-        bucket, lesson = self._limit(key, now)
+        bucket, lesson = _limit(db, key, now)
         bucket, first, granted = reserve(bucket, now, wish)
         rate = max(lesson.rate, wish.rate) if wish.epoch == lesson.epoch else lesson.rate
-        self._db.execute(
+        db.execute(
             "update limits set free = ?, at = ?, gate = ?, rate = ? where key = ?",
             (bucket.free, bucket.at, bucket.gate, rate, key),
         )
-        members = self._db.execute("select count(*) from members where key = ? and due >= ?", (key, now)).fetchone()[0]
+        members = db.execute("select count(*) from members where key = ? and due >= ?", (key, now)).fetchone()[0]
         # nobody on one host is cut off from it: a silent process sends nothing
         return Reserved(now, first, granted, bucket.gate, lesson, max(members, 1), 0)
 
-    def _beat(self, key: str, name: str, beat: Beat) -> Told:
+    def _beat(self, db: sqlite3.Connection, key: str, name: str, beat: Beat) -> Told:
         now = self._clock()
-        bucket, lesson = self._limit(key, now)
+        bucket, lesson = _limit(db, key, now)
         gate = max(bucket.gate, now + beat.pause) if beat.pause else bucket.gate
         if beat.lesson and beat.known == lesson.epoch:
             lesson = beat.lesson
-        self._db.execute(
+        db.execute(
             "update limits set gate = ?, epoch = ?, rate = ?, lesson = ? where key = ?",
             (gate, lesson.epoch, lesson.rate, to_text(lesson), key),
         )
-        self._db.execute("replace into members values (?, ?, ?, ?)", (key, name, now + beat.promise, beat.accepted))
-        others = self._db.execute("select name, due, accepted from members where key = ? and name <> ?", (key, name))
+        db.execute("replace into members values (?, ?, ?, ?)", (key, name, now + beat.promise, beat.accepted))
+        others = db.execute("select name, due, accepted from members where key = ? and name <> ?", (key, name))
         alive = [Member(*other) for other in others if other[1] >= now]
         return Told(now, gate, lesson, standing(alive, name, now))
 
-    def _limit(self, key: str, now: float) -> tuple[Bucket, Lesson]:
-        row = self._db.execute(
-            "select free, at, gate, epoch, rate, lesson from limits where key = ?", (key,)
-        ).fetchone()  # fmt: skip
-        if row is None:
-            self._db.execute("insert into limits values (?, ?, ?, ?, 0, 0, '')", (key, now, now, now))
-            return Bucket(now, now, now), Lesson()
-        return Bucket(*row[:3]), to_lesson(*row[3:])
+
+def _limit(db: sqlite3.Connection, key: str, now: float) -> tuple[Bucket, Lesson]:
+    row = db.execute("select free, at, gate, epoch, rate, lesson from limits where key = ?", (key,)).fetchone()
+    if row is None:
+        db.execute("insert into limits values (?, ?, ?, ?, 0, 0, '')", (key, now, now, now))
+        return Bucket(now, now, now), Lesson()
+    return Bucket(*row[:3]), to_lesson(*row[3:])
 
 
-def _opened(path: Path) -> sqlite3.Connection:
+def _connected(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=0.0, isolation_level=None)
     try:
         db.execute("pragma busy_timeout = 1000")
