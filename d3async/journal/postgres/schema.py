@@ -31,7 +31,7 @@ create table d3async_round(
 create table d3async_chunk(
     run integer not null, chunk integer not null, round integer not null,
     lo bigint not null, hi bigint not null, rows integer not null,
-    epoch integer not null default 0, written bigint not null default 0, stopped boolean not null default false,
+    epoch integer not null default 0, stopped boolean not null default false,
     who text, since double precision, closed_at double precision, primary key (run, chunk)
 ) with (fillfactor = 50);
 create table d3async_row(
@@ -62,9 +62,12 @@ create table d3async_item(
     primary key (run, job, id)
 ) with (fillfactor = 70);
 create index d3async_item_twin on d3async_item(run, source, fold);
+create index d3async_item_source on d3async_item(run, source, id);
 create table d3async_answer(
-    run integer not null, id bigint generated always as identity, body text, primary key (run, id)
+    run integer not null, id bigint not null, body text, primary key (run, id)
 );
+create sequence d3async_call;
+create table d3async_writer(id bigint primary key, written bigint not null, since double precision not null);
 create table d3async_event(
     run integer not null, round integer not null, at double precision, kind text, seconds double precision, note text
 );
@@ -72,8 +75,9 @@ create index d3async_event_run on d3async_event(run, round);
 """
 # run       what on one machine is a run folder. `epoch` counts owners of its chunks: each gets a number of its own
 # round     one `submit` of it; what on one machine is one run over the folder
-# chunk     a slice of the lanes of the last round, `lo` to `hi`. `epoch` is that of its present owner, `written` the
-#           number of the last group its owner has stored, by which it finds out after a broken connection
+# chunk     a slice of the lanes of the last round, `lo` to `hi`. `epoch` is that of its present owner
+# writer    one process; `written` is the last group it has stored, by which it finds out after a broken connection
+# answer.id of a call with one row the row's, of any other the negative of a number from d3async_call
 # row       what the file says; written once, changed by a re-run alone
 # job       what became of it; small, as it is written again for each claim and each outcome, and indexed by nothing
 #           that changes then, so that both stay within their page. `gone` = no longer in the file

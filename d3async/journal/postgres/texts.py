@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _MARK = "\x1a"
 _TROUBLE = re.compile("[\x00\x1a\ud800-\udfff]")
@@ -21,3 +25,9 @@ def told(text: str) -> str:
     if _MARK not in text:
         return text
     return _WRITTEN.sub(lambda found: chr(int(found[1], 16)), text)
+
+
+def message_line(message: str, anomalies: Sequence[str]) -> str:
+    """One line for `_message`, with what was odd about the answer."""
+    parts = [message, *(f"[{text}]" for text in anomalies)]
+    return " ".join(" ".join(parts).split())
