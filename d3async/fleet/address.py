@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 VARIABLE = "D3_FLEET_URL"
 _LONGEST = 4096
+_LIVENESS = {
+    "connect_timeout": "5", "keepalives_idle": "5", "keepalives_interval": "2", "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}  # fmt: skip
+"""Seconds, the last one milliseconds: a network that is cut would else be waited for a quarter of an hour."""
 _FORM = "postgresql://user@host:5432/database"
 _CURE = f"give --fleet {_FORM}, or set {VARIABLE}, or {VARIABLE}_FILE to a file that holds it"
 
@@ -24,6 +29,14 @@ class Address:
     """A PostgreSQL. *url* is for the driver alone; `str()` leaves the password out."""
 
     url: Secret
+
+    @property
+    def conninfo(self) -> str:
+        """What the driver is given: the URL, and how soon a connection counts as dead where it does not say."""
+        from psycopg.conninfo import conninfo_to_dict, make_conninfo  # noqa: PLC0415 - to read the URL needs no driver
+
+        told = {name: str(value) for name, value in conninfo_to_dict(self.url.reveal()).items()}
+        return make_conninfo("", **(_LIVENESS | told))
 
     def __str__(self) -> str:
         """`postgresql://user@host:5432/database`."""

@@ -43,7 +43,7 @@ create table {schema}.d3async_try(
 );
 """
 # d3async_released   procrastinate tells nobody that a lock is free again: tenants would idle until somebody polls
-# d3async_worker     who serves which tenants; gone with its place among procrastinate's workers, which has its heartbeat
+# d3async_worker     who serves which tenants; gone with its place among procrastinate's workers, who have heartbeats
 # d3async_try        how often in a row a chunk was taken without any use, and what its last try ran into
 
 
@@ -64,7 +64,7 @@ async def opened(address: Address, *, most: int = 4) -> AsyncIterator[tuple[proc
     """The queue of *address*, over at most *most* connections. Nothing is run by it: see `d3async.fleet.worker`."""
     connector = PatientConnector(
         mask=address.mask,
-        conninfo=address.url.reveal(),
+        conninfo=address.conninfo,
         min_size=1,
         max_size=most,
         timeout=10.0,

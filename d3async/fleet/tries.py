@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from d3async.fleet.queue import SCHEMA
-
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
     from psycopg_pool import AsyncConnectionPool
 
-_TABLE = f"{SCHEMA}.d3async_try"
-_COUNT = f"""
-insert into {_TABLE} as t (run, round, chunk, tries, code, message) values (%s, %s, %s, 1, %s, %s)
+_COUNT = """
+insert into d3async_queue.d3async_try as t (run, round, chunk, tries, code, message) values (%s, %s, %s, 1, %s, %s)
 on conflict (run, round, chunk) do update set tries = t.tries + 1, code = excluded.code, message = excluded.message
-returning tries,
-    (select b.code from {_TABLE} b where b.run = t.run and b.round = t.round and b.chunk = t.chunk),
-    (select b.message from {_TABLE} b where b.run = t.run and b.round = t.round and b.chunk = t.chunk)"""
-"""The inner questions are answered as the table was before."""
-_RESET = f"delete from {_TABLE} where run = %s and round = %s and chunk = %s"
-_TOLD = f"""
-insert into {_TABLE} as t (run, round, chunk, tries, code, message) values (%s, %s, %s, %s, %s, %s)
+returning tries, (select (b.code, b.message) from d3async_queue.d3async_try b
+    where b.run = t.run and b.round = t.round and b.chunk = t.chunk)"""
+"""The inner question is answered as the table was before."""
+_RESET = "delete from d3async_queue.d3async_try where run = %s and round = %s and chunk = %s"
+_TOLD = """
+insert into d3async_queue.d3async_try as t (run, round, chunk, tries, code, message) values (%s, %s, %s, %s, %s, %s)
 on conflict (run, round, chunk) do update
     set tries = excluded.tries, code = excluded.code, message = excluded.message"""
 
@@ -55,13 +51,17 @@ class Tries:
         """Count a try at the chunk; what is known of those before it."""
         async with self._pool.connection() as connection:
             cursor = await connection.execute(_COUNT, (*at, *LOST))
-            tries, code, message = await cursor.fetchone() or (1, None, None)
-            return Tried(tries, code or "", message or "")
+            tries, before = await cursor.fetchone() or (1, None)
+            return Tried(tries, *(before or ("", "")))
 
     async def forget(self, at: Place) -> None:
-        """The chunk was given back in order."""
+        """The chunk was given back in order, or is somebody else's."""
         async with self._pool.connection() as connection:
             await connection.execute(_RESET, at)
+
+    async def done(self, at: Place) -> None:
+        """The chunk has no more work: it need not be looked at again."""
+        await self.note(at, 0, "done", "")
 
     async def note(self, at: Place, tries: int, code: str, message: str) -> None:
         """Note how often in a row the chunk has been tried, and what the last try ran into."""

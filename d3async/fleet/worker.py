@@ -67,7 +67,11 @@ class _Always(BaseRetryStrategy):
 
 
 class FleetWorker:
-    """Serves *tenants* until `stop`. *reap* is called every now and then with the ids of the jobs that run here."""
+    """Serves *tenants* until `stop`.
+
+    Every now and then *reap* is called with its number among the workers and the jobs that run here, *joined* with
+    that number alone.
+    """
 
     def __init__(
         self,
@@ -78,6 +82,7 @@ class FleetWorker:
         tenants: Sequence[str],
         pace: Pace,
         reap: Callable[[int, frozenset[int]], Awaitable[None]],
+        joined: Callable[[int], Awaitable[None]],
     ) -> None:
         self._app = app
         self._connector = connector
@@ -85,6 +90,7 @@ class FleetWorker:
         self._queues = [queue.queue_of(tenant) for tenant in tenants]
         self._pace = pace
         self._reap = reap
+        self._joined = joined
         self._running: set[int] = set()
         self._worker: Worker | None = None
         self._stopping = asyncio.Event()
@@ -167,6 +173,7 @@ class FleetWorker:
         """The heartbeat of procrastinate ends with the first word to stop, while chunks are still being finished."""
         if self._worker is not None and self._worker.worker_id is not None:
             await self._app.job_manager.update_heartbeat(self._worker.worker_id)
+            await self._joined(self._worker.worker_id)
 
     async def _look(self) -> None:
         if self._worker is not None and self._worker.worker_id is not None:

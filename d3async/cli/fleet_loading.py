@@ -1,0 +1,195 @@
+"""Job files into the fleet's database, many in one transaction: what a process that reads files does."""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+import sys
+import time
+from contextlib import redirect_stderr, suppress
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Self
+
+import psycopg
+
+from d3async import __version__
+from d3async.cli.console import say
+from d3async.cli.jobfile import examine
+from d3async.cli.review import Review
+from d3async.errors import D3Error, JobFileError, SettingsError
+from d3async.fleet.service import unreachable
+from d3async.journal.postgres.intake import submission
+from d3async.journal.sqlite import Selection
+from d3async.settings import Profiles
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from d3async.cli.examined import Examined
+    from d3async.cli.jobfile import JobFileOptions
+    from d3async.fleet.address import Address
+    from d3async.journal.postgres.intake import Begun, Submission
+    from d3async.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One run to be: a file, the tenant it is for, its name."""
+
+    file: Path
+    tenant: str
+    run: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class How:
+    """How files are read and submitted; the same for all of them."""
+
+    job_file: JobFileOptions
+    config: Path | None = None
+    max_links_per_call: int = 50
+    serial: bool = False
+    mark_tasks: bool = False
+    retry_unknown: bool = False
+    take_over: bool = False
+    chunk_rows: int = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """What became of a unit. *told* is what is to be said of its file; *trouble* why it cannot be submitted at all."""
+
+    unit: Unit
+    told: str = ""
+    trouble: str = ""
+    file_trouble: bool = False
+    rows: int = 0
+    invalid: int = 0
+    left_out: bool = False
+    to_send: int = 0
+    chunks: int = 0
+    base_url: str = ""
+    rate: float | None = None
+    changes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def good(self) -> bool:
+        """Whether it can be submitted."""
+        return not self.trouble and (not self.invalid or self.left_out)
+
+
+class Loader:
+    """One connection and one transaction. A context manager: what was not committed by its end never was."""
+
+    def __init__(self, address: Address, how: How) -> None:
+        self._address = address
+        self._how = how
+        self._profiles = Profiles(config=how.config)
+        try:
+            self._db = psycopg.connect(address.conninfo, autocommit=True)
+        except psycopg.OperationalError as error:
+            raise unreachable(address, error) from None
+        self._block = self._db.transaction()
+        self._block.__enter__()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+
+    def commit(self) -> None:
+        """Make everything hold that was loaded."""
+        self._block.__exit__(None, None, None)
+
+    def load(self, unit: Unit) -> Loaded:
+        """Check the file of *unit* and bring its rows in. Raises nothing that one file is to blame for."""
+        with redirect_stderr(io.StringIO()) as said:
+            try:
+                found = self._load(unit)
+            except D3Error as error:
+                found = Loaded(unit=unit, trouble=error.message, file_trouble=isinstance(error, JobFileError))
+            except psycopg.Error as error:
+                trouble = self._address.mask(" ".join(str(error).split()))
+                found = Loaded(unit=unit, trouble=f"{unit.run}: the database refused it: {trouble}")
+        return replace(found, told=said.getvalue())
+
+    def _load(self, unit: Unit) -> Loaded:
+        how, settings = self._how, self._profiles.settings(unit.tenant)
+        now = datetime.now(UTC)
+        with Review() as review, examine(unit.file, how.job_file, site=settings.site, now=now, need_site=True) as file:
+            new = submission(self._db, unit.run, unit.tenant, now=time.time(), take_over=how.take_over)
+            try:
+                _check_same_d3(unit, new.meta(), settings)
+                return self._brought_in(unit, settings, file, review, new)
+            except BaseException:
+                with suppress(psycopg.Error):
+                    new.abandon()
+                raise
+
+    def _brought_in(self, unit: Unit, settings: Settings, file: Examined, review: Review, new: Submission) -> Loaded:
+        how = self._how
+        new.add(review.watch(file))
+        for repeated in new.duplicates(allow=how.job_file.allow_duplicates):
+            review.note(repeated)
+        review.invalid = new.invalid
+        say(f"{file.name}: {file.describe(new.rows)}")
+        for doubt in file.format.doubts:
+            say(f"  {doubt}")
+        review.tell(sent="left out" if how.job_file.skip_invalid else "nothing was submitted")
+        known = Loaded(unit=unit, rows=new.rows, invalid=new.invalid, base_url=settings.base_url, rate=settings.rate)
+        if new.invalid and not how.job_file.skip_invalid:
+            new.abandon()
+            return known
+        changes = new.adopt(_meta(file, settings, new.rows))
+        begun = self._begun(new, settings)
+        new.commit()
+        return replace(known, left_out=True, to_send=begun.rows, chunks=len(begun.chunks), changes=asdict(changes))
+
+    def _begun(self, new: Submission, settings: Settings) -> Begun:
+        how = self._how
+        begun = new.begin(
+            Selection(retry_unknown=how.retry_unknown, serial=how.serial),
+            now=time.time(),
+            facts=_facts(self._address, settings, how),
+            chunk_rows=how.chunk_rows,
+        )
+        if how.mark_tasks or not new.new:
+            new.mark_tasks(on=how.mark_tasks)
+        return begun
+
+
+def _check_same_d3(unit: Unit, meta: Mapping[str, str], settings: Settings) -> None:
+    before = meta.get("base_url")
+    if before and before != settings.base_url:
+        raise SettingsError(
+            f"{unit.run} is a run against {before}, not {settings.base_url}: give it another name with --run.",
+            code="other_d3",
+        )
+
+
+def _meta(file: Examined, settings: Settings, rows: int) -> dict[str, str]:
+    return {
+        "base_url": settings.base_url,
+        "site": settings.site,
+        "command": file.command.__name__ if file.command else "",
+        "format": json.dumps(file.format.to_json()),
+        "header": json.dumps(file.table.header),
+        "input": file.name,
+        "sha256": file.table.sha256(),
+        "rows": str(rows),
+    }
+
+
+def _facts(address: Address, settings: Settings, how: How) -> dict[str, Any]:
+    words = [address.mask(word) for word in sys.argv[1:]]
+    return {
+        "version": __version__,
+        "argv": words,
+        "command_line": shlex.join(["d3async", *words]),
+        "settings": settings.public(),
+        "links_per_call": how.max_links_per_call,
+    }

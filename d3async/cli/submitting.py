@@ -1,0 +1,232 @@
+"""One `submit` from files to exit code: who is it for, check, bring in, queue up, say how to follow it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import click
+
+from d3async.cli.console import out, say
+from d3async.cli.fleet_option import fleet_address, fleet_words, installed
+from d3async.cli.plan import duration
+from d3async.errors import SettingsError
+from d3async.sansio.exit_code import INTERRUPTED, INVALID_FILE, USAGE
+from d3async.settings import Profiles
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from d3async.cli.fleet_loading import How, Loaded, Unit
+    from d3async.cli.jobfile import JobFileOptions
+    from d3async.fleet.address import Address
+
+_FEW = 5
+_MANY_TROUBLES = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The options of `submit` beside those of the job file."""
+
+    profile: str | None = None
+    config: Path | None = None
+    name: str | None = None
+    max_links_per_call: int = 50
+    serial_by: str | None = None
+    mark_tasks: bool = False
+    retry_unknown: bool = False
+    take_over: bool = False
+    chunk_rows: int = 500
+    processes: int | None = None
+    dry_run: bool = False
+    as_json: bool = False
+    yes: bool = False
+
+
+def submit(files: Sequence[Path], fleet: str | None, job_file: JobFileOptions, options: Options) -> int:
+    """Submit *files* and return the exit code. Raises `SettingsError`, `JobFileError`, `JournalError`."""
+    address = fleet_address(fleet)
+    _sure_about_unknown(options)
+    with installed():
+        from d3async.cli.fleet_loading import Unit  # noqa: PLC0415 - psycopg, for those who have a fleet
+        from d3async.fleet.service import prepare  # noqa: PLC0415 - as above
+
+        units = [Unit(file, tenant, run) for file, tenant, run in _units(files, options)]
+        asyncio.run(prepare(address))
+        loaded, code = _bring_in(units, address, _how(job_file, options), options)
+    if code:
+        return code
+    if options.as_json:
+        out(json.dumps(_told(loaded, dry_run=options.dry_run), ensure_ascii=False))
+    _say_end(loaded, fleet_words(fleet, address), options)
+    return 0
+
+
+def _how(job_file: JobFileOptions, options: Options) -> How:
+    from d3async.cli.fleet_loading import How  # noqa: PLC0415 - as above
+
+    return How(
+        job_file=job_file,
+        config=options.config,
+        max_links_per_call=options.max_links_per_call,
+        serial=options.serial_by is not None,
+        mark_tasks=options.mark_tasks,
+        retry_unknown=options.retry_unknown,
+        take_over=options.take_over,
+        chunk_rows=options.chunk_rows,
+    )
+
+
+def _units(files: Sequence[Path], options: Options) -> list[tuple[Path, str, str]]:
+    """(file, tenant, run) of each file. Raises `SettingsError` for all files that cannot be placed at once."""
+    if options.name and len(files) > 1:
+        raise SettingsError("--run names one run: give one FILE with it.", code="option")
+    if any(str(file) == "-" for file in files):
+        raise SettingsError("A fleet reads files, not stdin: give a FILE, whose name the run gets.", code="option")
+    profiles = Profiles(config=options.config)
+    chosen = options.profile or os.environ.get("D3_PROFILE", "").strip()
+    units = [(file, chosen or file.stem, options.name or file.stem) for file in files]
+    strange = [unit for unit in units if not profiles.has(unit[1])]
+    if strange:
+        raise SettingsError(_no_tenant(strange, profiles, chosen), code="tenant")
+    twice = [run for run, count in Counter(run for _, _, run in units).items() if count > 1]
+    if twice:
+        raise SettingsError(f'Two files would be the run "{twice[0]}": submit one of them with --run NAME.', code="run")
+    return units
+
+
+def _no_tenant(strange: Sequence[tuple[Path, str, str]], profiles: Profiles, chosen: str) -> str:
+    path = profiles.config.path
+    if chosen:
+        near = profiles.like(chosen)
+        return f'There is no profile "{chosen}" in {path}' + (f'; was "{near}" meant?' if near else "")
+    names = ", ".join(str(file) for file, _, _ in strange[:_MANY_TROUBLES])
+    more = f" and {len(strange) - _MANY_TROUBLES:,} more" if len(strange) > _MANY_TROUBLES else ""
+    near = profiles.like(strange[0][1])
+    meant = f' (is {strange[0][0]} for "{near}"?)' if near else ""
+    return (
+        f"Whom are these for: {names}{more}? No profile in {path} is called like them{meant}. "
+        "Give --profile NAME, or call a file like the profile it is for."
+    )
+
+
+def _bring_in(units: Sequence[Unit], address: Address, how: How, options: Options) -> tuple[list[Loaded], int]:
+    """What became of *units*, in their order, and the exit code if it ends here."""
+    from d3async.cli.fleet_processes import opened  # noqa: PLC0415 - as above
+
+    found: dict[str, Loaded] = {}
+
+    def done(loaded: Loaded) -> None:
+        found[loaded.unit.run] = loaded
+        _say_file(loaded, few=len(units) <= _FEW)
+
+    # the largest first: none of them is begun when all others are done
+    largest_first = sorted(units, key=lambda unit: -unit.file.stat().st_size if unit.file.is_file() else 0)
+    with opened(address, how, files=len(units), processes=options.processes) as loader:
+        loader.load(largest_first, done)
+        loaded = [found[unit.run] for unit in units]
+        code = _trouble_code(loaded)
+        if code or options.dry_run:
+            return loaded, code
+        if not _agreed(loaded, options):
+            say("Nothing was submitted.")
+            return loaded, INTERRUPTED
+        loader.commit()
+    asyncio.run(_queue_up(address, [one.unit.tenant for one in loaded if one.to_send]))
+    return loaded, 0
+
+
+async def _queue_up(address: Address, tenants: Sequence[str]) -> None:
+    """Put *tenants* into the queue. Where this does not happen any more, a worker finds their chunks by itself."""
+    from d3async.fleet import queue  # noqa: PLC0415 - as above
+
+    async with queue.opened(address) as (app, _):
+        await queue.defer(app, tenants)
+
+
+def _say_file(loaded: Loaded, *, few: bool) -> None:
+    if few or loaded.invalid:
+        for line in loaded.told.splitlines():
+            say(line)
+    if loaded.trouble:
+        say(f"{loaded.unit.file}: {loaded.trouble.removeprefix(f'{loaded.unit.file.name}: ')}")
+    elif loaded.good and few:
+        say(f"  for {loaded.unit.tenant} at {urlsplit(loaded.base_url).hostname}: {_work_words(loaded)}")
+
+
+def _work_words(loaded: Loaded) -> str:
+    changes = loaded.changes
+    before = changes["same"] + changes["changed"] + changes["changed_after_ok"] + changes["changed_in_doubt"]
+    rerun = f" ({changes['new']:,} new, {before:,} known from before)" if before else ""
+    rate = 0.98 * loaded.rate if loaded.rate else None
+    pace = f", about {duration(loaded.to_send / rate)} at {rate:.0f} requests/s" if rate and loaded.to_send else ""
+    return f"{loaded.to_send:,} rows to send{rerun}{pace}"
+
+
+def _trouble_code(loaded: Sequence[Loaded]) -> int:
+    bad = [one for one in loaded if not one.good]
+    if not bad:
+        return 0
+    say(f"\nNothing was submitted: {len(bad):,} of {len(loaded):,} files cannot be.")
+    rows = [one for one in bad if one.invalid]
+    if rows:
+        say(f"every problem of one file: d3async check {rows[0].unit.file} --profile {rows[0].unit.tenant}")
+    return INVALID_FILE if rows else USAGE
+
+
+def _sure_about_unknown(options: Options) -> None:
+    if options.retry_unknown and not options.yes and not _somebody_there():
+        raise SettingsError(
+            "--retry-unknown sends rows that may exist in D3 already; to confirm it, add --yes.", code="confirm"
+        )
+
+
+def _somebody_there() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _agreed(loaded: Sequence[Loaded], options: Options) -> bool:
+    rows = sum(one.to_send for one in loaded)
+    if options.yes or not rows or not _somebody_there():
+        return True
+    risk = ", unknown rows among them" if options.retry_unknown else ""
+    tenants = len({one.unit.tenant for one in loaded})
+    return bool(click.confirm(f"Submit {rows:,} rows{risk} for {tenants:,} tenants?", err=True))
+
+
+def _told(loaded: Sequence[Loaded], *, dry_run: bool) -> dict[str, object]:
+    return {
+        "submitted": not dry_run,
+        "rows": sum(one.rows for one in loaded),
+        "to_send": sum(one.to_send for one in loaded),
+        "runs": [
+            {
+                "run": one.unit.run, "tenant": one.unit.tenant, "file": str(one.unit.file), "base_url": one.base_url,
+                "rows": one.rows, "invalid": one.invalid, "to_send": one.to_send, "chunks": one.chunks,
+                "changes": dict(one.changes),
+            }
+            for one in loaded
+        ],
+    }  # fmt: skip
+
+
+def _say_end(loaded: Sequence[Loaded], where: str, options: Options) -> None:
+    rows, chunks = sum(one.to_send for one in loaded), sum(one.chunks for one in loaded)
+    tenants = len({one.unit.tenant for one in loaded})
+    counts = f"{len(loaded):,} runs for {tenants:,} tenants, {rows:,} rows in {chunks:,} chunks"
+    if options.dry_run:
+        say(f"Would be submitted: {counts}. Nothing was.")
+        return
+    say(f"Submitted: {counts}.")
+    run = loaded[0].unit.run
+    say(f"to send it  d3async worker{where}        (on any machine, as many as you like)")
+    say(f"to follow   d3async status{where}")
+    say(f"results     d3async results {run}{where} -o {run}.results.csv")

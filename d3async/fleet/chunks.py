@@ -1,0 +1,206 @@
+"""A tenant's turn: its next chunk through the same engine as on one machine, and what follows from how that ended."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from d3async.engine import Engine
+from d3async.errors import FencedError, JournalError, SettingsError
+from d3async.fleet import rows
+from d3async.fleet.ending import BOUNDS, Again, Done, GiveUp, StopRun, what_next
+from d3async.fleet.tries import Tries
+from d3async.journal.base import Event
+from d3async.journal.postgres.journal import open_chunk
+from d3async.sansio.halt import with_default
+from d3async.sansio.protocol import Throttled
+from d3async.sansio.retry import Stop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from psycopg import AsyncConnection
+    from psycopg_pool import AsyncConnectionPool
+
+    from d3async.delivery import Attempt
+    from d3async.fleet.metrics import Metrics
+    from d3async.fleet.rows import Next
+    from d3async.fleet.tenants import Tenant, Tenants
+    from d3async.journal.postgres.journal import PostgresJournal, Writer
+
+log = logging.getLogger("d3async.fleet")
+_WORTH_TELLING = 0.25
+
+
+class _Ended(NamedTuple):
+    """How a chunk ended: why, how many rows were finished, how many are left."""
+
+    stop: Stop | None
+    finished: int
+    left: int
+
+
+class Chunks:
+    """Runs chunks of *tenants*, as *who*. *drain* is how long, in seconds, requests in flight may take after a stop."""
+
+    def __init__(
+        self,
+        pool: AsyncConnectionPool[AsyncConnection[Any]],
+        writer: Writer,
+        tenants: Tenants,
+        metrics: Metrics,
+        *,
+        who: str,
+        drain: float = 30.0,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._pool = pool
+        self._writer = writer
+        self._tenants = tenants
+        self._metrics = metrics
+        self._tries = Tries(pool)
+        self._who = who
+        self._drain = drain
+        self._wall = wall
+        self._engines: dict[Engine, Next] = {}
+        self._journals: dict[str, PostgresJournal] = {}
+        self._stop: Stop | None = None
+
+    def attempt(self, tenant: str, attempt: Attempt) -> None:
+        """A request to *tenant* left: a 429 is written down where the run is."""
+        journal = self._journals.get(tenant)
+        if journal is not None and isinstance(attempt.answer, Throttled):
+            journal.note(Event(attempt.at, "throttled", attempt.answer.retry_after, attempt.answer.message))
+
+    def stop(self, reason: Stop) -> None:
+        """Start no row any more; what is in flight may finish."""
+        self._stop = reason
+        for engine in self._engines:
+            engine.stop(reason)
+
+    def cancel(self) -> None:
+        """Drop what is in flight: it becomes `unknown`."""
+        for engine in self._engines:
+            engine.cancel()
+
+    async def stop_cancelled(self) -> None:
+        """Stop the chunks of runs that were cancelled."""
+        if not self._engines:
+            return
+        async with self._pool.connection() as connection:
+            gone = await rows.cancelled(connection, {at.run for at in self._engines.values()})
+        for engine, at in self._engines.items():
+            if at.run in gone:
+                engine.stop(Stop("cancelled", "The run was cancelled."))
+
+    async def __call__(self, tenant: str) -> float | None:
+        """See `d3async.fleet.worker.Turn`."""
+        async with self._pool.connection() as connection:
+            at = await rows.next_chunk(connection, tenant)
+        if at is None:
+            return None
+        tried = await self._tries.begun(at.place)
+        if tried.code == "crashed" and tried.tries > BOUNDS["crashed"].tries:
+            return await self._give_up(
+                at, GiveUp("crashed", f"given up after {tried.tries - 1} tries: {tried.message}")
+            )
+        ended = await self._run(at)
+        self._metrics.chunk(tenant, ended.stop.code if ended.stop else "done")
+        return await self._follow(at, ended, 1 if ended.finished else tried.tries)
+
+    async def _run(self, at: Next) -> _Ended:
+        engine: Engine | None = None
+        left = 1
+        try:
+            tenant = await self._tenants.get(at.tenant)
+            _check_same_d3(at, tenant)
+            journal = await open_chunk(self._writer, at.run, at.chunk, round=at.round, who=self._who, now=self._wall())
+            engine = self._engine(at, tenant, journal)
+            stop, left = await self._carried(engine, at, tenant, journal)
+        except FencedError as error:
+            stop = Stop("fenced", error.message)
+        except JournalError as error:
+            stop = Stop("journal", error.message)
+        except SettingsError as error:
+            stop = Stop("settings", error.message)
+        except Exception as error:
+            # whatever a chunk does to its worker, the other tenants' chunks go on
+            log.exception("%s, chunk %s", at.name, at.chunk)
+            stop = Stop("crashed", f"a defect: {type(error).__name__}")
+        return _Ended(stop, sum(engine.counts.values()) if engine else 0, left)
+
+    async def _carried(
+        self, engine: Engine, at: Next, tenant: Tenant, journal: PostgresJournal
+    ) -> tuple[Stop | None, int]:
+        paused = tenant.connection.limiter.numbers.paused_s
+        self._engines[engine] = at
+        self._journals[at.tenant] = journal
+        self._metrics.running.inc()
+        if self._stop is not None:
+            engine.stop(self._stop)
+        try:
+            stop = await engine.run()
+            if (waited := tenant.connection.limiter.numbers.paused_s - paused) >= _WORTH_TELLING:
+                journal.note(Event(self._wall(), "pause", waited))
+        finally:
+            self._metrics.running.dec()
+            del self._engines[engine]
+            del self._journals[at.tenant]
+            left = await journal.aclose()
+        return stop, left
+
+    def _engine(self, at: Next, tenant: Tenant, journal: PostgresJournal) -> Engine:
+        return Engine(
+            carrier=tenant.connection.delivery,
+            journal=journal,
+            rows=journal.rows,
+            workers=tenant.settings.concurrency,
+            halts=with_default(()),
+            links_per_call=at.links_per_call,
+            drain=self._drain,
+            on_row=lambda row: self._metrics.row(tenant.name, row.outcome),
+        )
+
+    async def _follow(self, at: Next, ended: _Ended, tries: int) -> float:
+        match what_next(ended.stop, tries):
+            case Again() as again:
+                return await self._again(at, again, tries)
+            case GiveUp() as given_up:
+                return await self._give_up(at, given_up)
+            case StopRun() as stopped:
+                log.warning("%s is stopped: %s", at.name, stopped.message)
+                async with self._pool.connection() as connection:
+                    await rows.stop(connection, at, Stop(stopped.code, stopped.message), now=self._wall())
+            case Done():
+                await (self._tries.forget if ended.left else self._tries.done)(at.place)
+        await self._finish(at)
+        return 0.0
+
+    async def _again(self, at: Next, ended: Again, tries: int) -> float:
+        log.warning("%s, chunk %s: %s; again in %.0f s", at.name, at.chunk, ended.message, ended.wait)
+        await self._tries.note(at.place, tries if ended.counts else tries - 1, ended.code, ended.message)
+        if ended.code in {"unauthorized", "settings"}:
+            await self._tenants.forget(at.tenant)
+        return ended.wait
+
+    async def _give_up(self, at: Next, ended: GiveUp) -> float:
+        log.error("%s, chunk %s: %s", at.name, at.chunk, ended.message)
+        async with self._pool.connection() as connection:
+            await rows.give_up(connection, at, ended.code, ended.message, who=self._who, now=self._wall())
+        await self._tries.note(at.place, 0, ended.code, ended.message)
+        await self._finish(at)
+        return 0.0
+
+    async def _finish(self, at: Next) -> None:
+        async with self._pool.connection() as connection:
+            await rows.finish_if_over(connection, at.run, now=self._wall())
+
+
+def _check_same_d3(at: Next, tenant: Tenant) -> None:
+    if at.base_url != tenant.settings.base_url:
+        raise SettingsError(
+            f"{at.name} was submitted for {at.base_url}, but here profile {tenant.name} speaks to"
+            f" {tenant.settings.base_url}.",
+            code="other_d3",
+        )

@@ -1,0 +1,158 @@
+"""A whole fleet on this machine: D3s, job files, a database, workers that are real processes, and ways to hurt them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from benchmarks.jobs import HEADER, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+KEY = "a-key-that-no-output-may-show"
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class Fleet:
+    """Tenants by name with their D3s, in one database. *rate* is what their profiles say."""
+
+    folder: Path
+    database: str
+    tenants: Mapping[str, str]
+    rate: float = 50
+    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(exist_ok=True)
+        self.write_config(self.tenants)
+
+    def write_config(self, tenants: Mapping[str, str]) -> None:
+        (self.folder / "config.toml").write_text("".join(map(self._profile, tenants)))
+
+    def _profile(self, name: str) -> str:
+        return (
+            f'[profiles.{name}]\nbase_url = "{self.tenants[name]}"\nusername = "svc"\nsite = "Operations"\n'
+            f'rate = {self.rate}\napi_key_env = "FLEET_TEST_KEY"\n'
+        )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("D3_")}
+        return {
+            **clean, "D3_FLEET_URL": self.database, "D3_CONFIG": str(self.folder / "config.toml"),
+            "FLEET_TEST_KEY": KEY, "HOME": str(self.folder),
+        }  # fmt: skip
+
+    def file(self, name: str, count: int) -> Path:
+        """A job file of *count* CreateTask rows, no two alike."""
+        path = self.folder / f"{name}.csv"
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(HEADER)
+            writer.writerows(rows(count))
+        return path
+
+    def run(self, *arguments: object) -> Ran:
+        """`d3async` with *arguments*, to its end."""
+        done = subprocess.run(
+            [sys.executable, "-m", "d3async", *map(str, arguments)],
+            env=self.environment, cwd=self.folder, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+            timeout=120, check=False,
+        )  # fmt: skip
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    def worker(self, *arguments: object) -> subprocess.Popen[bytes]:
+        """One more worker; what it says goes to a file."""
+        log = (self.folder / f"worker{len(self.workers)}.log").open("wb")
+        with log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "d3async", "worker", *map(str, arguments)],
+                env=self.environment, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+        self.workers.append(process)
+        return process
+
+    def said(self) -> str:
+        """Everything the workers said."""
+        return "\n".join(path.read_text() for path in sorted(self.folder.glob("worker*.log")))
+
+    def ask(self, question: str, *values: object) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.database, connect_timeout=3) as connection:
+            return connection.execute(question.encode(), values).fetchall()
+
+    def outcomes(self) -> dict[str, int]:
+        """Rows by what is in the database."""
+        return dict(self.ask("select state, count(*) from d3async_job group by state"))
+
+    def done(self) -> int:
+        """Rows that will not be sent any more."""
+        try:
+            return int(self.ask("select count(*) from d3async_job where not todo")[0][0])
+        except psycopg.OperationalError:
+            return -1
+
+    def wait(self, rows: int, *, seconds: float) -> None:
+        """Until *rows* rows will not be sent any more."""
+        until = time.monotonic() + seconds
+        while (done := self.done()) < rows:
+            if time.monotonic() > until:
+                raise AssertionError(f"after {seconds} s only {done} of {rows} rows are done:\n{self.said()[-4000:]}")
+            time.sleep(0.2)
+
+    def results(self, run: str) -> list[dict[str, str]]:
+        """The results of *run*, as `d3async results` streams them."""
+        path = self.folder / f"{run}.results.csv"
+        told = self.run("results", run, "-o", path)
+        assert told.code == 0, told.err
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return list(csv.DictReader(file))
+
+    def status(self) -> dict[str, Any]:
+        return dict(json.loads(self.run("status", "--json").out))
+
+    def end(self) -> list[int]:
+        """Ask every worker to end, and wait: their exit codes."""
+        for worker in self.workers:
+            if worker.poll() is None:
+                worker.send_signal(signal.SIGCONT)
+                worker.send_signal(signal.SIGTERM)
+        return [worker.wait(60) for worker in self.workers]
+
+
+@contextmanager
+def fleet(folder: Path, database: str, tenants: Mapping[str, str], **more: Any) -> Iterator[Fleet]:
+    """A fleet for the length of the block: no worker outlives it."""
+    found = Fleet(folder, database, tenants, **more)
+    try:
+        yield found
+    finally:
+        for worker in found.workers:
+            if worker.poll() is None:
+                worker.kill()
+            worker.wait()
+
+
+def freeze(worker: subprocess.Popen[bytes], seconds: float) -> None:
+    """Stop *worker* for *seconds*, as a machine that is suspended."""
+    worker.send_signal(signal.SIGSTOP)
+    time.sleep(seconds)
+    worker.send_signal(signal.SIGCONT)
