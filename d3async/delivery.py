@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from d3async.sansio import protocol
 from d3async.sansio.protocol import Broken, Doubtful, Throttled
@@ -64,8 +64,7 @@ class Stopper:
         return Wait(self._waits, over=self.reason is not None)
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One request that left us, for observers: *number* counts from 1 within its call; *elapsed* in seconds."""
 
     call: Call
@@ -75,8 +74,7 @@ class Attempt:
     elapsed: float
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(NamedTuple):
     """The last word about a call. *answer* is None when it was not sent, or provably did not happen, before a stop."""
 
     call: Call
@@ -151,7 +149,7 @@ class Delivery:
                 self._budget = self._budget.spent()
             else:
                 log.release(call, sent=_left(answer))
-                known = replace(known, attempts=left)
+                known = known._replace(attempts=left)
             if isinstance(decision, Stop):
                 stopper.stop(decision)
                 return known
@@ -238,7 +236,7 @@ class Delivery:
             return replace(response, message=self._auth.mask(response.message))
         text = response.body.decode("utf-8", "surrogateescape")
         masked = self._auth.mask(text)
-        return response if masked == text else replace(response, body=masked.encode("utf-8", "surrogateescape"))
+        return response if masked == text else response._replace(body=masked.encode("utf-8", "surrogateescape"))
 
     def _report(self, answer: Answer, granted: float) -> None:
         if not _left(answer):

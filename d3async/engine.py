@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from d3async.line import Lane
     from d3async.sansio.call import Call
     from d3async.sansio.halt import Halt
+    from d3async.sansio.protocol import Answer
 
 _PAGE = 200
 _ANSWER_KEPT = 16_384
@@ -144,7 +145,10 @@ class Engine:
         while (taken := await self._line.take()) is not None:
             lane, call = taken
             try:
-                await self._carry_lane(lane, call)
+                if call is not None:
+                    await self._carry(call)
+                else:
+                    await self._carry_lane(lane)
             except JournalError as error:
                 self._lost_journal(error)
             self._line.carried()
@@ -153,11 +157,8 @@ class Engine:
         code = "fenced" if isinstance(error, FencedError) else "journal"
         self.stopper.stop(Stop(code, error.message))
 
-    async def _carry_lane(self, lane: int, call: Call | None) -> None:
+    async def _carry_lane(self, lane: int) -> None:
         """Carry the calls of *lane*, one after the other: one source is never in flight twice."""
-        if call is not None:
-            await self._carry(call)
-            return
         while self.stopper.reason is None:
             size = self._limit.size()
             call = await self._journal.take(lane, size)
@@ -168,16 +169,20 @@ class Engine:
             self._limit.done(size)
 
     async def _carry(self, call: Call) -> tuple[Part, ...]:
+        """Bring *call* to its outcome; the parts its items were sent in."""
         if self.stopper.reason is not None:
             return ()
         repeatable = all_commands()[call.command].repeatable
         done = await self._carrier.deliver(call, repeatable=repeatable, log=self._journal, stopper=self.stopper)
         if done.answer is None:
             return ()
-        if worth_splitting(call, done.answer):
+        if call.items and worth_splitting(call, done.answer):
             return await self._split(done.call)
-        self._settle(done)
-        taken = isinstance(done.answer, Reply)
+        self._settle(done, done.answer)
+        return self._learnt(call, done.answer) if call.items else ()
+
+    def _learnt(self, call: Call, answer: Answer) -> tuple[Part, ...]:
+        taken = isinstance(answer, Reply)
         if taken:
             self._limit.taken(len(call.items))
         return (Part(len(call.items), taken=taken),)
@@ -191,14 +196,12 @@ class Engine:
             self._limit.split(len(call.items), parts)
         return parts
 
-    def _settle(self, done: Delivered) -> None:
-        if done.answer is None:
-            return
-        answer = None
+    def _settle(self, done: Delivered, answer: Answer) -> None:
+        said = None
         if done.response is not None:
-            answer = done.response.body[: 4 * _ANSWER_KEPT].decode("utf-8", "replace")[:_ANSWER_KEPT]
-        verdict = judge(done.call, done.answer)
-        future = self._journal.settle(Settlement(done.call, verdict, answer, self._wall()))
+            said = done.response.body[: 4 * _ANSWER_KEPT].decode("utf-8", "replace")[:_ANSWER_KEPT]
+        verdict = judge(done.call, answer)
+        future = self._journal.settle(Settlement(done.call, verdict, said, self._wall()))
         future.add_done_callback(self._rows_done)
 
     def _rows_done(self, future: Future[list[RowOutcome]]) -> None:

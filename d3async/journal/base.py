@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from d3async.sansio.outcome import Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """The last word about a call: what the answer proves, D3's answer as text, when it came (seconds since 1970)."""
 
     call: Call

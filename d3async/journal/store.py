@@ -11,7 +11,7 @@ from d3async.commands import all_commands
 from d3async.errors import ConservationError, FencedError
 from d3async.journal.base import RowOutcome
 from d3async.journal.rows import standings
-from d3async.sansio.call import Call, fold
+from d3async.sansio.call import Call, JsonObject, fold
 
 if TYPE_CHECKING:
     import sqlite3
@@ -261,7 +261,7 @@ def _outcome(done: Settlement) -> RowOutcome:
 
 def _call(row: Sequence[Any]) -> Call:
     job, _, command, username, site, params, label, maybe, at = row
-    return Call(command, json.loads(params), username, site, 0, label, job=job, maybe=bool(maybe), row=at)
+    return Call(command, JsonObject(params), username, site, 0, label, job=job, maybe=bool(maybe), row=at)
 
 
 def _alike(items: Sequence[ItemOutcome]) -> dict[tuple[str, str, str], list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from d3async.commands import all_commands
 from d3async.errors import ConservationError
@@ -31,8 +31,7 @@ class ItemOutcome:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What became of a call. *items* has one entry for each item of the call, in its order; none without items.
 
     *anomalies* is what the answer said beyond that, in words, for `_message`.

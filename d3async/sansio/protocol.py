@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from codecs import BOM_UTF8
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from d3async.sansio.call import JsonObject
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,16 +16,14 @@ API_PATH = "/api/Command/"
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
-@dataclass(frozen=True, slots=True)
-class ApiRequest:
+class ApiRequest(NamedTuple):
     """One POST: *command* is D3's name (the last part of the URL), *body* the JSON envelope."""
 
     command: str
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ApiResponse:
+class ApiResponse(NamedTuple):
     """An answer read to its end. *headers* have lower-case names, *elapsed* is seconds from headers sent to read."""
 
     status: int
@@ -47,16 +47,14 @@ class Broken:
     status: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ItemError:
+class ItemError(NamedTuple):
     """One entry of `ErrorData`: D3's word about one incident."""
 
     incident: str
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """D3 answered the command. *status* is its own word; *remaining* the links it lists as left, None when it does not.
 
     *nameless* is set when an entry of `ErrorData` does not say for which incident it speaks; *anomalies* tells what
@@ -109,8 +107,9 @@ Answer = Reply | Refused | Unauthorized | Throttled | Doubtful | Broken
 
 def envelope(command: str, params: Mapping[str, Any], *, username: str, site: str) -> ApiRequest:
     """The request for *command*: D3's envelope with `Username`, `Site` and `CommandParams`."""
-    body = {"Username": username, "Site": site, "CommandParams": params}
-    return ApiRequest(command, _ENCODER.encode(body).encode())
+    text = params.text if isinstance(params, JsonObject) else _ENCODER.encode(params)
+    body = f'{{"Username":{_ENCODER.encode(username)},"Site":{_ENCODER.encode(site)},"CommandParams":{text}}}'
+    return ApiRequest(command, body.encode())
 
 
 def read(response: ApiResponse, *, retry_after: float | None = None) -> Answer:
