@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from d3async.files.causes import Cause
-    from d3async.journal.read import JournalReader
+    from d3async.journal.reader import Reader
     from d3async.journal.records import Owner
 
 _WINDOW = 30.0
@@ -53,7 +53,7 @@ class Standing:
         return [] if self.running else next_steps(self.told, str(self.folder))
 
 
-def standing(reader: JournalReader, *, now: float, running: bool | None) -> Standing:
+def standing(reader: Reader, *, now: float, running: bool | None) -> Standing:
     """Where the folder stands at *now* (seconds since 1970), given whether its owner is *running*."""
     owner = reader.owner()
     rate = None

@@ -11,7 +11,7 @@ from d3async.files.results import one_line, with_items
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from d3async.journal.read import JournalReader
+    from d3async.journal.reader import Reader
     from d3async.journal.records import ItemRecord, RowRecord
 
 TROUBLED = ("partial", "failed", "unknown", "invalid")
@@ -74,7 +74,7 @@ class Causes:
     others: int = 0
 
 
-def find_causes(reader: JournalReader, *, keep: int = 10, kinds: int = 1000) -> Causes:
+def find_causes(reader: Reader, *, keep: int = 10, kinds: int = 1000) -> Causes:
     """Group the trouble of the current rows in one pass. Memory is bounded by *keep* rows of *kinds* causes."""
     found: dict[tuple[str, str, str], Cause] = {}
     others = 0
@@ -95,7 +95,7 @@ def alike(message: str) -> str:
     return _SPECIFIC.sub("…", message)
 
 
-def _troubles(reader: JournalReader) -> Iterator[Trouble]:
+def _troubles(reader: Reader) -> Iterator[Trouble]:
     for row, items in with_items(reader.rows(TROUBLED, full=True), reader.items(TROUBLED)):
         bad = [item for item in items if item.outcome in {"failed", "unknown"}]
         if not bad:

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from d3async.files.inputs import Inputs
-    from d3async.journal.read import JournalReader
+    from d3async.journal.reader import Reader
 
 _BETWEEN_ITEMS = re.compile(r"[;,\s]+")
 
 
-def failed_records(reader: JournalReader, inputs: Inputs) -> Iterator[str]:
+def failed_records(reader: Reader, inputs: Inputs) -> Iterator[str]:
     """Texts of the rows of the file `failed`, without line ends."""
     outcomes = ("failed", "invalid", "partial")
     for row, items in with_items(reader.rows(outcomes), reader.items(outcomes)):
@@ -35,7 +35,7 @@ def failed_records(reader: JournalReader, inputs: Inputs) -> Iterator[str]:
             yield narrowed(row.raw, [item.item for item in items], worth, inputs)
 
 
-def unknown_records(reader: JournalReader) -> Iterator[str]:
+def unknown_records(reader: Reader) -> Iterator[str]:
     """Texts of the rows of the file `unknown`, without line ends."""
     return (row.raw for row in reader.rows(("unknown",)))
 

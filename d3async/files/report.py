@@ -17,7 +17,7 @@ from d3async.journal import figures
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from d3async.journal.read import JournalReader
+    from d3async.journal.reader import Reader
     from d3async.journal.records import Run
 
 MEANINGS = {
@@ -42,7 +42,7 @@ _LABELS = {
 _APART = {"input", "outcomes", "items", "vanished", "next", "settings", "warnings", "stop", "argv", *_LABELS}
 
 
-def report_html(reader: JournalReader) -> Iterator[str]:
+def report_html(reader: Reader) -> Iterator[str]:
     """The page, piece by piece: the same for the same journal. Memory does not grow with the rows."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -55,7 +55,7 @@ def report_html(reader: JournalReader) -> Iterator[str]:
     return environment.get_template("report.html.j2").generate(_told(reader))
 
 
-def _told(reader: JournalReader) -> dict[str, Any]:
+def _told(reader: Reader) -> dict[str, Any]:
     runs = reader.runs()
     told = summary(reader, last_facts(runs))
     found = find_causes(reader)
@@ -88,7 +88,7 @@ def _facts(told: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
     return [fact for fact in named + others if fact[2] not in (None, "", [], {})]
 
 
-def _files(told: Mapping[str, Any], reader: JournalReader) -> list[tuple[str, str]]:
+def _files(told: Mapping[str, Any], reader: Reader) -> list[tuple[str, str]]:
     """The files beside the page, as far as they have rows, each with what is in it."""
     counts: Mapping[str, int] = told["outcomes"]
     kind = "jsonl" if '"jsonl"' in reader.meta().get("format", "") else "csv"
@@ -102,7 +102,7 @@ def _files(told: Mapping[str, Any], reader: JournalReader) -> list[tuple[str, st
     return [*files, ("summary.json", "counts and facts, for programs")]
 
 
-def _paces(reader: JournalReader, runs: Iterable[Run]) -> Iterator[tuple[Run, Pace]]:
+def _paces(reader: Reader, runs: Iterable[Run]) -> Iterator[tuple[Run, Pace]]:
     """Throughput of each run that brought answers."""
     for run in runs:
         span = figures.span(reader, run.epoch)

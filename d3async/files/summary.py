@@ -12,14 +12,14 @@ from d3async.files.instants import instants
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from d3async.journal.read import JournalReader
+    from d3async.journal.reader import Reader
     from d3async.journal.records import Run
 
 _TIMES = ("started_at", "finished_at")
 _COUNTED = ("requests", "throttled", "paused_s", "elapsed_s", "rate")
 
 
-def summary(reader: JournalReader, facts: Mapping[str, Any]) -> dict[str, Any]:
+def summary(reader: Reader, facts: Mapping[str, Any]) -> dict[str, Any]:
     """The contract's keys first, then whatever else *facts* tell. Times among *facts* may be seconds since 1970.
 
     Counts come from the journal, never from *facts*: what a row became stands in one place.

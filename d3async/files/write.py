@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
+    from d3async.journal.reader import Reader
+
 FORMATS = ("csv", "jsonl", "json")
 SUMMARY = "summary.json"
 REPORT = "report.html"
@@ -46,22 +48,27 @@ def write_folder(folder: Path, *, format: str | None = None) -> Written:  # noqa
     are written again too. Raises `JournalError`; `ConservationError` before anything is overwritten.
     """
     with JournalReader(folder / FILE) as reader:
-        reader.check()
-        form, inputs = inputs_of(reader)
-        wanted = format or usual_format(reader)
-        for name in FORMATS:
-            path = folder / f"results.{name}"
-            if name == wanted or path.exists():
-                with aside(path) as file:
-                    write_results(file, reader, name)
-        return Written(
-            results=folder / f"results.{wanted}",
-            report=_write_report(folder / REPORT, reader),
-            items=_write_items(folder / "items.csv", reader, form, inputs),
-            failed=_write_feedback(folder, "failed", failed_records(reader, inputs), form),
-            unknown=_write_feedback(folder, "unknown", unknown_records(reader), form),
-            outcomes=reader.counts(),
-        )
+        return write_files(reader, format=format)
+
+
+def write_files(reader: Reader, *, format: str | None = None) -> Written:  # noqa: A002 - the option's name
+    """What `write_folder` writes, from *reader*, into the folder it names."""
+    reader.check()
+    folder, wanted = reader.folder, format or usual_format(reader)
+    form, inputs = inputs_of(reader)
+    for name in FORMATS:
+        path = folder / f"results.{name}"
+        if name == wanted or path.exists():
+            with aside(path) as file:
+                write_results(file, reader, name)
+    return Written(
+        results=folder / f"results.{wanted}",
+        report=_write_report(folder / REPORT, reader),
+        items=_write_items(folder / "items.csv", reader, form, inputs),
+        failed=_write_feedback(folder, "failed", failed_records(reader, inputs), form),
+        unknown=_write_feedback(folder, "unknown", unknown_records(reader), form),
+        outcomes=reader.counts(),
+    )
 
 
 def write_again(folder: Path, *, format: str | None = None) -> Written:  # noqa: A002 - the option's name
@@ -80,9 +87,14 @@ def write_summary(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     Raises `JournalError`; `ConservationError` before anything is overwritten.
     """
     with JournalReader(folder / FILE) as reader:
-        reader.check()
-        told = summary(reader, facts)
-    with aside(folder / SUMMARY) as file:
+        return write_summary_of(reader, facts)
+
+
+def write_summary_of(reader: Reader, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What `write_summary` writes, from *reader*, into the folder it names."""
+    reader.check()
+    told = summary(reader, facts)
+    with aside(reader.folder / SUMMARY) as file:
         file.write(f"{json.dumps(told, indent=2, ensure_ascii=False)}\n".encode())
     return told
 
@@ -90,12 +102,17 @@ def write_summary(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
 def write_report(folder: Path) -> Path:
     """Write report.html of *folder* again. Raises `JournalError`."""
     with JournalReader(folder / FILE) as reader:
-        return _write_report(folder / REPORT, reader)
+        return write_report_of(reader)
+
+
+def write_report_of(reader: Reader) -> Path:
+    """What `write_report` writes, from *reader*, into the folder it names."""
+    return _write_report(reader.folder / REPORT, reader)
 
 
 def write_results(
     file: BinaryIO,
-    reader: JournalReader,
+    reader: Reader,
     format: str,  # noqa: A002 - the option's name
     outcomes: Collection[str] | None = None,
     *,
@@ -116,26 +133,26 @@ def write_results(
     write_lines(file, json_array(lines) if format == "json" else lines)
 
 
-def usual_format(reader: JournalReader) -> str:
+def usual_format(reader: Reader) -> str:
     """The format results have unless another one is asked for: JSONL for JSONL, else CSV."""
     form, _ = inputs_of(reader)
     return "jsonl" if form.kind == "jsonl" else "csv"
 
 
-def inputs_of(reader: JournalReader) -> tuple[Format, Inputs]:
+def inputs_of(reader: Reader) -> tuple[Format, Inputs]:
     """The form of the input and how to read its rows."""
     meta = reader.meta()
     form = Format.from_json(json.loads(meta["format"]))
     return form, Inputs(form, json.loads(meta.get("header") or "[]"))
 
 
-def _write_report(path: Path, reader: JournalReader) -> Path:
+def _write_report(path: Path, reader: Reader) -> Path:
     with aside(path) as file:
         write_lines(file, report_html(reader))
     return path
 
 
-def _write_items(path: Path, reader: JournalReader, form: Format, inputs: Inputs) -> Path | None:
+def _write_items(path: Path, reader: Reader, form: Format, inputs: Inputs) -> Path | None:
     if not reader.has_items:
         path.unlink(missing_ok=True)
         return None

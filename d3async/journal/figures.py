@@ -1,64 +1,71 @@
-"""Figures of runs, added up by SQLite: how fast answers came, how long they took, what slowed them."""
+"""Figures of runs, added up by the database: how fast answers came, how long they took, what slowed them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from d3async.journal.read import JournalReader
+    from d3async.journal.reader import Reader
 
 
-def span(reader: JournalReader, epoch: int) -> tuple[float, float] | None:
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The questions in the words of one database; *mark* stands for a value, `{0}` for the cases of *latencies*."""
+
+    mark: str
+    span: str
+    slowed: str
+    answered: str
+    throttled: str
+    pauses: str
+    latencies: str
+
+
+SQLITE = Figures(
+    mark="?",
+    span="select min(coalesce(sent_at, done_at)), max(done_at) from job"
+    " where row is not null and epoch = ? and done_at is not null",
+    slowed="select min(at) from event where epoch = ? and kind = 'throttled'",
+    answered="select cast((done_at - ?) / ? as int) as at, sum(state = 'ok'), sum(state <> 'ok') from job"
+    " where row is not null and epoch = ? and done_at is not null group by at",
+    throttled="select cast((at - ?) / ? as int), count(*) from event where epoch = ? and kind = 'throttled' group by 1",
+    pauses="select at - case kind when 'pause' then seconds else 0 end, seconds from event"
+    " where epoch = ? and kind in ('pause', 'outage') and seconds > 0 order by seconds desc, at limit ?",
+    latencies="select case {0} end, count(*) from job"
+    " where row is not null and sent_at is not null and done_at is not null group by 1",
+)
+
+
+def span(reader: Reader, epoch: int) -> tuple[float, float] | None:
     """When a run sent first and was answered last, in seconds since 1970; None when it brought no answer."""
-    [(sent, done)] = reader.query(
-        "select min(coalesce(sent_at, done_at)), max(done_at) from job"
-        " where row is not null and epoch = ? and done_at is not null",
-        epoch,
-    )
-    [(slowed,)] = reader.query("select min(at) from event where epoch = ? and kind = 'throttled'", epoch)
+    [(sent, done)] = reader.query(reader.figures.span, epoch)
+    [(slowed,)] = reader.query(reader.figures.slowed, epoch)
     if done is None:
         return None
     return (sent if slowed is None else min(sent, slowed)), done
 
 
-def answered(reader: JournalReader, epoch: int, start: float, width: float) -> list[tuple[int, int, int]]:
+def answered(reader: Reader, epoch: int, start: float, width: float) -> list[tuple[int, int, int]]:
     """Rows answered in each stretch of *width* seconds from *start*: (stretch from 0, ok, not ok)."""
-    return reader.query(
-        "select cast((done_at - ?) / ? as int) as at, sum(state = 'ok'), sum(state <> 'ok') from job"
-        " where row is not null and epoch = ? and done_at is not null group by at",
-        start, width, epoch,
-    )  # fmt: skip
+    return reader.query(reader.figures.answered, start, width, epoch)
 
 
-def throttled(reader: JournalReader, epoch: int, start: float, width: float) -> dict[int, int]:
+def throttled(reader: Reader, epoch: int, start: float, width: float) -> dict[int, int]:
     """429s in each stretch of *width* seconds from *start*."""
-    return dict(
-        reader.query(
-            "select cast((at - ?) / ? as int), count(*) from event where epoch = ? and kind = 'throttled' group by 1",
-            start, width, epoch,
-        )
-    )  # fmt: skip
+    return dict(reader.query(reader.figures.throttled, start, width, epoch))
 
 
-def pauses(reader: JournalReader, epoch: int, most: int) -> list[tuple[float, float]]:
+def pauses(reader: Reader, epoch: int, most: int) -> list[tuple[float, float]]:
     """The longest pauses and outages, at most *most*: (when it began, seconds). A pause is noted when it ends."""
-    return reader.query(
-        "select at - case kind when 'pause' then seconds else 0 end, seconds from event"
-        " where epoch = ? and kind in ('pause', 'outage') and seconds > 0 order by seconds desc, at limit ?",
-        epoch, most,
-    )  # fmt: skip
+    return reader.query(reader.figures.pauses, epoch, most)
 
 
-def latency_counts(reader: JournalReader, bounds: Sequence[float]) -> list[int]:
+def latency_counts(reader: Reader, bounds: Sequence[float]) -> list[int]:
     """Rows answered within each of *bounds* (seconds, ascending) and not within the one before it; then the rest."""
-    cases = " ".join(f"when done_at - sent_at <= ? then {at}" for at in range(len(bounds)))
-    found = dict(
-        reader.query(
-            f"select case {cases} else {len(bounds)} end, count(*) from job"
-            " where row is not null and sent_at is not null and done_at is not null group by 1",
-            *bounds,
-        )
-    )
+    mark = reader.figures.mark
+    cases = " ".join(f"when done_at - sent_at <= {mark} then {at}" for at in range(len(bounds)))
+    found = dict(reader.query(reader.figures.latencies.format(f"{cases} else {len(bounds)}"), *bounds))
     return [found.get(at, 0) for at in range(len(bounds) + 1)]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from d3async.errors import ConservationError, JournalError
+from d3async.journal.figures import SQLITE
 from d3async.journal.records import ItemRecord, Owner, RowRecord, Run
 from d3async.journal.schema import VERSION
 from d3async.sansio.outcome import OUTCOMES
@@ -55,6 +56,8 @@ class JournalReader:
     Raises `JournalError` when *path* is missing, torn, no journal, or of a newer d3async. It changes nothing; where
     it may, it opens the file for writing all the same, so that SQLite tidies its `-wal` and `-shm` away on closing.
     """
+
+    figures = SQLITE
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -1,3 +1,272 @@
 """One run of the fleet as it stands at one moment: what `journal.read.JournalReader` is for a run folder."""
 
 from __future__ import annotations
+
+import json
+import re
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from d3async.errors import ConservationError, JournalError
+from d3async.journal.figures import Figures
+from d3async.journal.postgres.schema import check_now
+from d3async.journal.postgres.texts import told
+from d3async.journal.records import ItemRecord, Owner, RowRecord, Run
+from d3async.sansio.outcome import OUTCOMES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import TracebackType
+    from typing import Self
+
+_PAGE = 2000
+_INTERRUPTED = "It was sent and no answer is recorded: it may have happened."
+_STATES = {"unsent": ("pending",), "unknown": ("unknown", "sent")}
+_SPOKEN = """
+    case {0}.state when 'pending' then 'unsent' when 'sent' then 'unknown' else {0}.state end,
+    case {0}.state when 'sent' then 'interrupted' else coalesce({0}.code, '') end,
+    case {0}.state when 'sent' then '{1}' else coalesce({0}.message, '') end"""
+_ITEMS = """
+left join (
+    select job, count(*) as items, count(*) filter (where state = 'ok') as ok,
+        count(*) filter (where state = 'failed') as failed,
+        count(*) filter (where state in ('unknown', 'sent')) as unknown,
+        count(*) filter (where state = 'pending') as pending
+    from d3async_item where run = {run} group by job
+) i on i.job = j.id"""
+_TALLY = ", ".join(f"case when i.items > i.pending then i.{name} end" for name in ("ok", "failed", "unknown"))
+_ROWS = """
+select r.row, r.line, {spoken}, j.http, j.attempts, j.sent_at, j.done_at, r.raw, {tally}, {more}
+from d3async_job j join d3async_row r on r.run = j.run and r.id = j.id {joined}
+where j.run = {run} and not j.gone and (%(states)s::text[] is null or j.state = any(%(states)s)) order by {order}"""
+_ITEM_ROWS = """
+select r.row, r.line, coalesce(r.label, ''), i.name, {spoken}
+from d3async_job j join d3async_row r on r.run = j.run and r.id = j.id
+join d3async_item i on i.run = j.run and i.job = j.id
+where j.run = {run} and not j.gone and (%(states)s::text[] is null or j.state = any(%(states)s))
+order by r.row, i.pos, i.id"""
+# a pending item is one that came with a change of its row: it waits for the next submission
+_BROKEN = f"""
+select r.row, j.state from d3async_job j join d3async_row r on r.run = j.run and r.id = j.id {_ITEMS}
+where j.run = {{run}} and not j.gone and not j.todo and i.items is not null and (
+    i.ok + i.failed + i.unknown + i.pending <> i.items or not case j.state
+        when 'ok' then i.ok = i.items
+        when 'failed' then i.ok = 0 and i.unknown = 0
+        when 'partial' then i.ok > 0 and i.ok < i.items and i.unknown = 0
+        when 'unknown' then i.unknown > 0
+        else true end)
+limit 1"""
+_OF_ROUND = "from d3async_job where run = {run} and not gone and round = %s and done_at is not null"
+POSTGRES = Figures(
+    mark="%s",
+    span=f"select min(coalesce(sent_at, done_at)), max(done_at) {_OF_ROUND}",
+    slowed="select min(at) from d3async_event where run = {run} and round = %s and kind = 'throttled'",
+    answered="select trunc((done_at - %s) / %s)::int as at, count(*) filter (where state = 'ok'),"
+    f" count(*) filter (where state <> 'ok') {_OF_ROUND} group by at",
+    throttled="select trunc((at - %s) / %s)::int, count(*) from d3async_event"
+    " where run = {run} and round = %s and kind = 'throttled' group by 1",
+    pauses="select at - case kind when 'pause' then seconds else 0 end, seconds from d3async_event"
+    " where run = {run} and round = %s and kind in ('pause', 'outage') and seconds > 0"
+    " order by seconds desc, at limit %s",
+    latencies="select case {0} end, count(*) from d3async_job"
+    " where run = {{run}} and not gone and sent_at is not null and done_at is not null group by 1",
+)
+_WHO = re.compile(r"pid (\d+) on (\S+)")
+
+
+class PostgresReader:
+    """The run *name* at one moment: whatever is asked, the answers belong together, also while workers are at it.
+
+    A context manager with a connection of its own; *folder* is where its files go. Memory does not grow with the run:
+    rows stream from the server. Raises `JournalError` when there is no such run (`no_run`), when the tables are
+    missing or newer, or when the database does not answer.
+    """
+
+    figures = POSTGRES
+
+    def __init__(self, conninfo: str, name: str, *, folder: Path | None = None) -> None:
+        self.name = name
+        self.folder = Path(name) if folder is None else folder
+        self._cursors = count()
+        with self._translated():
+            self._db = psycopg.connect(conninfo, application_name="d3async reader", connect_timeout=10)
+        try:
+            self._begin()
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self) -> None:
+        with self._translated():
+            self._db.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            self._db.read_only = True
+            check_now(self._db)
+            asked = "select id, round, meta, tenant from d3async_run where name = %s"
+            found = self._db.execute(asked, (self.name,)).fetchone()
+        if found is None:
+            raise JournalError(f"The database has no run {self.name}.", code="no_run")
+        self.id, self._round, meta, self.tenant = found
+        self._meta: dict[str, str] = json.loads(meta)
+        self._has_items = bool(self._one("select exists(select 1 from d3async_item where run = {run})"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the moment and of the connection."""
+        self._db.close()
+
+    def meta(self) -> dict[str, str]:
+        """Everything the journal says about the run and its file."""
+        return dict(self._meta)
+
+    def owner(self) -> Owner | None:
+        """Whoever has had a chunk of it open for longest."""
+        told_of = self.query(
+            "select who, since from d3async_chunk where run = {run} and who is not null order by since limit 1"
+        )
+        for who, since in told_of:
+            known = _WHO.search(who)
+            return Owner(int(known[1]), known[2], since) if known else Owner(0, who, since)
+        return None
+
+    def counts(self) -> dict[str, int]:
+        """Rows of the current file by outcome, all six always; a row in flight counts as `unknown`."""
+        return self._counted("select state, count(*) from d3async_job where run = {run} and not gone group by state")
+
+    def counts_by_profile(self) -> dict[str | None, dict[str, int]]:
+        """A run of the fleet has one tenant."""
+        return {None: {**self.counts(), "invalid": 0}}
+
+    def item_counts(self) -> dict[str, int]:
+        """Items of the current file's rows by outcome: ok, failed, unknown, unsent, always."""
+        counts = self._counted(
+            "select i.state, count(*) from d3async_item i join d3async_job j on j.run = i.run and j.id = i.job"
+            " where i.run = {run} and not j.gone group by i.state"
+        )
+        return {outcome: counts[outcome] for outcome in ("ok", "failed", "unknown", "unsent")}
+
+    def vanished(self) -> int:
+        """Rows that were in an earlier state of the file and are no longer."""
+        return self._number("select count(*) from d3async_job where run = {run} and gone")
+
+    def in_flight(self) -> int:
+        """Rows sent whose answer is not recorded."""
+        return self._number("select count(*) from d3async_job where run = {run} and not gone and state = 'sent'")
+
+    def to_send(self) -> int:
+        """Rows the present round still has to send."""
+        return self._number("select count(*) from d3async_job where run = {run} and todo and state <> 'sent'")
+
+    def done_since(self, at: float) -> int:
+        """Rows answered after *at*, in seconds since 1970, UTC."""
+        return self._number("select count(*) from d3async_job where run = {run} and not gone and done_at > %s", at)
+
+    @property
+    def has_items(self) -> bool:
+        """Whether any row has items."""
+        return self._has_items
+
+    def rows(self, outcomes: Iterable[str] | None = None, *, full: bool = False) -> Iterator[RowRecord]:
+        """Rows of the current file, in its order; only those of *outcomes* if any; label and answer only if *full*."""
+        sql = _ROWS.format(
+            run=self.id,
+            spoken=_SPOKEN.format("j", _INTERRUPTED),
+            tally=_TALLY if self._has_items else "null, null, null",
+            more="r.label, j.answer" if full else "null, null",
+            joined=_ITEMS.format(run=self.id) if self._has_items else "",
+            # until a file is submitted again its rows have the order in which they came
+            order="j.id" if self._round <= 1 else "r.row",
+        )
+        for row in self._streamed(sql, outcomes):
+            yield _readable(RowRecord._make(row))
+
+    def items(self, outcomes: Iterable[str] | None = None) -> Iterator[ItemRecord]:
+        """Items of the current file's rows, in the rows' order; only of rows of *outcomes* if any are given."""
+        sql = _ITEM_ROWS.format(run=self.id, spoken=_SPOKEN.format("i", _INTERRUPTED))
+        for row, line, *texts in self._streamed(sql, outcomes):
+            yield ItemRecord(row, line, *map(told, texts))
+
+    def answer(self, number: int) -> str | None:
+        """D3's answer as text; None where it was not kept."""
+        body: str | None = self._one("select body from d3async_answer where run = {run} and id = %s", number)
+        return body and told(body)
+
+    def runs(self) -> list[Run]:
+        """Every round of it, the first one first."""
+        found = self.query(
+            "select round, started_at, finished_at, exit_code, facts from d3async_round"
+            " where run = {run} order by round"
+        )
+        return [
+            Run(number, started, finished, code, json.loads(facts)) for number, started, finished, code, facts in found
+        ]
+
+    def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """Rows of one small SQL question; `{run}` in it stands for the run's id, `%s` for each of *values*."""
+        with self._translated():
+            return self._db.execute(sql.replace("{run}", str(self.id)).encode(), values).fetchall()
+
+    def check(self) -> None:
+        """Raise `ConservationError` unless every row, and every item of a row that was tried, has one outcome."""
+        expected = int(self._meta.get("rows", 0))
+        asked = "select count(row), min(row), max(row) from d3async_row where run = {run} and row is not null"
+        found, first, last = self.query(asked)[0]
+        by_outcome = sum(self.counts().values())
+        if found != expected or by_outcome != expected or (found and (first, last) != (1, expected)):
+            raise ConservationError(
+                f"{self.name}: the file has {expected} rows, the journal {found} ({first} to {last}), "
+                f"outcomes add up to {by_outcome}; nothing was overwritten"
+            )
+        for row, state in self.query(_BROKEN) if self._has_items else []:
+            raise ConservationError(
+                f"{self.name}: the items of row {row} do not add up to its outcome `{state}`; nothing was overwritten"
+            )
+
+    def _counted(self, sql: str) -> dict[str, int]:
+        counts = dict.fromkeys(OUTCOMES, 0)
+        for state, number in self.query(sql):
+            outcome = {"pending": "unsent", "sent": "unknown"}.get(state, state)
+            if outcome not in counts:
+                raise ConservationError(f"{self.name}: a row has the unheard-of state {state!r}")
+            counts[outcome] += number
+        return counts
+
+    def _number(self, sql: str, *values: object) -> int:
+        return int(self._one(sql, *values))
+
+    def _one(self, sql: str, *values: object) -> Any:
+        found = self.query(sql, *values)
+        return found[0][0] if found else None
+
+    def _streamed(self, sql: str, outcomes: Iterable[str] | None) -> Iterator[tuple[Any, ...]]:
+        states = None
+        if outcomes is not None:
+            states = [state for outcome in outcomes for state in _STATES.get(outcome, (outcome,))]
+        with self._translated(), self._db.cursor(name=f"d3async_{next(self._cursors)}") as cursor:
+            cursor.itersize = _PAGE
+            cursor.execute(sql.encode(), {"states": states})
+            yield from cursor
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            said = " ".join(str(error).split())
+            raise JournalError(f"{self.name} cannot be read: {said}", code="journal") from error
+
+
+def _readable(row: RowRecord) -> RowRecord:
+    if "\x1a" in row.raw or "\x1a" in row.message or (row.label and "\x1a" in row.label):
+        return row._replace(raw=told(row.raw), message=told(row.message), label=row.label and told(row.label))
+    return row

@@ -40,8 +40,10 @@ cross join lateral (
 ) n
 where n.left > 0 and r.cancelled_at is null and (%(run)s::int is null or c.run = %(run)s) order by c.run, c.chunk"""
 _FINISH = b"""
-update d3async_round l set finished_at = %s, exit_code = %s, facts = %s where l.run = %s and l.round = %s
-    and l.finished_at is null and not exists (select from d3async_job j where j.run = l.run and j.todo)"""
+update d3async_round l set finished_at = %s, exit_code = %s, facts = %s from d3async_run r
+where l.run = %s and l.round = %s and l.finished_at is null and r.id = l.run
+    and not exists (select from d3async_job j where j.run = l.run and j.todo
+        and (r.cancelled_at is null or j.state = 'sent'))"""
 _BY_ROW = {"d3async_item": "job", "d3async_answer": "id", "d3async_job": "id", "d3async_row": "id"}
 
 
@@ -158,7 +160,7 @@ async def finish(
     exit_code: int,
     facts: Mapping[str, Any],
 ) -> bool:
-    """Write down how the round ended, once: False when somebody has, or when rows are still to be sent.
+    """Write down how the round ended, once: False when somebody has, or when rows are to be sent or in flight.
 
     *facts* are added to those the round began with. Raises `ConservationError` when rows are lost or made up.
     """
