@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import json
-from codecs import BOM_UTF8
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from d3async.sansio.answer_json import (
+    NOTHING,
+    field,
+    loads,
+    same_key,
+    shown,
+    storable,
+    unwrapped,
+    unwrapped_list,
+)
 from d3async.sansio.call import JsonObject
 
 if TYPE_CHECKING:
@@ -114,7 +123,7 @@ def envelope(command: str, params: Mapping[str, Any], *, username: str, site: st
 
 def read(response: ApiResponse, *, retry_after: float | None = None) -> Answer:
     """What *response* proves. *retry_after* is the wait its headers ask for (`sansio.retry_after`), for a 429."""
-    body = _loads(response.body)
+    body = loads(response.body)
     said = error_text(body) if isinstance(body, dict) else ""
     status = response.status
     if status == 429:  # noqa: PLR2004 - RFC 6585
@@ -138,51 +147,8 @@ def returned(response: ApiResponse) -> Any:
         return response.body.decode("utf-8", "replace")
 
 
-class _Nothing:
-    """What an unreadable body holds."""
-
-
-_NOTHING = _Nothing()
-_DECISIVE = frozenset({"error", "returndata", "status", "errordata", "data", "incident number", "error message"})
-
-
-def _loads(body: bytes) -> Any:
-    try:
-        return _parsed(body.removeprefix(BOM_UTF8).decode())
-    except UnicodeDecodeError:
-        return _NOTHING
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return _DECODER.decode(text)
-    except (ValueError, RecursionError):
-        return _NOTHING
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Raises `ValueError` where a key that decides stands twice: the last one winning would be a guess."""
-    if len({key.strip().casefold() for key, _ in pairs}) < len(pairs):
-        decisive = [same for key, _ in pairs if (same := _same(key)) in _DECISIVE]
-        if len(set(decisive)) < len(decisive):
-            raise ValueError(f"a key stands twice: {decisive}")
-    return dict(pairs)
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_object)
-
-
-def _same(key: str) -> str:
-    return key.strip().casefold()
-
-
-def _storable(text: str) -> str:
-    """*text* without lone surrogates, which JSON may hold and UTF-8 can't."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
 def _unreadable(response: ApiResponse, body: Any) -> str:
-    if body is not _NOTHING:
+    if body is not NOTHING:
         return "The answer is JSON, but not an object: it does not say whether it happened."
     kind = response.headers.get("content-type", "").partition(";")[0] or "no content type"
     what = "empty" if not response.body.strip() else f"not readable JSON ({kind})"
@@ -192,8 +158,8 @@ def _unreadable(response: ApiResponse, body: Any) -> str:
 def error_text(body: Mapping[str, Any]) -> str:
     """D3's own error text: `error` in a 200, `Error` in a 4xx or 5xx; "" when there is none."""
     for key, value in body.items():
-        if _same(key) == "error" and value not in ("", None, [], {}, False):
-            return _storable(value) if isinstance(value, str) else _shown(value)
+        if same_key(key) == "error" and value not in ("", None, [], {}, False):
+            return storable(value) if isinstance(value, str) else shown(value)
     return ""
 
 
@@ -203,7 +169,7 @@ _PARTIAL = frozenset({"partially successful", "partially succeed", "partial", "p
 
 
 def _read_success(body: dict[str, Any], said: str) -> Answer:
-    content = _unwrapped(_field(body, "returndata"))
+    content = unwrapped(field(body, "returndata"))
     status = _status(content)
     if said and status in {"ok", "partial"}:
         return _doubtful(
@@ -228,7 +194,7 @@ def _proves_nothing(
 ) -> Doubtful | None:
     if not status:
         empty = content in ("", None, [], {})
-        message = "D3 answered with nothing in it" if empty else f"D3 answered returnData {_shown(content)}"
+        message = "D3 answered with nothing in it" if empty else f"D3 answered returnData {shown(content)}"
         return _doubtful("empty_answer" if empty else "bad_response", f"{message}: that proves nothing.")
     if status == "partial" and not errors:
         return _doubtful("bad_response", "D3 reports an error without saying for which incident.")
@@ -241,24 +207,8 @@ def _doubtful(code: str, message: str) -> Doubtful:
     return Doubtful(code, message, 200)
 
 
-def _field(content: Any, name: str) -> Any:
-    if not isinstance(content, dict):
-        return None
-    return next((value for key, value in content.items() if _same(key) == name), None)
-
-
-def _unwrapped(content: Any) -> Any:
-    """An object that D3 serialised as text, or wrapped in a list of one, is the object."""
-    if isinstance(content, str) and content.lstrip()[:1] in {"{", "["}:
-        parsed = _parsed(content)
-        content = content if parsed is _NOTHING else parsed
-    if isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict):
-        return content[0]
-    return content
-
-
 def _status(content: Any) -> Literal["ok", "partial", "failed", ""]:
-    word = _field(content, "status") if isinstance(content, dict) else content
+    word = field(content, "status") if isinstance(content, dict) else content
     said = " ".join(str(word).split()).casefold() if isinstance(word, str | bool) else ""
     if said in _OK:
         return "ok"
@@ -268,48 +218,29 @@ def _status(content: Any) -> Literal["ok", "partial", "failed", ""]:
 
 
 def _item_errors(content: Any) -> tuple[tuple[ItemError, ...], tuple[str, ...]]:
-    entries = _unwrapped_list(_field(content, "errordata"))
+    entries = unwrapped_list(field(content, "errordata"))
     if entries is None:
-        return (), (f"ErrorData cannot be read: {_shown(_field(content, 'errordata'))}",)
+        return (), (f"ErrorData cannot be read: {shown(field(content, 'errordata'))}",)
     errors = []
     complaints = []
     for entry in entries:
-        number = _field(entry, "incident number")
-        said = _field(entry, "error message")
+        number = field(entry, "incident number")
+        said = field(entry, "error message")
         if isinstance(number, str | int) and str(number).strip():
-            message = said if isinstance(said, str) and said else _shown(entry)
-            errors.append(ItemError(_storable(str(number)), _storable(message)))
+            message = said if isinstance(said, str) and said else shown(entry)
+            errors.append(ItemError(storable(str(number)), storable(message)))
         else:
-            complaints.append(f"ErrorData names no incident: {_shown(entry)}")
+            complaints.append(f"ErrorData names no incident: {shown(entry)}")
     return tuple(errors), tuple(complaints)
-
-
-def _unwrapped_list(value: Any) -> list[Any] | None:
-    if isinstance(value, str):
-        parsed = _parsed(value) if value.strip() else []
-        value = value if parsed is _NOTHING else parsed
-    if value is None or value == {}:
-        return []
-    if isinstance(value, dict):
-        return [value]
-    return value if isinstance(value, list) else None
 
 
 def _remaining(content: Any) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
     """Links D3 lists as left; the key names the source and ends in a blank, so the key is not matched."""
-    data = _field(content, "data")
+    data = field(content, "data")
     lists = [data] if isinstance(data, list) else list(data.values()) if isinstance(data, dict) else []
     if data in (None, "", {}, []) or not lists:
         return None, ()
     numbers = lists[0]
     if len(lists) > 1 or not isinstance(numbers, list) or set(map(type, numbers)) - {str, int}:
-        return None, (f"Data cannot be read: {_shown(data)}",)
+        return None, (f"Data cannot be read: {shown(data)}",)
     return tuple(map(str, numbers)), ()
-
-
-def _shown(value: Any, most: int = 200) -> str:
-    try:
-        text = _storable(json.dumps(value, ensure_ascii=False, default=str))
-    except RecursionError:
-        return "something nested too deep to show"
-    return text if len(text) <= most else text[: most - 1] + "…"
