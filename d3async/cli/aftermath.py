@@ -24,22 +24,22 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Mapping
 
-    from d3async.cli.plan import Plan
+    from d3async.cli.errand import ServerRan
     from d3async.cli.running import Ran
+    from d3async.cli.servers import Homes
     from d3async.files.write import Written
     from d3async.journal.sqlite import RunFolder
-    from d3async.settings import Settings
+    from d3async.sansio.retry import Stop
 
 _CAUSES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A run that has ended. *ran* is None when there was nothing to send."""
+    """A run that has ended. *homes* are the D3s its rows name; *ran* is None when there was nothing to send."""
 
     folder: RunFolder
-    settings: Settings
-    plan: Plan
+    homes: Homes
     ran: Ran | None
     started_at: float
     as_json: bool
@@ -72,25 +72,50 @@ def _settled(run: Run) -> Mapping[str, int]:
 def _facts(run: Run, outcomes: Mapping[str, int], code: int) -> dict[str, Any]:
     ran = run.ran
     stop = ran.stop if ran else None
-    elapsed = ran.elapsed if ran else 0.0
-    requests = ran.requests if ran else 0
+    begun = beginning(run.homes)
+    if ran and "servers" in begun:
+        how = {server.server.profile: _went(server) for server in ran.servers}
+        begun["servers"] = [{**told, **how.get(told["profile"], {})} for told in begun["servers"]]
     return {
-        **beginning(run.settings),
+        **begun,
         "started_at": run.started_at,
         "finished_at": time.time(),
-        "requests": requests,
-        "throttled": ran.numbers.throttled if ran else 0,
-        "paused_s": round(ran.numbers.paused_s, 3) if ran else 0.0,
-        "rate": round(requests / elapsed, 2) if elapsed else 0.0,
-        "elapsed_s": round(elapsed, 3),
-        "limiter": {"ceiling": ran.numbers.ceiling, "learnt": ran.numbers.learnt} if ran else None,
+        **_figures(ran),
         "due_zones": due_zones(run.folder.db),
-        "stop": {"code": stop.code, "message": stop.message, "retry_after_s": stop.retry_after} if stop else None,
+        "stop": _stop(stop),
         "next": ending.next_step(
-            outcomes, stop, command_line=command_line(), folder=run.folder.folder, repeatable=_only_repeatable(run)
+            outcomes,
+            stop,
+            command_line=command_line(),
+            folder=run.folder.folder,
+            repeatable=_only_repeatable(run),
+            several=ran is not None and len(ran.servers) > 1,
         ),
         "exit_code": code,
     }
+
+
+def _figures(ran: Ran | ServerRan | None) -> dict[str, Any]:
+    """What a run, or its share at one server, took."""
+    elapsed = ran.elapsed if ran else 0.0
+    requests = ran.requests if ran else 0
+    numbers = ran.numbers if ran else None
+    return {
+        "requests": requests,
+        "throttled": numbers.throttled if numbers else 0,
+        "paused_s": round(numbers.paused_s, 3) if numbers else 0.0,
+        "rate": round(requests / elapsed, 2) if elapsed else 0.0,
+        "elapsed_s": round(elapsed, 3),
+        "limiter": {"ceiling": numbers.ceiling, "learnt": numbers.learnt} if numbers else None,
+    }
+
+
+def _went(ran: ServerRan) -> dict[str, Any]:
+    return {**_figures(ran), "stop": _stop(ran.stop)}
+
+
+def _stop(stop: Stop | None) -> dict[str, Any] | None:
+    return {"code": stop.code, "message": stop.message, "retry_after_s": stop.retry_after} if stop else None
 
 
 def due_zones(db: sqlite3.Connection) -> dict[str, int]:
@@ -103,13 +128,16 @@ def due_zones(db: sqlite3.Connection) -> dict[str, int]:
     return {zone: count for zone, count in found.fetchall() if zone}
 
 
-def beginning(settings: Settings) -> dict[str, Any]:
+def beginning(homes: Homes) -> dict[str, Any]:
     """What is known of a run when it begins: enough for `status` to say how to go on after a kill."""
+    own = homes.get(None)
+    several = [{"profile": profile, "settings": settings.public()} for profile, settings in homes.items()]
     return {
         "version": __version__,
         "argv": sys.argv[1:],
         "command_line": command_line(),
-        "settings": settings.public(),
+        "settings": own.public() if own else {},
+        **({} if homes.keys() == {None} else {"servers": several}),
     }
 
 
@@ -137,6 +165,7 @@ def _say(run: Run, outcomes: Mapping[str, int], code: int, facts: Mapping[str, A
         next_line=facts["next"],
         code=code,
         now=time.time(),
+        servers=[(server.server.name, server.stop, server.left) for server in run.ran.servers] if run.ran else (),
     )
     if facts["due_zones"]:
         lines.insert(1, f"  due dates were read in {', '.join(facts['due_zones'])}")

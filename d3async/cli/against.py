@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from d3async.cli.console import say
+from d3async.cli.servers import name_of
 from d3async.cli.ways import link_ways
 from d3async.client import D3Client
+from d3async.errors import D3Error
 from d3async.journal.stage import Stage
 from d3async.readback import LinkCounts, against, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from d3async.cli.servers import Server, Servers
     from d3async.journal.pairs import Pair, Source
     from d3async.journal.sqlite import RunFolder
     from d3async.limiter import Limiter
@@ -23,43 +27,69 @@ if TYPE_CHECKING:
     from d3async.settings import Settings
 
 
-def tell_against(entries: Iterable[Job | Invalid], settings: Settings, *, first: int = 20) -> LinkCounts:
+def tell_against(entries: Iterable[Job | Invalid], servers: Servers, *, first: int = 20) -> None:
     """Tell which pairs of the valid rows among *entries* are not linked in D3, the *first* ones by line.
 
-    Memory does not grow with the file. Raises `SettingsError` without a key to read with, and what `against` does.
+    Memory does not grow with the file. Raises `SettingsError` without a key to read with, and what `against` does; of
+    several servers one that cannot be asked is told, and the others are asked all the same.
     """
-    ways = link_ways(settings)
+    with closing(sqlite3.connect("", isolation_level=None)) as db:
+        stage = Stage(db, keep=False)
+        db.execute("begin")
+        stage.add(entries)
+        profiles = stage.profiles() or [None]
+        asked = {profile: servers.of(profile) for profile in profiles}
+        ways = {profile: link_ways(settings) for profile, settings in asked.items()}
+        for profile, settings in asked.items():
+            name = "" if len(asked) == 1 else f"{name_of(profile)}: "
+            try:
+                _tell(_Asked(profile, name, settings, ways[profile]), db, first)
+            except D3Error as error:
+                if not name:
+                    raise
+                say(f"{name}could not be asked: {error.message}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One D3, the commands to read it with, and what its lines begin with."""
+
+    profile: str | None
+    name: str
+    settings: Settings
+    ways: tuple[str, ...]
+
+
+def _tell(at: _Asked, db: sqlite3.Connection, first: int) -> None:
     told = 0
 
     def not_linked(source: Source, pair: Pair) -> None:
         nonlocal told
         told += 1
         if told <= first:
-            say(f"  line {pair.line}: {source.number} is not linked to {pair.name}")
+            say(f"  {at.name}line {pair.line}: {source.number} is not linked to {pair.name}")
 
-    with closing(sqlite3.connect("", isolation_level=None)) as db:
-        stage = Stage(db, keep=False)
-        db.execute("begin")
-        stage.add(entries)
-        counts = asyncio.run(_against(settings, db, ways, not_linked))
+    counts = asyncio.run(_against(at, db, not_linked))
     if told > first:
         say(f"  and {told - first:,} more")
-    say(f"In D3 now: {counts.linked:,} linked · {counts.gone:,} not linked (need not be sent){_unsure(counts)}")
-    return counts
+    gone = f"{counts.gone:,} not linked (need not be sent)"
+    say(f"{at.name}In D3 now: {counts.linked:,} linked · {gone}{_unsure(counts)}")
 
 
-async def _against(
-    settings: Settings, db: sqlite3.Connection, ways: tuple[str, ...], not_linked: Callable[[Source, Pair], None]
-) -> LinkCounts:
-    async with D3Client(settings) as client:
-        return await against(client, db, ways, not_linked=not_linked)
+async def _against(at: _Asked, db: sqlite3.Connection, not_linked: Callable[[Source, Pair], None]) -> LinkCounts:
+    async with D3Client(at.settings) as client:
+        return await against(client, db, at.ways, not_linked=not_linked, profile=at.profile)
 
 
-async def verify_run(folder: RunFolder, settings: Settings, limiter: Limiter) -> LinkCounts:
-    """Read back what the run that holds *folder* removed, under the run's own *limiter*; tell what is still there."""
-    async with D3Client(settings, limiter=limiter) as client:
-        counts = await verify(client, folder, link_ways(settings, direct=True))
-    say(f"Read back: {counts.gone:,} gone · {counts.linked:,} still linked{_unsure(counts)}")
+async def verify_run(folder: RunFolder, server: Server, limiter: Limiter, *, only: bool) -> LinkCounts:
+    """Read back what the run that holds *folder* removed at *server*, under its own *limiter*; tell what stays linked.
+
+    Lines begin with its name unless it is the *only* one.
+    """
+    async with D3Client(server.settings, limiter=limiter) as client:
+        counts = await verify(client, folder, link_ways(server.settings, direct=True), profile=server.profile)
+    name = "" if only else f"{server.name}: "
+    say(f"{name}Read back: {counts.gone:,} gone · {counts.linked:,} still linked{_unsure(counts)}")
     return counts
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 def command(file: Path, job_file: JobFileOptions, options: Mapping[str, Any], **given: Any) -> int:
     """Check FILE as `run` does, and send nothing. `-` reads stdin. Needs no settings but for --against-d3.
 
+    A profile that rows name must be one of config.toml, with all it takes to send them, its key included.
+
     \b
     Exit codes: 0 every row can be sent · 2 the file or an option cannot be used · 3 rows are invalid
     """  # noqa: D301 - the \\b is click's mark for lines that are not re-flowed

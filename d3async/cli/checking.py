@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from d3async.cli.console import out, say
 from d3async.cli.jobfile import examine
 from d3async.cli.review import ERRORS, Review
-from d3async.cli.settings_options import settings_from
+from d3async.cli.servers import Servers
 from d3async.cli.tally import Tally
 from d3async.credentials import Hidden
 from d3async.errors import JobFileError
@@ -46,7 +46,12 @@ class Options:
 def check(file: Path, job_file: JobFileOptions, options: Options) -> int:
     """Check *file*, tell what was found, return the exit code. Raises `JobFileError` and `SettingsError`."""
     now = datetime.now(UTC).astimezone()
-    with examine(file, job_file, site=_site(options), now=now) as examined, Review() as review, Tally() as tally:
+    site, servers = _site(options), Servers(options.settings)
+    with (
+        examine(file, job_file, site=site, now=now, route=servers.route(site)) as examined,
+        Review() as review,
+        Tally() as tally,
+    ):
         try:
             for chunk in review.chunks(examined):
                 tally.add(chunk)
@@ -65,7 +70,7 @@ def check(file: Path, job_file: JobFileOptions, options: Options) -> int:
         if options.against_d3 and not review.invalid:
             from d3async.cli.against import tell_against  # noqa: PLC0415 - aiohttp, for this option only
 
-            tell_against(examined, settings_from(options.settings))
+            tell_against(examined, servers)
         if not review.invalid:
             say(f"Nothing is wrong. To send it: {_run_line(file, sys.argv[1:])}")
         return INVALID_FILE if review.invalid else 0

@@ -42,10 +42,10 @@ def command(output: Path) -> int:
 def _run(file: Path, env: Mapping[str, str]) -> None:
     from d3async.cli.jobfile import JobFileOptions  # noqa: PLC0415 - as above
     from d3async.cli.rundown import Options, run  # noqa: PLC0415 - as above
-    from d3async.settings import Settings  # noqa: PLC0415 - as above
+    from d3async.cli.servers import Servers  # noqa: PLC0415 - as above
 
     say(f"\n$ d3async run {file}")
-    run(file, JobFileOptions(), lambda needs: Settings.from_env(env, needs=needs), Options(fresh=True, yes=True))
+    run(file, JobFileOptions(), Servers({}, env), Options(fresh=True, yes=True))
     results = file.with_suffix(".d3run") / "results.csv"
     say(f"\n$ head -{_SHOWN} {results}")
     with results.open(encoding="utf-8-sig") as lines:

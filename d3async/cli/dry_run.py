@@ -12,36 +12,45 @@ from d3async.sansio.protocol import API_PATH
 from d3async.sansio.request import Account, request_for
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from d3async.cli.plan import Plan
+    from d3async.cli.servers import Server
     from d3async.journal.sqlite import RunFolder
     from d3async.sansio.call import Call
-    from d3async.settings import Settings
 
 _PAGE = 200
 
 
-def print_requests(folder: RunFolder, plan: Plan, settings: Settings, links_per_call: int) -> None:
+def print_requests(folder: RunFolder, plan: Plan, links_per_call: int) -> None:
     """Print each request *plan* comes to, as JSON, one a line; the folder's transaction is left to be undone."""
     store = Store(folder.db, epoch=folder.epoch)
-    account = Account(settings.username, settings.site)
+    for server in plan.servers:
+        account = Account(server.settings.username, server.settings.site)
+        for call in _calls(store, server.profile, links_per_call):
+            _print(call, account, server)
+
+
+def _calls(store: Store, profile: str | None, links_per_call: int) -> Iterator[Call]:
     after = -1
-    while lanes := store.lanes(after, _PAGE):
+    while lanes := store.lanes(after, _PAGE, profile):
         after = lanes[-1][0]
         for lane, call in lanes:
             if call is not None:
-                _print(call, account, plan, settings)
+                yield call
                 continue
             while (found := store.take(lane, links_per_call)) is not None:
-                _print(found, account, plan, settings)
+                yield found
                 store.claim(found, time.time())
 
 
-def _print(call: Call, account: Account, plan: Plan, settings: Settings) -> None:
+def _print(call: Call, account: Account, server: Server) -> None:
     request = request_for(call, **account.speaking_for(call))
     told = {
+        **({} if server.profile is None else {"profile": server.profile}),
         "method": "POST",
-        "url": f"{plan.base_url}{API_PATH}{request.command}",
-        "headers": {"Content-Type": "application/json", settings.api_key_header: "***"},
+        "url": f"{server.settings.base_url}{API_PATH}{request.command}",
+        "headers": {"Content-Type": "application/json", server.settings.api_key_header: "***"},
         "body": json.loads(request.body),
     }
     out(json.dumps(told, ensure_ascii=False))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import UTC, datetime
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
-from d3async.sansio.exit_code import INTERRUPTED, TERMINATED, THROTTLED
+from d3async.sansio.exit_code import INTERRUPTED, TERMINATED
 from d3async.sansio.outcome import OUTCOMES
 
 if TYPE_CHECKING:
@@ -19,13 +20,21 @@ if TYPE_CHECKING:
 
 _SPOKEN = {"unsent": "not sent"}
 _LINE = 110
+_SERVERS = 12
+_BY_HAND = frozenset({INTERRUPTED, TERMINATED})
 
 
 def next_step(
-    outcomes: Mapping[str, int], stop: Stop | None, *, command_line: str, folder: Path, repeatable: bool
+    outcomes: Mapping[str, int],
+    stop: Stop | None,
+    *,
+    command_line: str,
+    folder: Path,
+    repeatable: bool,
+    several: bool = False,
 ) -> str | None:
-    """The command to type next; None when nothing is left to do."""
-    if stop is not None and stop.code == "unauthorized":
+    """The command to type next; None when nothing is left to do. Of *several* servers each says itself what to mend."""
+    if stop is not None and stop.code == "unauthorized" and not several:
         return "d3async doctor"
     if outcomes.get("unsent"):
         return command_line
@@ -46,9 +55,12 @@ def last_words(
     next_line: str | None,
     code: int,
     now: float,
+    servers: Sequence[tuple[str, Stop | None, int]] = (),
 ) -> list[str]:
-    """The lines that end a run. *now* is seconds since 1970."""
-    lines = [_verdict(outcomes, stop, code, now)]
+    """The lines that end a run. *now* is seconds since 1970; *servers* are names, why each stopped, rows not sent."""
+    several = len(servers) > 1
+    lines = [_several(outcomes, servers, code) if several else _verdict(outcomes, stop, code, now)]
+    lines += _stopped(servers, now) if several and code not in _BY_HAND else []
     lines += [f"  {cause.count:,} x {shorten(cause.text, _LINE, placeholder=' …')}" for cause in causes]
     if outcomes.get("unknown"):
         where = written.unknown or folder / "results.csv"
@@ -57,8 +69,27 @@ def last_words(
         lines.append(f"to mend   {written.failed}")
     lines.append(f"results   {written.results}      report  {folder / 'report.html'}")
     if next_line:
-        lines.append(f"{_what_for(outcomes, stop, next_line):<9} {next_line}")
+        lines.append(f"{_what_for(outcomes, None if several else stop, next_line):<9} {next_line}")
     return lines
+
+
+def _several(outcomes: Mapping[str, int], servers: Sequence[tuple[str, Stop | None, int]], code: int) -> str:
+    counts = counts_words(outcomes)
+    stopped = sum(stop is not None for _, stop, _ in servers)
+    if code in _BY_HAND or not stopped:
+        return f"{'Stopped' if code in _BY_HAND else 'Done'}. {counts}"
+    return f"Done at {len(servers) - stopped:,} of {len(servers):,} servers. {counts}"
+
+
+def _stopped(servers: Sequence[tuple[str, Stop | None, int]], now: float) -> list[str]:
+    """A line for each of the first servers that stopped, and what to do about it."""
+    lines = []
+    for name, stop, left in servers:
+        if stop is not None:
+            cure = f"; to mend: d3async doctor --profile {shlex.quote(name)}" if stop.code == "unauthorized" else ""
+            lines.append(f"  {name}: stopped, {left:,} not sent: {why_stopped(stop, now)}{cure}")
+    more = [f"  and {len(lines) - _SERVERS:,} more"] if len(lines) > _SERVERS else []
+    return lines[:_SERVERS] + more
 
 
 def counts_words(outcomes: Mapping[str, int]) -> str:
@@ -71,13 +102,19 @@ def _verdict(outcomes: Mapping[str, int], stop: Stop | None, code: int, now: flo
     counts = counts_words(outcomes)
     if stop is None:
         return f"Done. {counts}"
-    if code in {INTERRUPTED, TERMINATED}:
+    if code in _BY_HAND:
         return f"Stopped. {counts}"
+    after = " " if stop.code == "unauthorized" else ". "
+    return f"Stopped: {why_stopped(stop, now)}{after}{counts}"
+
+
+def why_stopped(stop: Stop, now: float) -> str:
+    """Why nothing more was sent, in words without a full stop. *now* is seconds since 1970."""
     if stop.code == "unauthorized":
-        return f"Stopped: D3 does not accept the key ({stop.message}) {counts}"
-    if code == THROTTLED:
-        return f"Stopped: {stop.message}{_come_back(stop.retry_after, now)}. {counts}"
-    return f"Stopped: {stop.message.rstrip('.')}. {counts}"
+        return f"D3 does not accept the key ({stop.message})"
+    if stop.code == "throttled":
+        return f"{stop.message}{_come_back(stop.retry_after, now)}"
+    return stop.message.rstrip(".")
 
 
 def _come_back(wait: float | None, now: float) -> str:

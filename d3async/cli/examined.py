@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -13,6 +14,7 @@ from d3async.commands.values import Reading
 from d3async.errors import JobFileError, SettingsError
 from d3async.files.read import open_table
 from d3async.sansio.dates import Zones, due_reader
+from d3async.sansio.job import Row
 from d3async.sansio.rows import RowOptions, RowReader
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from d3async.commands.base import Command
     from d3async.files.read import Table
     from d3async.sansio.job import Invalid, Job
+    from d3async.sansio.shape import Route
 
 
 class Examined:
@@ -47,6 +50,12 @@ class Examined:
             raise JobFileError("has a header and no rows", code="job_file")
         return map(self._reader().read, chain([first], rows))
 
+    @property
+    def routed(self) -> bool:
+        """Whether rows may name a profile: by the header, or by the first line where each has its own keys."""
+        first = () if self.table.header else next(iter(self.table), ())
+        return self._reader().routed(self.table.header or (first.keys if isinstance(first, Row) else ()))
+
     def describe(self, rows: int) -> str:
         """`3,114 rows, CreateTask, UTF-8 with BOM, separator ";"`."""
         command = [self.command.__name__] if self.command else []
@@ -55,14 +64,21 @@ class Examined:
 
 @contextmanager
 def opened(
-    file: Path, options: JobFileOptions, *, site: str, now: datetime, need_site: bool = False
+    file: Path,
+    options: JobFileOptions,
+    *,
+    site: str,
+    now: datetime,
+    need_site: bool = False,
+    route: Route | None = None,
 ) -> Iterator[Examined]:
     """Open *file* (`-` is stdin) and find out what its rows are.
 
-    *site* is the site of rows that name none; *now* has a zone and is what due dates are past of. Raises
-    `JobFileError` for what cannot be a job file, each with the file's name, and `SettingsError` for options.
+    *site* is the site of rows that name neither it nor a profile, *route* judges profiles; *now* has a zone and is
+    what due dates are past of. Raises `JobFileError` for what cannot be a job file, each with the file's name, and
+    `SettingsError` for options.
     """
-    row_options = _row_options(options, site=site, now=now, need_site=need_site)
+    row_options = replace(_row_options(options, now=now), site=site, need_site=need_site, route=route)
     path, stream = (None, sys.stdin.buffer) if str(file) == "-" else (file, None)
     with open_table(
         path,
@@ -80,7 +96,7 @@ def opened(
             raise JobFileError(f"{table.name}: {error.message}", code=error.code) from error
 
 
-def _row_options(options: JobFileOptions, *, site: str, now: datetime, need_site: bool) -> RowOptions:
+def _row_options(options: JobFileOptions, *, now: datetime) -> RowOptions:
     zones = Zones(_zone(options.time_zone, "--time-zone"), _zone(options.server_time_zone, "--server-time-zone"))
     return RowOptions(
         reading=Reading(due_reader(options.date_format, zones)),
@@ -88,8 +104,6 @@ def _row_options(options: JobFileOptions, *, site: str, now: datetime, need_site
         defaults=_pairs(options.values, "--set"),
         renames=_pairs(options.names, "--map"),
         key_column=options.id_column,
-        site=site,
-        need_site=need_site,
         where=_pairs(options.where, "--where"),
         limit=options.limit,
         now=now.astimezone(zones.server).strftime("%Y-%m-%d %H:%M:%S"),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from d3async.cli.examined import Examined
+    from d3async.sansio.shape import Route
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -76,9 +77,15 @@ def job_file_options(function: F) -> F:
 
 
 def examine(
-    file: Path, options: JobFileOptions, *, site: str, now: datetime, need_site: bool = False
+    file: Path,
+    options: JobFileOptions,
+    *,
+    site: str,
+    now: datetime,
+    need_site: bool = False,
+    route: Route | None = None,
 ) -> AbstractContextManager[Examined]:
     """See `d3async.cli.examined.opened`."""
     from d3async.cli.examined import opened  # noqa: PLC0415 - `--help` need not load what reads files
 
-    return opened(file, options, site=site, now=now, need_site=need_site)
+    return opened(file, options, site=site, now=now, need_site=need_site, route=route)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from d3async import __version__
 from d3async.cli.console import say
+from d3async.cli.homes import check_homes, known_homes, meta_of, same_homes
 from d3async.cli.jobfile import examine
 from d3async.cli.review import ERRORS, Review
 from d3async.journal.adopt import Changes
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from d3async.cli.examined import Examined
     from d3async.cli.jobfile import JobFileOptions
+    from d3async.cli.servers import Homes, Servers
     from d3async.journal.sqlite import RunFolder
     from d3async.journal.stage import Stage
     from d3async.settings import Settings
@@ -26,23 +28,42 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A file that is in the journal. *unknown* counts rows of the file whose outcome nobody knows, by command."""
+    """A file that is in the journal. *unknown* counts rows of the file whose outcome nobody knows, by command.
+
+    *homes* are the settings of every D3 that its rows name.
+    """
 
     name: str
     stage: Stage
     changes: Changes
     unknown: Mapping[str, int]
     invalid: int
+    homes: Homes
 
 
-def load(folder: RunFolder, file: Path, job_file: JobFileOptions, settings: Settings, *, quiet: bool) -> Loaded | None:
+def load(
+    folder: RunFolder,
+    file: Path,
+    job_file: JobFileOptions,
+    servers: Servers,
+    own: Settings | None,
+    *,
+    quiet: bool,
+) -> Loaded | None:
     """Check *file* and bring its rows into the journal; None when rows are invalid and none may be left out.
 
-    Nothing holds until the folder is committed. Raises `JobFileError` and `SettingsError`.
+    *own* is the D3 of rows without a profile. Nothing holds until the folder is committed. Raises `JobFileError` and
+    `SettingsError`.
     """
     now = datetime.now(UTC)
-    with Review() as review, examine(file, job_file, site=settings.site, now=now, need_site=True) as examined:
-        if (finished := _finished(folder, examined, job_file, settings)) is not None:
+    site, route = own.site if own else "", servers.route(own.site if own else None)
+    with (
+        Review() as review,
+        examine(file, job_file, site=site, now=now, need_site=True, route=route) as examined,
+    ):
+        if own is None and not examined.routed:
+            servers.own()  # says what is missing
+        if (finished := _finished(folder, examined, job_file, servers, own)) is not None:
             if not quiet:
                 say(f"{examined.name}: {examined.describe(finished.changes.same)}")
             return finished
@@ -65,34 +86,44 @@ def load(folder: RunFolder, file: Path, job_file: JobFileOptions, settings: Sett
             review.keep(folder.folder)
         else:
             (folder.folder / ERRORS).unlink(missing_ok=True)
-        return _adopted(folder, examined, stage, read_as=_read_as(job_file, settings))
+        homes = _homes(stage, servers, own)
+        check_homes(folder, homes)
+        return _adopted(folder, examined, stage, homes, read_by=_read_by(job_file))
 
 
-def _read_as(job_file: JobFileOptions, settings: Settings) -> dict[str, str]:
-    """What, beside the file itself, decides what its rows mean."""
-    return {
-        "base_url": settings.base_url,
-        "site": settings.site,
-        "read_by": json.dumps({"version": __version__, **asdict(job_file)}),
-    }
+def _homes(stage: Stage, servers: Servers, own: Settings | None) -> Homes:
+    named = stage.profiles() or [None]
+    found = {name: own if name is None else servers.of(name) for name in named}
+    return {name: settings for name, settings in found.items() if settings is not None}
 
 
-def _finished(folder: RunFolder, examined: Examined, job_file: JobFileOptions, settings: Settings) -> Loaded | None:
+def _read_by(job_file: JobFileOptions) -> str:
+    """What, beside the file itself and where its rows go, decides what they mean."""
+    return json.dumps({"version": __version__, **asdict(job_file)})
+
+
+def _finished(
+    folder: RunFolder, examined: Examined, job_file: JobFileOptions, servers: Servers, own: Settings | None
+) -> Loaded | None:
     """The very file whose rows are all ok, read the same way: then nothing is to be found out about its rows."""
     meta = folder.meta()
-    if any(meta.get(name) != value for name, value in _read_as(job_file, settings).items()):
+    if meta.get("read_by") != _read_by(job_file) or not same_homes(meta, servers, own):
         return None
     left = "select exists(select 1 from job where row is not null and (state != 'ok' or coalesce(code, '') != ''))"
     if folder.db.execute(left).fetchone()[0] or meta.get("sha256") != examined.table.sha256():
         return None
     vanished = folder.db.execute("select count(*) from job where row is null").fetchone()[0]
-    return Loaded(examined.name, folder.stage(), Changes(int(meta["rows"]), 0, 0, vanished, 0, 0), {}, 0)
+    homes: Homes = {name: servers.of(name) for name in known_homes(meta)}
+    if own is not None and meta.get("base_url"):
+        homes = {None: own, **homes}
+    return Loaded(examined.name, folder.stage(), Changes(int(meta["rows"]), 0, 0, vanished, 0, 0), {}, 0, homes)
 
 
-def _adopted(folder: RunFolder, examined: Examined, stage: Stage, *, read_as: Mapping[str, str]) -> Loaded:
+def _adopted(folder: RunFolder, examined: Examined, stage: Stage, homes: Homes, *, read_by: str) -> Loaded:
     changes = folder.adopt(
         {
-            **read_as,
+            **meta_of(homes, folder.meta()),
+            "read_by": read_by,
             "command": examined.command.__name__ if examined.command else "",
             "format": json.dumps(examined.format.to_json()),
             "header": json.dumps(examined.table.header),
@@ -104,4 +135,4 @@ def _adopted(folder: RunFolder, examined: Examined, stage: Stage, *, read_as: Ma
     unknown = folder.db.execute(
         "select command, count(*) from job where row is not null and state in ('unknown', 'sent') group by command"
     )
-    return Loaded(examined.name, stage, changes, dict(unknown.fetchall()), stage.invalid)
+    return Loaded(examined.name, stage, changes, dict(unknown.fetchall()), stage.invalid, homes)

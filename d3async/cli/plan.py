@@ -6,16 +6,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from d3async.cli.servers import Server
 from d3async.commands import all_commands
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Mapping
 
+    from d3async.cli.servers import Homes
     from d3async.commands.base import Command
     from d3async.journal.adopt import Changes
 
+AT_ONCE = 32
+"""Servers that are worked on at the same time; the others wait for one of them to be done."""
 _EXPECTED_UNKNOWN_RATE = 20.0
+_SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +36,18 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A run about to start. *outcomes* is what earlier runs already know of the file's rows."""
+    """A run about to start. *outcomes* is what earlier runs already know of the file's rows.
+
+    *servers* are those with rows to be sent, the one that takes longest first.
+    """
 
     name: str
-    base_url: str
-    site: str
+    servers: tuple[Server, ...]
     works: tuple[Work, ...]
     outcomes: Mapping[str, int]
     changes: Changes
     rerun: bool
     mirrored: int
-    rate: float | None
 
     @property
     def rows(self) -> int:
@@ -55,17 +61,25 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """How long the limit makes it take."""
-        return self.requests / (0.98 * self.rate if self.rate else _EXPECTED_UNKNOWN_RATE)
+        """How long the limits make it take."""
+        each = [seconds(server) for server in self.servers]
+        return max(max(each, default=0.0), sum(each) / AT_ONCE)
 
 
-def works(db: sqlite3.Connection, links_per_call: int) -> tuple[Work, ...]:
-    """What the rows marked to be sent come to."""
+def seconds(server: Server) -> float:
+    """How long its limit makes one server take."""
+    rate = server.settings.rate
+    return server.requests / (0.98 * rate if rate else _EXPECTED_UNKNOWN_RATE)
+
+
+def works(db: sqlite3.Connection, links_per_call: int, *, routed: bool = False) -> tuple[Work, ...]:
+    """What the rows marked to be sent come to; *routed* says whether they go to several servers."""
     found = db.execute("select command, count(*) from job where todo = 1 group by command order by command")
-    return tuple(_work(db, all_commands()[name], rows, links_per_call) for name, rows in found.fetchall())
+    commands = {all_commands()[name]: rows for name, rows in found.fetchall()}
+    return tuple(_work(db, command, rows, links_per_call, routed=routed) for command, rows in commands.items())
 
 
-def _work(db: sqlite3.Connection, command: type[Command], rows: int, links_per_call: int) -> Work:
+def _work(db: sqlite3.Connection, command: type[Command], rows: int, links_per_call: int, *, routed: bool) -> Work:
     items, requests = 0, rows
     if command.items:
         items, requests = db.execute(
@@ -76,7 +90,7 @@ def _work(db: sqlite3.Connection, command: type[Command], rows: int, links_per_c
         ).fetchone()
     facets = {
         name: db.execute(
-            f"select count(distinct {_column(command, field)}) from job where todo = 1 and command = ?",  # noqa: S608 - a field of ours
+            f"select count(distinct {_column(command, field, routed=routed)}) from job where todo = 1 and command = ?",  # noqa: S608 - a field of ours
             (command.__name__,),
         ).fetchone()[0]
         for name, field in command.facets.items()
@@ -84,17 +98,51 @@ def _work(db: sqlite3.Connection, command: type[Command], rows: int, links_per_c
     return Work(command, rows, requests, items, facets)
 
 
-def _column(command: type[Command], field: str) -> str:
+def shares(db: sqlite3.Connection, homes: Homes, works: tuple[Work, ...], links_per_call: int) -> tuple[Server, ...]:
+    """What *works* come to for each of *homes*, the server that takes longest first."""
+    if len(homes) == 1 and works:
+        [(profile, settings)] = homes.items()
+        names = tuple(work.command.__name__ for work in works)
+        return (Server(profile, settings, names, sum(work.rows for work in works), sum(w.requests for w in works)),)
+    return tuple(sorted(_shares(db, homes, links_per_call), key=lambda server: -seconds(server)))
+
+
+def _shares(db: sqlite3.Connection, homes: Homes, links_per_call: int) -> list[Server]:
+    commands: dict[str | None, dict[str, int]] = {}
+    for profile, command, rows in db.execute(
+        "select profile, command, count(*) from job where todo = 1 group by profile, command order by command"
+    ):
+        commands.setdefault(profile, {})[command] = rows
+    calls = dict(
+        db.execute(
+            "select profile, sum((n + ? - 1) / ?) from (select j.profile, count(distinct i.fold) n from item i"
+            " join job j on j.id = i.job where i.todo = 1 group by i.source) group by profile",
+            (links_per_call, links_per_call),
+        ).fetchall()
+    )
+    return [
+        Server(profile, homes[profile], tuple(named), sum(named.values()), _alone(named) + calls.get(profile, 0))
+        for profile, named in commands.items()
+    ]
+
+
+def _alone(rows: Mapping[str, int]) -> int:
+    """Of *rows* by command, those that take a request each."""
+    return sum(count for name, count in rows.items() if not all_commands()[name].items)
+
+
+def _column(command: type[Command], field: str, *, routed: bool) -> str:
     if field == command.subject:
-        return "label"
+        # the same number at two servers is two incidents
+        return "coalesce(profile || char(30), '') || label" if routed else "label"
     return f"json_extract(params, '$.\"{command.parameter(field)}\"')"
 
 
 def told(plan: Plan) -> list[str]:
     """The plan in words, a line each."""
-    host = urlsplit(plan.base_url).hostname or plan.base_url
-    where = f' at {host}, site "{plan.site}"' if plan.site else f" at {host}"
-    lines = [_work_words(work) + where for work in plan.works] or ["nothing to send"]
+    lines = [_work_words(work) + _where(plan) for work in plan.works] or ["nothing to send"]
+    if len(plan.servers) > 1:
+        lines += _server_lines(plan)
     if plan.rerun:
         lines.insert(0, _rerun_words(plan))
     if plan.outcomes.get("unknown") and plan.rows < sum(plan.outcomes.values()):
@@ -104,6 +152,29 @@ def told(plan: Plan) -> list[str]:
     if plan.works:
         lines.append(_pace_words(plan))
     return lines
+
+
+def _where(plan: Plan) -> str:
+    if len(plan.servers) > 1:
+        return f" at {len(plan.servers):,} servers"
+    settings = plan.servers[0].settings
+    return f' at {_host(settings.base_url)}, site "{settings.site}"'
+
+
+def _host(base_url: str) -> str:
+    return urlsplit(base_url).hostname or base_url
+
+
+def _server_lines(plan: Plan) -> list[str]:
+    shown = plan.servers[:_SHOWN]
+    width = max(len(server.name) for server in shown)
+    lines = [
+        f"  {server.name:{width}}  {server.rows:,} row{'s' * (server.rows != 1)} at {_host(server.settings.base_url)},"
+        f' site "{server.settings.site}", about {duration(seconds(server))} at {_rate_words(server.settings.rate)}'
+        for server in shown
+    ]
+    more = len(plan.servers) - len(shown)
+    return [*lines, f"  and {more:,} more"] if more else lines
 
 
 def _work_words(work: Work) -> str:
@@ -140,10 +211,15 @@ def _rerun_words(plan: Plan) -> str:
 
 
 def _pace_words(plan: Plan) -> str:
-    rate = f"{0.98 * plan.rate:.0f} requests/s" if plan.rate and plan.rate > 1 else "a rate still to be found"
-    if plan.rate and plan.rate <= 1:
-        rate = f"{plan.rate:g} requests/s"
-    return f"about {duration(plan.seconds)} at {rate}"
+    if len(plan.servers) > 1:
+        return f"about {duration(plan.seconds)}, all at the same time"
+    return f"about {duration(plan.seconds)} at {_rate_words(plan.servers[0].settings.rate)}"
+
+
+def _rate_words(rate: float | None) -> str:
+    if rate and rate <= 1:
+        return f"{rate:g} requests/s"
+    return f"{0.98 * rate:.0f} requests/s" if rate else "a rate still to be found"
 
 
 def duration(seconds: float) -> str:

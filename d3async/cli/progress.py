@@ -9,16 +9,17 @@ from collections import Counter
 from typing import TYPE_CHECKING, Protocol
 
 from d3async.cli.console import clean, say
+from d3async.cli.sight import left_at, limits, seen, together, why_not_faster
 from d3async.sansio.outcome import OUTCOMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
+    from d3async.cli.sight import Sight
     from d3async.journal.base import RowOutcome
-    from d3async.limiter import LimiterNumbers
 
 _PLAIN_EVERY = 10.0
 _JSON_EVERY = 1.0
@@ -31,8 +32,8 @@ class Progress(Protocol):
         """A row is finished."""
         ...
 
-    def tick(self, numbers: LimiterNumbers) -> None:
-        """Some time has passed; called a few times a second."""
+    def tick(self, at: Sequence[Sight], waiting: int) -> None:
+        """Some time has passed, a few times a second: the servers worked on, and the rows of those yet to begin."""
         ...
 
     def tell(self, text: str) -> None:
@@ -63,27 +64,22 @@ class Tally:
         """Seconds since the start."""
         return self._clock() - self.started
 
-    def left(self, numbers: LimiterNumbers) -> float | None:
-        """Seconds still to go: by the limit, or by the pace so far where that is slower; None when nobody can say."""
-        remaining = self.rows - self.done
+    def left(self, at: Sequence[Sight], waiting: int) -> float | None:
+        """Seconds still to go: by the limits, or by the pace so far where that is slower; None when nobody can say."""
+        remaining = sum(server.rows - server.done for server in at) + waiting
         if remaining <= 0:
             return 0.0
+        rate = sum(server.numbers.rate for server in at)
         pace = self.done / self.elapsed if self.elapsed > 0 else 0.0
-        speed = min(pace, numbers.rate) if self.elapsed > 3 and pace > 0 else numbers.rate  # noqa: PLR2004 - a pace of 3 s is one
-        return remaining / speed + numbers.opens_in if speed > 0 else None
+        speed = min(pace, rate) if self.elapsed > 3 and pace > 0 else rate  # noqa: PLR2004 - a pace of 3 s is one
+        if speed <= 0:
+            return None
+        all_of_it = remaining / speed + min(server.numbers.opens_in for server in at)
+        return max(all_of_it, *map(left_at, at))
 
     def words(self) -> str:
         """`ok 2,371 · failed 9`."""
         return " · ".join(f"{name} {self.counts[name]:,}" for name in OUTCOMES if name == "ok" or self.counts[name])
-
-
-def lost(numbers: LimiterNumbers) -> str:
-    """Why it is not faster, in a few words; empty when nothing holds it up."""
-    if numbers.outages:
-        return f"D3 does not answer, trying again in {max(0.0, numbers.opens_in):.0f} s"
-    if numbers.opens_in >= 1:
-        return f"D3 says wait: {numbers.opens_in:.0f} s"
-    return f"429s {numbers.throttled:,}" if numbers.throttled else ""
 
 
 def clock_text(seconds: float | None) -> str:
@@ -100,7 +96,7 @@ class NoProgress:
     def row(self, row: RowOutcome) -> None:
         """Nothing."""
 
-    def tick(self, numbers: LimiterNumbers) -> None:
+    def tick(self, at: Sequence[Sight], waiting: int) -> None:
         """Nothing."""
 
     def tell(self, text: str) -> None:
@@ -122,16 +118,16 @@ class PlainProgress(NoProgress):
         """Count it."""
         self._tally.counts[row.outcome] += 1
 
-    def tick(self, numbers: LimiterNumbers) -> None:
+    def tick(self, at: Sequence[Sight], waiting: int) -> None:
         """Say a line when it is time."""
         tally = self._tally
         if tally.elapsed < self._next:
             return
         self._next += _PLAIN_EVERY
-        why = lost(numbers)
+        why = why_not_faster(at)
         say(
             f"{tally.done:,}/{tally.rows:,}  {tally.words()}  {tally.done / tally.elapsed:.1f}/s"
-            f"  left {clock_text(tally.left(numbers))}" + (f"  {why}" if why else "")
+            f"  left {clock_text(tally.left(at, waiting))}" + (f"  {why}" if why else "")
         )
 
 
@@ -148,25 +144,24 @@ class JsonProgress(NoProgress):
         if row.outcome != "ok":
             self._event("row", row=row.row, outcome=row.outcome, code=row.code, message=row.message)
 
-    def tick(self, numbers: LimiterNumbers) -> None:
+    def tick(self, at: Sequence[Sight], waiting: int) -> None:
         """Report when it is time."""
-        if self._tally.elapsed >= self._next:
+        if at and self._tally.elapsed >= self._next:
             self._next = self._tally.elapsed + _JSON_EVERY
-            self._report(numbers)
+            self._report(at, waiting)
 
-    def _report(self, numbers: LimiterNumbers) -> None:
+    def _report(self, at: Sequence[Sight], waiting: int) -> None:
+        numbers = together([server.numbers for server in at])
+        several = {"servers": [seen(server) for server in at], "waiting": waiting} if at[0].name else {}
         self._event(
             "progress",
             done=self._tally.done,
             rows=self._tally.rows,
             outcomes=dict(self._tally.counts),
             elapsed_s=round(self._tally.elapsed, 3),
-            left_s=self._tally.left(numbers),
-            rate=round(numbers.rate, 2),
-            learnt=numbers.learnt,
-            throttled=numbers.throttled,
-            paused_s=round(numbers.paused_s, 3),
-            in_flight=numbers.in_flight,
+            left_s=self._tally.left(at, waiting),
+            **(limits(numbers) if numbers else {}),
+            **several,
         )
 
     def tell(self, text: str) -> None:
@@ -190,16 +185,18 @@ class BarProgress(NoProgress):
         """Count it."""
         self._tally.counts[row.outcome] += 1
 
-    def tick(self, numbers: LimiterNumbers) -> None:
+    def tick(self, at: Sequence[Sight], waiting: int) -> None:
         """Draw anew."""
-        ceiling = f" of {numbers.ceiling:g}" if numbers.ceiling else ""
+        numbers = together([server.numbers for server in at])
+        ceiling = f" of {numbers.ceiling:g}" if numbers and numbers.ceiling else ""
+        several = f" at {len(at)} servers" if len(at) > 1 else ""
         self._bar.update(
             self._task,
             completed=self._tally.done,
             counts=self._tally.words(),
-            rate=f"{self._pace():.1f}/s{ceiling}",
-            left=clock_text(self._tally.left(numbers)),
-            why=lost(numbers),
+            rate=f"{self._pace():.1f}/s{ceiling}{several}",
+            left=clock_text(self._tally.left(at, waiting)),
+            why=why_not_faster(at),
             refresh=True,
         )
 

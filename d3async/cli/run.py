@@ -9,7 +9,7 @@ import click
 
 from d3async.cli.durations import DURATION
 from d3async.cli.jobfile import job_file_options
-from d3async.cli.settings_options import settings_from, settings_options
+from d3async.cli.settings_options import settings_options
 from d3async.sansio import halt
 
 if TYPE_CHECKING:
@@ -73,10 +73,14 @@ def command(file: Path, job_file: JobFileOptions, options: Mapping[str, Any], **
     Safe to repeat: rows that are done are never sent again, rows nobody knows about are never sent again by
     themselves. After a crash, a Ctrl-C, an expired key or a mended row, run it again.
 
+    A column `profile` sends each row to the D3 of that profile of config.toml, all at the same time, each with its own
+    keys and its own limit; a D3 that fails ends its own rows and nobody else's.
+
     \b
     Exit codes: 0 every row ok · 1 some failed · 2 usage or settings · 3 invalid rows, nothing sent ·
     4 some unknown · 5 stopped early · 6 D3 asked for too long a pause · 130/143 interrupted
     """  # noqa: D301 - the \\b is click's mark for lines that are not re-flowed
     from d3async.cli.rundown import Options, run  # noqa: PLC0415 - `--help` need not load the engine
+    from d3async.cli.servers import Servers  # noqa: PLC0415 - as above
 
-    return run(file, job_file, lambda needs: settings_from(options, needs=needs), Options(**given))
+    return run(file, job_file, Servers(options), Options(**given))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -13,9 +14,11 @@ from d3async.cli import plan
 from d3async.cli.aftermath import Run, beginning, finish
 from d3async.cli.console import say
 from d3async.cli.dry_run import print_requests
+from d3async.cli.homes import check_own
+from d3async.cli.jobfile import examine
 from d3async.cli.loading import load
 from d3async.cli.progress import chosen
-from d3async.cli.running import Orders, send
+from d3async.cli.running import Orders, check_files, send
 from d3async.cli.ways import link_ways
 from d3async.commands import all_commands
 from d3async.errors import JournalError, SettingsError
@@ -26,16 +29,14 @@ from d3async.sansio.exit_code import INTERRUPTED, INVALID_FILE
 from d3async.sansio.halt import with_default
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from d3async.cli.jobfile import JobFileOptions
     from d3async.cli.loading import Loaded
+    from d3async.cli.servers import Servers
     from d3async.journal.sqlite import RunFolder
     from d3async.sansio.halt import Halt
-    from d3async.settings import Settings
-
-    SettingsOf = Callable[[Sequence[str]], Settings]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,29 +60,29 @@ class Options:
     yes: bool = False
 
 
-def run(file: Path, job_file: JobFileOptions, settings_of: SettingsOf, options: Options) -> int:
-    """Run *file* and return the exit code. *settings_of* gives settings with keys for the commands it is told."""
-    settings = settings_of(())
+def run(file: Path, job_file: JobFileOptions, servers: Servers, options: Options) -> int:
+    """Run *file* and return the exit code."""
+    own = servers.own_if_any()
+    if own is None:
+        _check_routed(file, job_file, servers)
     path = options.output or default_folder(file)
     if options.fresh and not options.dry_run:
         _move_aside(path)
     folder = open_folder(path)
     try:
-        _check_same_d3(folder, settings)
-        loaded = load(folder, file, job_file, settings, quiet=options.quiet)
+        check_own(folder, own)
+        loaded = load(folder, file, job_file, servers, own, quiet=options.quiet)
         if loaded is None:
             folder.abandon()
             return INVALID_FILE
-        rows = _begin(folder, settings, options, loaded)
+        _begin(folder, options, loaded)
         mark_tasks(folder.db, on=options.mark_tasks)
-        planned = _planned(folder, loaded, settings, options)
+        planned = _planned(folder, loaded, options)
         if options.dry_run:
-            print_requests(folder, planned, settings, options.max_links_per_call)
+            print_requests(folder, planned, options.max_links_per_call)
             folder.abandon()
             return 0
-        settings = settings_of([work.command.__name__ for work in planned.works])
-        if options.verify:
-            link_ways(settings, direct=True)
+        planned = _ready(planned, servers, verify=options.verify)
         if not _agreed(planned, options):
             folder.abandon()
             say("Nothing was sent.")
@@ -91,23 +92,43 @@ def run(file: Path, job_file: JobFileOptions, settings_of: SettingsOf, options: 
     except BaseException:
         folder.abandon()
         raise
-    return _send_and_finish(folder, planned, settings, options, rows)
+    return _send_and_finish(folder, planned, loaded, options)
 
 
-def _begin(folder: RunFolder, settings: Settings, options: Options, loaded: Loaded) -> int:
+def _check_routed(file: Path, job_file: JobFileOptions, servers: Servers) -> None:
+    """Raise `SettingsError`, naming what is missing, before anything is touched for rows that name no profile."""
+    if str(file) == "-":
+        return
+    with examine(file, job_file, site="", now=datetime.now(UTC)) as examined:
+        if not examined.routed:
+            servers.own()
+
+
+def _ready(planned: plan.Plan, servers: Servers, *, verify: bool) -> plan.Plan:
+    """*planned* with a key for everything that is to be sent. Raises `SettingsError`."""
+    found = []
+    for server in planned.servers:
+        settings = servers.of(server.profile, server.commands)
+        check_files(settings)
+        if verify:
+            link_ways(settings, direct=True)
+        found.append(replace(server, settings=settings))
+    return replace(planned, servers=tuple(found))
+
+
+def _begin(folder: RunFolder, options: Options, loaded: Loaded) -> None:
     selection = Selection(retry_unknown=options.retry_unknown, serial=options.serial_by is not None)
     if options.retry_unknown and not _sure_about_unknown(loaded, options):
         selection = Selection(serial=selection.serial)
-    return folder.begin(selection, now=time.time(), facts=beginning(settings))
+    folder.begin(selection, now=time.time(), facts=beginning(loaded.homes))
 
 
-def _send_and_finish(folder: RunFolder, planned: plan.Plan, settings: Settings, options: Options, rows: int) -> int:
+def _send_and_finish(folder: RunFolder, planned: plan.Plan, loaded: Loaded, options: Options) -> int:
     started = time.time()
     ran = None
-    if rows:
-        progress = chosen(options.progress, rows, quiet=options.quiet)
+    if planned.servers:
+        progress = chosen(options.progress, planned.rows, quiet=options.quiet)
         orders = Orders(
-            rows=rows,
             halts=with_default(options.halts),
             links_per_call=options.max_links_per_call,
             drain=options.drain_timeout,
@@ -116,12 +137,11 @@ def _send_and_finish(folder: RunFolder, planned: plan.Plan, settings: Settings, 
             verify=options.verify,
         )
         try:
-            ran = send(folder, settings, orders, progress)
+            ran = send(folder, planned.servers, orders, progress)
         finally:
             progress.close()
-    ended = Run(folder=folder, settings=settings, plan=planned, ran=ran, started_at=started, as_json=options.as_json)
     try:
-        return finish(ended)
+        return finish(Run(folder=folder, homes=loaded.homes, ran=ran, started_at=started, as_json=options.as_json))
     except JournalError as error:
         advice = "Make room there, then type the same command again: what is known is kept."
         raise JournalError(f"{error.message} {advice}", code=error.code) from error
@@ -146,27 +166,17 @@ def _move_aside(path: Path) -> None:
     say(f"the old run folder is now {aside}")
 
 
-def _check_same_d3(folder: RunFolder, settings: Settings) -> None:
-    before = folder.meta().get("base_url")
-    if before and before != settings.base_url:
-        raise SettingsError(
-            f"{folder.folder} holds a run against {before}, not {settings.base_url}: "
-            "give another folder with -o, or start anew with --fresh.",
-            code="other_d3",
-        )
-
-
-def _planned(folder: RunFolder, loaded: Loaded, settings: Settings, options: Options) -> plan.Plan:
+def _planned(folder: RunFolder, loaded: Loaded, options: Options) -> plan.Plan:
+    links_per_call = options.max_links_per_call
+    works = plan.works(folder.db, links_per_call, routed=len(loaded.homes) > 1)
     planned = plan.Plan(
         name=loaded.name,
-        base_url=settings.base_url,
-        site=settings.site,
-        works=plan.works(folder.db, options.max_links_per_call),
+        servers=plan.shares(folder.db, loaded.homes, works, links_per_call),
+        works=works,
         outcomes=plan.outcomes(folder.db),
         changes=loaded.changes,
         rerun=not folder.new,
         mirrored=count_mirrored(folder.db),
-        rate=settings.rate,
     )
     if not options.quiet:
         lines = plan.told(planned)

@@ -1,4 +1,4 @@
-"""The part of `run` that talks to D3: engine, signals, progress, and what the limiter went through."""
+"""The part of `run` that talks to D3: an errand for each server, signals, progress."""
 
 from __future__ import annotations
 
@@ -6,90 +6,64 @@ import asyncio
 import signal
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from d3async.cli.against import verify_run
-from d3async.connect import connect
-from d3async.engine import Engine
-from d3async.errors import JournalError
-from d3async.journal.base import Event
+from d3async.cli.console import say
+from d3async.cli.errand import Errand, Orders, ServerRan
+from d3async.cli.plan import AT_ONCE
+from d3async.cli.sight import together
+from d3async.errors import D3Error, JournalError
 from d3async.journal.group import GroupJournal
+from d3async.journal.share import Share
 from d3async.journal.store import Store
-from d3async.observe import said
-from d3async.sansio.protocol import Throttled
+from d3async.noted import TICK
+from d3async.sansio.exit_code import worst
 from d3async.sansio.retry import Stop
+from d3async.shared_limit.opening import limit_key
+from d3async.transport import Network, tls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from d3async.cli.progress import Progress
-    from d3async.delivery import Attempt
+    from d3async.cli.servers import Server
+    from d3async.journal.base import Journal
     from d3async.journal.sqlite import RunFolder
-    from d3async.limiter import LimiterNumbers
-    from d3async.sansio.halt import Halt
+    from d3async.limiter import Limiter, LimiterNumbers
     from d3async.settings import Settings
 
-_TICK = 0.25
+__all__ = ["Orders", "Ran", "check_files", "send"]
 
-
-@dataclass(frozen=True, slots=True)
-class Orders:
-    """How a run is to go."""
-
-    rows: int
-    halts: Sequence[Halt]
-    links_per_call: int
-    drain: float
-    serial: bool
-    verbose: bool = False
-    verify: bool = False
+_IN_FLIGHT = 512
+"""Requests in flight at most, of all servers together: a process may usually have 1,024 files open."""
+_PAGE = 6400
+"""Lanes that all servers together keep ready."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """How it went. *requests* counts those that really left, *elapsed* is in seconds."""
+    """How it went at all servers together. *requests* counts those that really left, *elapsed* is in seconds."""
 
     stop: Stop | None
     requests: int
     elapsed: float
-    numbers: LimiterNumbers
+    numbers: LimiterNumbers | None
+    servers: tuple[ServerRan, ...]
 
 
-class _Watch:
-    """Counts requests, notes in the journal what the limiter went through, and tells of attempts where asked to."""
-
-    def __init__(self, journal: GroupJournal, tell: Callable[[str], None] | None) -> None:
-        self.requests = 0
-        self._journal = journal
-        self._tell = tell
-        self._paused = 0.0
-        self._learnt: float | None = None
-        self._outages = 0
-
-    def attempt(self, attempt: Attempt) -> None:
-        self.requests += 1
-        if self._tell:
-            self._tell(said(attempt))
-        if isinstance(attempt.answer, Throttled):
-            self._journal.note(Event(attempt.at, "throttled", attempt.answer.retry_after, attempt.answer.message))
-
-    def tick(self, numbers: LimiterNumbers) -> None:
-        if numbers.paused_s - self._paused >= _TICK:
-            self._journal.note(Event(time.time(), "pause", numbers.paused_s - self._paused))
-            self._paused = numbers.paused_s
-        if numbers.learnt is not None and numbers.learnt != self._learnt:
-            self._journal.note(Event(time.time(), "rate", numbers.learnt))
-        self._learnt = numbers.learnt
-        if numbers.outages > self._outages:
-            self._journal.note(Event(time.time(), "outage", numbers.opens_in))
-        self._outages = numbers.outages
+def check_files(settings: Settings) -> None:
+    """Raise `SettingsError` when a file that TLS needs cannot be used: before anything is sent, not after."""
+    if settings.ca_bundle or settings.client_cert:
+        files = {name: getattr(settings, name) for name in ("ca_bundle", "client_cert", "client_key")}
+        tls(Network(settings.base_url, **files))
 
 
-def send(folder: RunFolder, settings: Settings, orders: Orders, progress: Progress) -> Ran:
+def send(folder: RunFolder, servers: Sequence[Server], orders: Orders, progress: Progress) -> Ran:
     """Send what the journal of *folder* holds to be sent. Blocks until it is done or stopped."""
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_send(folder, settings, orders, progress))
+        return runner.run(_send(folder, servers, orders, progress))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -102,40 +76,134 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-async def _send(folder: RunFolder, settings: Settings, orders: Orders, progress: Progress) -> Ran:
+async def _send(folder: RunFolder, servers: Sequence[Server], orders: Orders, progress: Progress) -> Ran:
     journal = GroupJournal(folder.db, Store(folder.db, epoch=folder.epoch, serial=orders.serial), patience=orders.drain)
-    watch = _Watch(journal, progress.tell if orders.verbose else None)
-    parts = connect(settings, on_attempt=watch.attempt)
-    engine = Engine(
-        carrier=parts.delivery,
-        journal=journal,
-        rows=orders.rows,
-        workers=settings.concurrency,
-        halts=orders.halts,
-        links_per_call=orders.links_per_call,
-        drain=orders.drain,
-        on_row=progress.row,
-    )
+    crew = _Crew(journal, servers, orders, progress)
     started = time.monotonic()
-    async with parts.transport:
-        with _signals(engine, progress):
-            stop = await _run(engine, journal, lambda: _tick(parts.limiter.numbers, progress, watch))
-        if orders.verify and stop is None:
-            await verify_run(folder, settings, parts.limiter)
-    progress.tick(parts.limiter.numbers)
-    return Ran(stop, watch.requests, time.monotonic() - started, parts.limiter.numbers)
+    with _signals(crew, progress):
+        lost = await crew.run()
+    if orders.verify:
+        await _verify(folder, crew)
+    crew.tick()
+    ended = tuple(errand.ended() for errand in crew.errands)
+    numbers = together([limiter.numbers for limiter in crew.limiters.values()])
+    stop = worst([lost, *map(_stopped_by, ended)]) if len(ended) > 1 else lost or ended[0].stop
+    return Ran(stop, sum(ran.requests for ran in ended), time.monotonic() - started, numbers, ended)
 
 
-async def _run(engine: Engine, journal: GroupJournal, tick: Callable[[], None]) -> Stop | None:
-    ticking = asyncio.create_task(_every(_TICK, tick))
-    try:
-        stop = await engine.run()
-        await journal.aclose()
-    except JournalError as error:
-        return Stop("journal", error.message)
-    finally:
-        ticking.cancel()
-    return stop
+def _stopped_by(ran: ServerRan) -> Stop | None:
+    """Why rows of one server of several were not sent: a halt rule reached by the last one has stopped nothing."""
+    return None if ran.stop is not None and ran.stop.code == "halt" and not ran.left else ran.stop
+
+
+async def _verify(folder: RunFolder, crew: _Crew) -> None:
+    """Read back what was removed, one server after the other: it is written down without waiting for anybody."""
+    for errand in crew.errands:
+        if errand.stop_reason is not None or errand.limiter is None:
+            continue
+        try:
+            await verify_run(folder, errand.server, errand.limiter, only=crew.only)
+        except D3Error as error:
+            if crew.only:
+                raise
+            say(f"{errand.server.name}: could not be read back: {error.message}")
+
+
+class _Crew:
+    """An errand for each server, `AT_ONCE` of them at a time, over one journal."""
+
+    def __init__(self, journal: GroupJournal, servers: Sequence[Server], orders: Orders, progress: Progress) -> None:
+        self.only = len(servers) == 1
+        self.limiters: dict[str, Limiter] = {}
+        self._journal = journal
+        self._progress = progress
+        self._active = min(len(servers), AT_ONCE)
+        self.errands = [self._errand(server, orders) for server in one_limit_each(servers)]
+
+    def _errand(self, server: Server, orders: Orders) -> Errand:
+        workers = server.settings.concurrency
+        journal: Journal = self._journal
+        if not self.only or server.profile is not None:
+            workers = min(workers, max(1, max(_IN_FLIGHT, workers) // self._active))
+            journal = Share(self._journal, server.profile, page=max(workers, _PAGE // self._active))
+        return Errand(
+            server,
+            journal,
+            orders,
+            workers=workers,
+            only=self.only,
+            limiters=self.limiters,
+            on_row=self._progress.row,
+            tell=self._progress.tell,
+        )
+
+    async def run(self) -> Stop | None:
+        """Run every errand to its end; why the journal could not be kept, or None."""
+        ticking = asyncio.create_task(_every(TICK, self.tick))
+        turns = asyncio.Semaphore(self._active)
+
+        async def take_turn(errand: Errand) -> None:
+            async with turns:
+                await errand.run()
+
+        try:
+            async with asyncio.TaskGroup() as everybody:
+                for errand in self.errands:
+                    everybody.create_task(take_turn(errand))
+            await self._journal.aclose()
+        except JournalError as error:
+            return Stop("journal", error.message)
+        except BaseExceptionGroup as group:
+            raise _first(group) from None
+        finally:
+            ticking.cancel()
+        return None
+
+    def tick(self) -> None:
+        """Some time has passed."""
+        for errand in self.errands:
+            if errand.begun and not errand.over:
+                errand.look()
+        sights = [sight for errand in self.errands if (sight := errand.sight())]
+        waiting = sum(errand.server.rows for errand in self.errands if not (errand.begun or errand.over))
+        self._progress.tick(sights, waiting)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether nothing new is begun anywhere."""
+        return all(errand.stopping for errand in self.errands)
+
+    def stop(self, reason: Stop) -> None:
+        """Start nothing new anywhere; what is in flight may finish."""
+        for errand in self.errands:
+            errand.stop(reason)
+
+    def cancel(self) -> None:
+        """Drop what is in flight everywhere."""
+        for errand in self.errands:
+            errand.cancel()
+
+
+def one_limit_each(servers: Sequence[Server]) -> list[Server]:
+    """*servers*, those with the same D3 and the same key with the lowest rate that is set for any of them."""
+    alike: dict[str, list[Server]] = {}
+    for server in servers:
+        alike.setdefault(limit_key(server.settings), []).append(server)
+    lowest = {
+        key: min((one.settings.rate for one in same if one.settings.rate), default=None) for key, same in alike.items()
+    }
+    return [
+        server if len(same) == 1 else replace(server, settings=replace(server.settings, rate=lowest[key]))
+        for key, same in alike.items()
+        for server in same
+    ]
+
+
+def _first(error: BaseException) -> BaseException:
+    """The first failure of a group: once it happened, everything else was cancelled."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 async def _every(seconds: float, tick: Callable[[], None]) -> None:
@@ -144,23 +212,18 @@ async def _every(seconds: float, tick: Callable[[], None]) -> None:
         await asyncio.sleep(seconds)
 
 
-def _tick(numbers: LimiterNumbers, progress: Progress, watch: _Watch) -> None:
-    progress.tick(numbers)
-    watch.tick(numbers)
-
-
 @contextmanager
-def _signals(engine: Engine, progress: Progress) -> Iterator[None]:
+def _signals(crew: _Crew, progress: Progress) -> Iterator[None]:
     """Ctrl-C and SIGTERM: the first drains, the second drops what is in flight."""
     loop = asyncio.get_running_loop()
     kinds = {signal.SIGINT: Stop("interrupted", "Ctrl-C"), signal.SIGTERM: Stop("terminated", "SIGTERM")}
 
     def received(reason: Stop) -> None:
-        if engine.stopper.reason is None:
-            progress.tell("finishing what is in flight (again to cancel it) …")
-            engine.stop(reason)
+        if crew.stopping:
+            crew.cancel()
         else:
-            engine.cancel()
+            progress.tell("finishing what is in flight (again to cancel it) …")
+            crew.stop(reason)
 
     before = {number: signal.getsignal(number) for number in kinds}
     for number, reason in kinds.items():

@@ -61,6 +61,9 @@ class Tally:
 
 def _meaning(entry: Job | Invalid) -> Hashable:
     """What makes `Stage` take two entries for the same: equal there is equal here. None where nothing does."""
+    if isinstance(entry, Invalid):
+        return None if entry.key is None else ("key", entry.key)
+    where = entry.site if entry.profile is None else (entry.profile, entry.site)
     if entry.key is not None:
-        return ("key", entry.key)
-    return None if isinstance(entry, Invalid) else (entry.site, *entry.command.__dict__.values())
+        return ("key", entry.key) if entry.profile is None else ("key", entry.profile, entry.key)
+    return (where, *entry.command.__dict__.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -25,12 +26,12 @@ def summary(reader: Reader, facts: Mapping[str, Any]) -> dict[str, Any]:
     Counts come from the journal, never from *facts*: what a row became stands in one place.
     """
     meta = reader.meta()
+    servers = _servers(reader, meta, facts)
     told = {
         "version": facts.get("version", __version__),
         "command": meta.get("command", ""),
         "input": {"path": meta.get("input"), "sha256": meta.get("sha256"), "rows": int(meta.get("rows", 0))},
-        "base_url": meta.get("base_url"),
-        "site": meta.get("site"),
+        **_where(meta, servers),
         "outcomes": reader.counts(),
         "items": reader.item_counts() if reader.has_items else None,
         "vanished": reader.vanished(),
@@ -38,8 +39,34 @@ def summary(reader: Reader, facts: Mapping[str, Any]) -> dict[str, Any]:
         **{key: instant(facts.get(key)) for key in _TIMES},
         "exit_code": facts.get("exit_code"),
         "next": facts.get("next"),
+        **({"servers": servers} if servers else {}),
     }
     return told | {key: value for key, value in facts.items() if key not in told}
+
+
+def _where(meta: Mapping[str, str], servers: Sequence[Mapping[str, Any]]) -> dict[str, str | None]:
+    """The one D3 of the run; null where there are several, which `servers` tells."""
+    if len(servers) > 1:
+        return {"base_url": None, "site": None}
+    at: Mapping[str, str] = servers[0] if servers else meta
+    return {"base_url": at.get("base_url"), "site": at.get("site")}
+
+
+def _servers(reader: Reader, meta: Mapping[str, str], facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What each D3 of the file got, where rows name profiles: counts from the journal, the rest from *facts*."""
+    if not meta.get("profiles"):
+        return []
+    homes = {**json.loads(meta["profiles"]), None: meta}
+    known = {told.get("profile"): told for told in facts.get("servers") or ()}
+    return [
+        {
+            "profile": profile,
+            **{name: homes.get(profile, {}).get(name) for name in ("base_url", "site")},
+            "outcomes": outcomes,
+            **{key: value for key, value in known.get(profile, {}).items() if key != "profile"},
+        }
+        for profile, outcomes in reader.counts_by_profile().items()
+    ]
 
 
 def last_facts(runs: Sequence[Run]) -> dict[str, Any]:

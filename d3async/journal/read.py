@@ -101,6 +101,15 @@ class JournalReader:
         """Rows of the current file by outcome, all six always; a row in flight counts as `unknown`."""
         return self._counted("select state, count(*) from job where row is not null group by state")
 
+    def counts_by_profile(self) -> dict[str | None, dict[str, int]]:
+        """As `counts`, for each profile that rows of the current file go to; None are those without one."""
+        found: dict[str | None, dict[str, int]] = {}
+        asked = "select profile, state, count(*) from job where row is not null and state != 'invalid' group by 1, 2"
+        for profile, state, number in self._each(asked):
+            counts = found.setdefault(profile, dict.fromkeys(OUTCOMES, 0))
+            counts[{"pending": "unsent", "sent": "unknown"}.get(state, state)] += number
+        return found
+
     def item_counts(self) -> dict[str, int]:
         """Items of the current file's rows by outcome: ok, failed, unknown, unsent, always."""
         counts = self._counted(

@@ -5,13 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from d3async.sansio.retry import Stop
 
 OK, SOME_FAILED, USAGE, INVALID_FILE, SOME_UNKNOWN, STOPPED, THROTTLED, INTERNAL = 0, 1, 2, 3, 4, 5, 6, 70
 INTERRUPTED, TERMINATED = 130, 143
 _STOPS = {"throttled": THROTTLED, "interrupted": INTERRUPTED, "terminated": TERMINATED, "fenced": USAGE}
+
+
+def worst(stops: Iterable[Stop | None]) -> Stop | None:
+    """Of why several servers ended early, what gives the highest exit code; None when none did."""
+    found = [stop for stop in stops if stop is not None]
+    return max(found, key=lambda stop: _STOPS.get(stop.code, STOPPED), default=None)
 
 
 def exit_code(outcomes: Mapping[str, int], stop: Stop | None) -> int:

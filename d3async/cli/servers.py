@@ -1,0 +1,107 @@
+"""The D3 servers of one command line: the run's own, and those of the profiles that its rows name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from d3async.cli.settings_options import settings_from
+from d3async.errors import SettingsError
+from d3async.sansio.job import Problem
+from d3async.settings import Profiles, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from d3async.commands.base import Command
+    from d3async.sansio.shape import Route
+
+    Homes = Mapping[str | None, Settings]
+    """Settings by profile; None is the run's own D3."""
+
+_KEPT = 1000
+_LISTED = 12
+_NOT_OURS = "--map 'COLUMN=' leaves a column as it is"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One D3 that rows go to, and what it is to be sent. *profile* None is the run's own."""
+
+    profile: str | None
+    settings: Settings
+    commands: tuple[str, ...]
+    rows: int
+    requests: int
+
+    @property
+    def name(self) -> str:
+        """What it is called where there are several."""
+        return name_of(self.profile)
+
+
+def name_of(profile: str | None) -> str:
+    """What the D3 of *profile* is called where there are several."""
+    return "(no profile)" if profile is None else profile
+
+
+class Servers:
+    """Settings by profile. *options* is what `settings_options` gathered, *environ* stands in for the process's own."""
+
+    def __init__(self, options: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> None:
+        self._options = options
+        self._environ = environ
+        given = {name: value for name, value in options.items() if name not in {"profile", "config"}}
+        self._profiles = Profiles(environ, config=options.get("config"), **given)
+
+    def own(self, needs: Sequence[str] = ()) -> Settings:
+        """The D3 of rows without a profile. Raises SettingsError, naming what is missing."""
+        if self._environ is not None:
+            return Settings.from_env(self._environ, needs=needs, **self._options)
+        return settings_from(self._options, needs=needs)
+
+    def own_if_any(self) -> Settings | None:
+        """As `own`; None where settings are missing, which rows that all name a profile do not need."""
+        try:
+            return self.own()
+        except SettingsError:
+            return None
+
+    def of(self, profile: str | None, needs: Sequence[str] = ()) -> Settings:
+        """The D3 of rows of *profile*. Raises SettingsError."""
+        return self.own(needs) if profile is None else self._profiles.settings(profile, needs)
+
+    def route(self, own: str | None) -> Route:
+        """What judges the profiles of rows; *own* is the site of rows that name none, None where these go nowhere."""
+        known: dict[tuple[str, type[Command]], str | Problem] = {}
+
+        def judged(profile: str, command: type[Command]) -> str | Problem:
+            found = known.get((profile, command))
+            if found is None:
+                if len(known) >= _KEPT:
+                    known.clear()
+                found = known[profile, command] = self._judged(profile, command, own)
+            return found
+
+        return judged
+
+    def _judged(self, profile: str, command: type[Command], own: str | None) -> str | Problem:
+        if not profile:
+            cure = "name one, or set D3_BASE_URL, D3_USERNAME and D3_SITE for rows without"
+            return Problem("profile", "", "", "is empty", cure) if own is None else own
+        if not self._profiles.has(profile):
+            return self._stranger(profile)
+        found = self._profiles.collected(profile, [command.__name__])
+        if found.problems:
+            return Problem("profile", "", "", f"cannot be used: {'; '.join(found.problems)}")
+        return str(found.values["site"])
+
+    def _stranger(self, profile: str) -> Problem:
+        config = self._profiles.config
+        like, names = self._profiles.like(profile), config.names()
+        message = f"is no profile of {config.path}"
+        if like:
+            return Problem("profile", "", "", f'{message}: did you mean "{like}"?', _NOT_OURS)
+        more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
+        has = f"it has: {', '.join(names[:_LISTED])}{more}" if names else "it has none"
+        return Problem("profile", "", "", message, f"{has}; {_NOT_OURS}")
