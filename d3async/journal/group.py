@@ -71,7 +71,9 @@ class GroupJournal:
 
     async def lanes(self, after: int, most: int, profile: str | None = None) -> Sequence[tuple[int, Call | None]]:
         """See `Store.lanes`."""
-        return await self._ask(_Kind.SEARCH, lambda: self._store.lanes(after, most, profile))
+        asked = self._ask(_Kind.SEARCH, lambda: self._store.lanes(after, most, profile))
+        found: Sequence[tuple[int, Call | None]] = await asked
+        return found
 
     async def take(self, lane: int, most: int) -> Call | None:
         """See `Journal.take`."""
