@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from d3async.journal.book import Book, LinkPairs
     from d3async.journal.pairs import Pair, Source
     from d3async.journal.reconcile import TaskIncident
     from d3async.journal.sqlite import RunFolder
@@ -67,13 +68,18 @@ async def reconcile_links(
     Only rows of *profile* are looked at, whose D3 *asker* asks. Raises `UnauthorizedError`, `NotSentError`,
     `ThrottledError` and `JournalError`; what was settled stands.
     """
-    book = Reconciling(folder, profile)
+    return await settle_links(asker, Reconciling(folder, profile), Pairs.unknown(folder.db, profile), ways, wall=wall)
+
+
+async def settle_links(
+    asker: Asker, book: Book, pairs: LinkPairs, ways: Sequence[str], *, wall: Callable[[], float] = time.time
+) -> LinkCounts:
+    """`reconcile_links` over any journal: settle *pairs*, which are unknown in *book*."""
     words: Counter[str] = Counter()
 
     def found(source: Source, reading: Reading) -> None:
         book.settle_items(_news(chain.from_iterable(pairs.of(source)), reading, words, gone=_GONE, there=_NOT_HAPPENED))
 
-    pairs = Pairs.unknown(folder.db, profile)
     await LinkReader(asker, ways, wall).read(pairs, found)
     pairs.close()
     return LinkCounts.of(words)
@@ -161,7 +167,13 @@ async def reconcile_tasks(
     With *not_found_is_failed* a marked task that a log surely lacks is `failed` and sent again by the next run.
     Raises as `reconcile_links` does.
     """
-    book = Reconciling(folder, profile)
+    return await settle_tasks(asker, Reconciling(folder, profile), not_found_is_failed=not_found_is_failed, wall=wall)
+
+
+async def settle_tasks(
+    asker: Asker, book: Book, *, not_found_is_failed: bool = False, wall: Callable[[], float] = time.time
+) -> TaskCounts:
+    """`reconcile_tasks` over any journal: settle the tasks that are unknown in *book*."""
     words: Counter[str] = Counter()
 
     async def work(incident: TaskIncident) -> None:
@@ -179,7 +191,7 @@ async def reconcile_tasks(
 
 def _findings(
     unknown: Sequence[SentTask],
-    book: Reconciling,
+    book: Book,
     incident: TaskIncident,
     logs: Mapping[int, object] | CannotTell,
     *,

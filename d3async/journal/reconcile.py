@@ -19,7 +19,7 @@ from d3async.sansio.marks import mark_in, mark_of
 from d3async.sansio.task_search import SentTask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from d3async.journal.sqlite import RunFolder
@@ -130,22 +130,7 @@ class Reconciling:
         first = self.db.execute("select min(started_at) from run").fetchone()[0]
         question = f"select {_TASK} from job where {_SAME_INCIDENT} and {state} and profile is ? order by id"
         rows = self.db.execute(question, (incident.key, self._profile)).fetchall()
-        return [self._sent_task(row, first or 0.0) for row in rows]
-
-    def _sent_task(self, row: tuple[Any, ...], first: float) -> SentTask:
-        job, told, identity, occurrence, sent_at, attempts = row
-        params, mark = json.loads(told), mark_of(self._salt, identity, occurrence)
-        last = sent_at or 0.0
-        return SentTask(
-            job,
-            name=params["Task Name"],
-            description=params["Task Description"],
-            assignee=params["Assignee"],
-            due=params["Due Date"],
-            since=last if attempts <= 1 else min(last, first),
-            last=last,
-            mark=mark if mark_in(params, mark) else None,
-        )
+        return [sent_task(row, salt=self._salt, first=first or 0.0) for row in rows]
 
     def settle_tasks(self, news: Iterable[News]) -> None:
         """Record what is known of tasks now."""
@@ -180,8 +165,8 @@ class Reconciling:
 
     def _tell_why(self, table: str, place: int, why: str) -> None:
         said = self.db.execute(f"select message from {table} where id = ?", (place,)).fetchone()[0] or ""
-        message = said.partition(_LOOKED)[0].rstrip(".") + _LOOKED + why
-        self.db.execute(f"update {table} set message = ? where id = ? and state = 'unknown'", (message, place))
+        asked = f"update {table} set message = ? where id = ? and state = 'unknown'"
+        self.db.execute(asked, (with_why(said, why), place))
 
     def _sum_up(self, job: int) -> None:
         counts = item_counts(self.db, job)
@@ -204,3 +189,28 @@ class Reconciling:
         finally:
             if self.db.in_transaction:
                 self.db.execute("rollback")
+
+
+def sent_task(row: Sequence[Any], *, salt: str, first: float) -> SentTask:
+    """What a row sent, from its id, params, identity, occurrence, `sent_at`, attempts.
+
+    *first* is when the journal's first run began: an attempt before the last may be as old.
+    """
+    job, told, identity, occurrence, sent_at, attempts = row
+    params, mark = json.loads(told), mark_of(salt, identity, occurrence)
+    last = sent_at or 0.0
+    return SentTask(
+        job,
+        name=params["Task Name"],
+        description=params["Task Description"],
+        assignee=params["Assignee"],
+        due=params["Due Date"],
+        since=last if attempts <= 1 else min(last, first),
+        last=last,
+        mark=mark if mark_in(params, mark) else None,
+    )
+
+
+def with_why(said: str, why: str) -> str:
+    """The message *said*, with *why* it is still unknown after a look into D3."""
+    return said.partition(_LOOKED)[0].rstrip(".") + _LOOKED + why
