@@ -282,5 +282,7 @@ def _marks(values: Sequence[object]) -> str:
 
 def _line(message: str, anomalies: Sequence[str]) -> str:
     """One line for `_message`, with what was odd about the answer."""
+    if not message and not anomalies:
+        return ""
     parts = [message, *(f"[{text}]" for text in anomalies)]
     return " ".join(" ".join(parts).split())

@@ -22,6 +22,8 @@ class Recent:
 
     def _forget(self, now: float) -> None:
         tenth = math.floor(now * 10)
+        if tenth <= self._newest:
+            return
         for stale in range(max(self._newest + 1, tenth - 9), tenth + 1):
             self._tenths[stale % 10] = 0
-        self._newest = max(self._newest, tenth)
+        self._newest = tenth
