@@ -19,7 +19,7 @@ from d3async.cli.console import say
 from d3async.cli.jobfile import examine
 from d3async.cli.review import Review
 from d3async.errors import D3Error, JobFileError, SettingsError
-from d3async.fleet.service import unreachable
+from d3async.fleet.connecting import unreachable
 from d3async.journal.postgres.intake import submission
 from d3async.journal.sqlite import Selection
 from d3async.settings import Profiles

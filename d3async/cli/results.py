@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from d3async.cli.console import say
-from d3async.cli.folders import JOURNAL, folder_argument, quiet_stdout, run_folder
+from d3async.cli.fleet_option import fleet_option, meant, opened
+from d3async.cli.folders import JOURNAL, quiet_stdout, run_folder
 from d3async.sansio.outcome import OUTCOMES
 
 if TYPE_CHECKING:
     from click import Context, Parameter
+
+    from d3async.fleet.address import Address
 
 _FORMATS = ("csv", "jsonl", "json")
 _PIPE = 141
@@ -28,28 +31,30 @@ def _chosen(ctx: Context, param: Parameter, given: tuple[str, ...]) -> tuple[str
 
 
 @click.command("results")
-@folder_argument
+@click.argument("target", metavar="DIR|RUN", type=click.Path(path_type=Path))
+@fleet_option
 @click.option("--format", "form", type=click.Choice(_FORMATS), help="Default: the input's, or that of -o FILE.")
 @click.option(
     "--outcome", "outcomes", multiple=True, metavar="LIST", callback=_chosen, help="Only rows of these: failed,unknown"
 )
 @click.option("-o", "--output", metavar="FILE", help="Write there instead; - is stdout.")
-def command(folder: Path, form: str | None, outcomes: tuple[str, ...], output: str | None) -> int:
+def command(target: Path, fleet: str | None, form: str | None, outcomes: tuple[str, ...], output: str | None) -> int:
     """Write the results of a run folder again from its journal.
 
     Without --outcome and -o, every file of the folder. A selection by --outcome goes to stdout unless -o says where:
-    results.csv in the folder always has every row.
+    results.csv in the folder always has every row. Those of a RUN of a fleet go to stdout unless -o says where.
 
     \b
     Examples:
       d3async results tasks.d3run
       d3async results tasks.d3run --outcome failed,unknown
       d3async results tasks.d3run --format jsonl -o - | jq .message
+      d3async results vsoc --fleet postgresql://fleet@db.example.com/fleet -o vsoc.results.csv
     """  # noqa: D301 - the \\b is click's mark for lines that are not re-flowed
-    run_folder(folder)
-    if output is None and not outcomes:
-        return _write_again(folder, form)
-    return _write_selection(folder, form, outcomes, output or "-")
+    address = meant(target, fleet)
+    if address is None and output is None and not outcomes:
+        return _write_again(run_folder(target), form)
+    return _write_selection(target, address, form, outcomes, output or "-")
 
 
 def _write_again(folder: Path, form: str | None) -> int:
@@ -62,12 +67,13 @@ def _write_again(folder: Path, form: str | None) -> int:
     return 0
 
 
-def _write_selection(folder: Path, form: str | None, outcomes: tuple[str, ...], output: str) -> int:
+def _write_selection(
+    target: Path, address: Address | None, form: str | None, outcomes: tuple[str, ...], output: str
+) -> int:
     from d3async.files.aside import aside  # noqa: PLC0415 - as above
     from d3async.files.write import usual_format, write_results  # noqa: PLC0415 - as above
-    from d3async.journal.read import JournalReader  # noqa: PLC0415 - as above
 
-    with JournalReader(folder / JOURNAL) as reader:
+    with opened(target, address) as reader:
         chosen = form or _by_ending(output) or usual_format(reader)
         if output == "-":
             try:
@@ -78,7 +84,7 @@ def _write_selection(folder: Path, form: str | None, outcomes: tuple[str, ...], 
                 return _PIPE
             return 0
         path = Path(output)
-        if path.exists() and path.samefile(folder / JOURNAL):
+        if path.exists() and address is None and path.samefile(target / JOURNAL):
             raise click.BadParameter("that is the journal itself", param_hint="-o")
         with aside(path) as file:
             write_results(file, reader, chosen, outcomes or None)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("d3async.fleet")
 _WORTH_TELLING = 0.25
+_TURN = 30.0
+"""Seconds after which another tenant may have the place."""
 
 
 class _Ended(NamedTuple):
@@ -54,6 +56,7 @@ class Chunks:
         who: str,
         drain: float = 30.0,
         wall: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pool = pool
         self._writer = writer
@@ -63,6 +66,7 @@ class Chunks:
         self._who = who
         self._drain = drain
         self._wall = wall
+        self._clock = clock
         self._engines: dict[Engine, Next] = {}
         self._journals: dict[str, PostgresJournal] = {}
         self._stop: Stop | None = None
@@ -95,7 +99,15 @@ class Chunks:
                 engine.stop(Stop("cancelled", "The run was cancelled."))
 
     async def __call__(self, tenant: str) -> float | None:
-        """See `d3async.fleet.worker.Turn`."""
+        """See `d3async.fleet.worker.Turn`. A turn is several chunks: to hand a tenant over costs it time."""
+        until = self._clock() + _TURN
+        while True:
+            again = await self._next(tenant)
+            if again != 0.0 or self._stop is not None or self._clock() >= until:
+                return again
+
+    async def _next(self, tenant: str) -> float | None:
+        """Run the next chunk of *tenant*; as `__call__`."""
         async with self._pool.connection() as connection:
             at = await rows.next_chunk(connection, tenant)
         if at is None:

@@ -47,6 +47,7 @@ select r.round, r.cancelled_at, o.started_at, o.finished_at, o.facts,
         where c.run = r.id and c.round = r.round and t.code is distinct from 'done'
         and exists (select from d3async_job j where j.run = c.run and j.lane between c.lo and c.hi and j.todo))
 from d3async_run r join d3async_round o on o.run = r.id and o.round = r.round where r.id = %s"""
+_WORKED_ON = "select from d3async_chunk where run = %s and who is not null limit 1"
 _COUNTED = "select state, count(*), sum(attempts) from d3async_job where run = %s and not gone group by state"
 _THROTTLED = "select count(*) from d3async_event where run = %s and round = %s and kind = 'throttled'"
 _STOPPED = "update d3async_round set facts = %s where run = %s and round = %s"
@@ -109,6 +110,11 @@ async def stop(connection: AsyncConnection[Any], at: Next, reason: Stop, *, now:
         facts = {**json.loads(found[4]), "stop": {"code": reason.code, "message": reason.message}}
         await connection.execute(_STOPPED, (json.dumps(facts), at.run, at.round))
     await runs.cancel(connection, at.run, now=now)
+
+
+async def at_rest(connection: AsyncConnection[Any], run: int) -> bool:
+    """Whether nobody has a chunk of *run* open."""
+    return await (await connection.execute(_WORKED_ON, (run,))).fetchone() is None
 
 
 async def unfinished(connection: AsyncConnection[Any]) -> list[int]:

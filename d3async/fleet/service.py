@@ -15,9 +15,9 @@ from psycopg import AsyncConnection, OperationalError
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from d3async import __version__
-from d3async.errors import JournalError
 from d3async.fleet import queue, rows
 from d3async.fleet.chunks import Chunks
+from d3async.fleet.connecting import unreachable
 from d3async.fleet.metrics import Metrics, served
 from d3async.fleet.reaper import Reaper
 from d3async.fleet.tenants import Tenants
@@ -64,12 +64,6 @@ async def prepare(address: Address) -> None:
             await connection.commit()
     except OperationalError as error:
         raise unreachable(address, error) from None
-
-
-def unreachable(address: Address, error: BaseException) -> JournalError:
-    """What is said of a database that does not answer."""
-    reason = address.mask(" ".join(str(error).split()))
-    return JournalError(f"The fleet's database {address} cannot be reached: {reason}", code="fleet")
 
 
 async def serve(
@@ -160,7 +154,7 @@ def _joining(pool: AsyncConnectionPool[AsyncConnection[Any]], orders: Orders) ->
 
 @asynccontextmanager
 async def _watching(chunks: Chunks, connector: PatientConnector, metrics: Metrics) -> AsyncIterator[None]:
-    """Once a second: are runs cancelled, is the database there?"""
+    """Look once a second whether runs are cancelled, and whether the database is there."""
 
     async def watch() -> None:
         while True:

@@ -33,7 +33,8 @@ _RELEASE = f"""
 update d3async_job j set state = j.prior, attempts = j.attempts - w.taken,
     sent_at = case when j.attempts = w.taken then null else j.sent_at end,
     maybe = j.maybe and j.state = 'sent', code = case when j.state = 'sent' then j.code end,
-    message = case when j.state = 'sent' then j.message end
+    message = case when j.state = 'sent' then j.message end,
+    todo = j.todo or (j.lane is not null and j.round = (select r.round from d3async_run r where r.id = j.run))
 from unnest(%s::int[], %s::int[], %s::int[], %s::int[]) w(run, id, epoch, taken)
 where {_MINE} and (j.state = 'sent' or j.prior = 'pending')""".encode()
 _SETTLE = f"""
