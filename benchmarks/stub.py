@@ -1,9 +1,9 @@
 """A server that is never the bottleneck: a raw asyncio protocol in a process of its own, with D3's answers.
 
-    python -m benchmarks.stub [--limit 50] [--latency 0.2] [--ports 100] [--count]
+    python -m benchmarks.stub [--limit 50] [--latency 0.2] [--ports 100] [--count] [--times]
 
 Prints its ports, serves until stdin closes, prints what it saw. *limit* is a sliding second, as strict as limits get;
-*count* looks for bodies that were let in twice.
+*count* looks for bodies that were let in twice, *times* tells when each request came, on the machine's monotonic clock.
 """
 
 from __future__ import annotations
@@ -53,24 +53,29 @@ THROTTLED = _answer("429 Too Many Requests", b'{"Error": "The request exceeds ra
 class Seen:
     """What came to one port. *refused* were answered 429, *duplicates* are bodies that were let in before."""
 
-    def __init__(self, limit: int, latency: float, *, count: bool) -> None:
+    def __init__(self, limit: int, latency: float, *, count: bool, times: bool) -> None:
         self.requests = self.refused = self.duplicates = 0
         self.first = self.last = 0.0
         self.latency = latency
         self._limit = limit
         self._admitted: deque[float] = deque()
         self._bodies: set[bytes] | None = set() if count else None
+        self._times: list[float] | None = [] if times else None
+        self._refused_times: list[float] = []
 
     def answer(self, body: bytes) -> bytes:
         """Let a request in, or not."""
         self.requests += 1
         now = time.perf_counter()
         self.first = self.first or now
+        if self._times is not None:
+            self._times.append(now)
         if self._limit:
             while self._admitted and self._admitted[0] <= now - 1.0:
                 self._admitted.popleft()
             if len(self._admitted) >= self._limit:
                 self.refused += 1
+                self._refused_times += [now] if self._times is not None else []
                 return THROTTLED
             self._admitted.append(now)
         self.last = now
@@ -86,6 +91,8 @@ class Seen:
             "refused": self.refused,
             "duplicates": self.duplicates,
             "seconds": self.last - self.first + self.latency,
+            "times": self._times,
+            "refused_times": self._refused_times,
         }
 
 
@@ -124,7 +131,7 @@ async def _serve(given: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     ports, all_seen = [], []
     for _ in range(given.ports):
-        seen = Seen(given.limit, given.latency, count=given.count)
+        seen = Seen(given.limit, given.latency, count=given.count, times=given.times)
         server = await loop.create_server(lambda seen=seen: Connection(seen, loop), "127.0.0.1", 0, backlog=1024)  # type: ignore[misc]
         ports.append(server.sockets[0].getsockname()[1])
         all_seen.append(seen)
@@ -147,9 +154,12 @@ class Stub:
 
 
 @contextmanager
-def stub(*, limit: int = 0, latency: float = 0.0, ports: int = 1, count: bool = False) -> Iterator[Stub]:
+def stub(
+    *, limit: int = 0, latency: float = 0.0, ports: int = 1, count: bool = False, times: bool = False
+) -> Iterator[Stub]:
     """A stub for the length of the block."""
-    options = [f"--limit={limit}", f"--latency={latency}", f"--ports={ports}", *(["--count"] if count else [])]
+    flags = [*(["--count"] if count else []), *(["--times"] if times else [])]
+    options = [f"--limit={limit}", f"--latency={latency}", f"--ports={ports}", *flags]
     with subprocess.Popen(
         python("-m", "benchmarks.stub", *options), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -169,6 +179,7 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.0, help="seconds until an answer")
     parser.add_argument("--ports", type=int, default=1, help="servers, each with its own limit")
     parser.add_argument("--count", action="store_true", help="look for duplicates")
+    parser.add_argument("--times", action="store_true", help="tell when each request came")
     given = parser.parse_args()
     factory = None
     with suppress(ImportError):

@@ -23,16 +23,14 @@ class Contact:
         self._promised = -math.inf
         self.lost = True
 
-    def heard(self, now: float, promise: float) -> bool:
-        """Note a sign of life that the store took, good for *promise* seconds; say whether it was lost before."""
-        was_lost, self.lost = self.lost, False
+    def heard(self, now: float, promise: float) -> None:
+        """Note a sign of life that the store took, good for *promise* seconds."""
+        self.lost = False
         self._promised = now + promise
-        return was_lost
 
-    def gone(self) -> bool:
-        """Note that the store gave no answer; say whether that is news."""
-        news, self.lost = not self.lost, True
-        return news
+    def gone(self) -> None:
+        """Note that the store gave no answer."""
+        self.lost = True
 
     def static_from(self) -> float:
         """The time from which the static share may be used while the store is lost."""

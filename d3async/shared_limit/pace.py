@@ -132,9 +132,9 @@ class SharedPace:
         return self._asking is not None or self._share.lost or len(self._lease) >= len(self._line)
 
     def _lead(self, rate: float) -> float:
-        """Seconds before the last slot's time at which to ask for more: none where an answer takes next to nothing."""
+        """Seconds before the last slot's time at which to ask for more: none where the next comes long after it."""
         trip = self._share.round_trip
-        return 1.5 * trip if trip > 1 / rate / 4 else 0.0
+        return 1.5 * trip if trip > self._share.members / rate / 4 else 0.0
 
     def _ask(self, rate: float) -> None:
         self._asking = asyncio.get_running_loop().create_task(self._draw(rate), name="d3async-slots")

@@ -47,7 +47,7 @@ class Slots(NamedTuple):
 
 
 class Share:
-    """The limit *key* of *store*, as one process sees it; for one `Limiter` in one event loop. Enter it, once or oftener.
+    """The limit *key* of *store*, as one process sees it, for one `Limiter` in one event loop; entered once or oftener.
 
     While it is not open the limiter paces for itself alone. Where the store cannot be reached, each process takes
     the rate divided by the processes last seen, in turns, until it can; *tell* hears of both. Nothing is raised.
@@ -86,9 +86,6 @@ class Share:
         if self._owned:
             await self._store.__aenter__()
         await self._beat()
-        if self._contact.lost:
-            self._said_lost = True
-            self._tell(f"{self._store.place} cannot be reached: going slowly, as one of {UNSEEN}, until it can")
         self._living = asyncio.create_task(self._live(), name="d3async-share")
         return self
 
@@ -231,7 +228,7 @@ class Share:
         self._contact.heard(came, self._promise)
         if self._said_lost:
             self._said_lost = False
-            self._tell(f"{self._store.place} is back: the limit is shared again")
+            self._tell("the limit is shared again")
 
     def _news(self, now: float) -> Beat:
         mind = self._mind
@@ -252,9 +249,10 @@ class Share:
         return theirs
 
     def _lost(self, error: StoreError) -> None:
-        if self._contact.gone():
+        self._contact.gone()
+        if not self._said_lost:
             self._said_lost = True
-            n = self.standing.members
-            share = f"1/{n} of the rate" if n > 1 else "the rate"
-            self._tell(f"{self._store.place} is lost ({error.message}): keeping to {share} until it is back")
+            members = self.standing.members
+            share = "going on alone" if members == 1 else f"keeping to 1/{members} of the rate"
+            self._tell(f"the limit cannot be shared ({self._store.place}: {error.message}): {share} until it can")
             self._wake.set()

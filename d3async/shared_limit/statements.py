@@ -2,18 +2,24 @@
 
 THERE = "select to_regclass('d3async_limit') is not null and to_regclass('d3async_limit_member') is not null"
 
-SCHEMA = """
-select pg_advisory_xact_lock(6033128874902217);
-create table if not exists d3async_limit (
-    key text primary key, free float8 not null, at float8 not null, gate float8 not null,
-    epoch bigint not null default 0, rate float8 not null default 0, lesson text not null default '',
-    members int not null default 1, silent int not null default 0
-) with (fillfactor = 50);
-create table if not exists d3async_limit_member (
-    key text not null, name text not null, pid int not null, due float8 not null, accepted int not null,
-    primary key (key, name)
-) with (fillfactor = 50);
-"""
+# many processes may meet an empty database at once, and "if not exists" alone fails then
+SCHEMA = (
+    "select pg_advisory_lock(6033128874902217)",
+    """
+    create table if not exists d3async_limit (
+        key text primary key, free float8 not null, at float8 not null, gate float8 not null,
+        epoch bigint not null default 0, rate float8 not null default 0, lesson text not null default '',
+        members int not null default 1, silent int not null default 0
+    ) with (fillfactor = 50)
+    """,
+    """
+    create table if not exists d3async_limit_member (
+        key text not null, name text not null, pid int not null, due float8 not null, accepted int not null,
+        primary key (key, name)
+    ) with (fillfactor = 50)
+    """,
+    "select pg_advisory_unlock(6033128874902217)",
+)
 
 # a limit that is a few moments old is good enough after a crash, and nobody has to wait for the disk
 SESSION = "set synchronous_commit = off"
