@@ -16,6 +16,7 @@ import psycopg
 
 from d3async import __version__
 from d3async.cli.console import say
+from d3async.cli.fleet_split import Split, route
 from d3async.cli.jobfile import examine
 from d3async.cli.review import Review
 from d3async.errors import D3Error, JobFileError, SettingsError
@@ -25,19 +26,23 @@ from d3async.journal.sqlite import Selection
 from d3async.settings import Profiles
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from d3async.cli.examined import Examined
     from d3async.cli.jobfile import JobFileOptions
     from d3async.fleet.address import Address
     from d3async.journal.postgres.intake import Begun, Submission
+    from d3async.sansio.job import Invalid, Job
     from d3async.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One run to be: a file, the tenant it is for, its name."""
+    """One run to be: a file, the tenant it is for, its name.
+
+    *tenant* "" is a file whose rows say whom they are for: a run a tenant, called *run*.TENANT.
+    """
 
     file: Path
     tenant: str
@@ -105,41 +110,72 @@ class Loader:
         """Make everything hold that was loaded."""
         self._block.__exit__(None, None, None)
 
-    def load(self, unit: Unit) -> Loaded:
+    def load(self, unit: Unit) -> list[Loaded]:
         """Check the file of *unit* and bring its rows in. Raises nothing that one file is to blame for."""
         with redirect_stderr(io.StringIO()) as said:
             try:
-                found = self._load(unit)
+                found = [self._load(unit)] if unit.tenant else self._load_split(unit)
             except D3Error as error:
-                found = Loaded(unit=unit, trouble=error.message, file_trouble=isinstance(error, JobFileError))
+                found = [Loaded(unit=unit, trouble=error.message, file_trouble=isinstance(error, JobFileError))]
             except psycopg.Error as error:
                 trouble = self._address.mask(" ".join(str(error).split()))
-                found = Loaded(unit=unit, trouble=f"{unit.run}: the database refused it: {trouble}")
-        return replace(found, told=said.getvalue())
+                found = [Loaded(unit=unit, trouble=f"{unit.run}: the database refused it: {trouble}")]
+        return [replace(found[0], told=said.getvalue()), *found[1:]]
 
     def _load(self, unit: Unit) -> Loaded:
-        how, settings = self._how, self._profiles.settings(unit.tenant)
-        now = datetime.now(UTC)
-        with Review() as review, examine(unit.file, how.job_file, site=settings.site, now=now, need_site=True) as file:
-            new = submission(self._db, unit.run, unit.tenant, now=time.time(), take_over=how.take_over)
-            try:
-                _check_same_d3(unit, new.meta(), settings)
-                return self._brought_in(unit, settings, file, review, new)
-            except BaseException:
-                with suppress(psycopg.Error):
-                    new.abandon()
-                raise
+        settings, now = self._profiles.settings(unit.tenant), datetime.now(UTC)
+        with (
+            Review() as review,
+            examine(unit.file, self._how.job_file, site=settings.site, now=now, need_site=True) as file,
+        ):
+            return self._submitted(unit, settings, file, review, review.watch(file))
 
-    def _brought_in(self, unit: Unit, settings: Settings, file: Examined, review: Review, new: Submission) -> Loaded:
+    def _load_split(self, unit: Unit) -> list[Loaded]:
+        """The runs of a file whose rows say whom they are for; rows that are left out are in none of them."""
+        now, judged = datetime.now(UTC), route(self._profiles)
+        with (
+            Review() as review,
+            Split() as split,
+            examine(unit.file, self._how.job_file, site="", now=now, route=judged) as file,
+        ):
+            for chunk in review.chunks(file):
+                split.add(chunk)
+            say(f"{file.name}: {file.describe(review.rows)}, for {len(split.rows):,} tenants")
+            review.tell(sent="left out" if self._how.job_file.skip_invalid else "nothing was submitted")
+            if not split.rows or (review.invalid and not self._how.job_file.skip_invalid):
+                return [Loaded(unit=unit, rows=review.rows, invalid=review.invalid)]
+            return [
+                self._submitted(
+                    Unit(unit.file, tenant, f"{unit.run}.{tenant}"), self._profiles.settings(tenant), file, None,
+                    split.jobs(tenant),
+                )
+                for tenant in split.rows
+            ]  # fmt: skip
+
+    def _submitted(
+        self, unit: Unit, settings: Settings, file: Examined, review: Review | None, entries: Iterable[Job | Invalid]
+    ) -> Loaded:
+        new = submission(self._db, unit.run, unit.tenant, now=time.time(), take_over=self._how.take_over)
+        try:
+            _check_same_d3(unit, new.meta(), settings)
+            new.add(entries)
+            repeated = Review() if review is None else review
+            for entry in new.duplicates(allow=self._how.job_file.allow_duplicates):
+                repeated.note(entry)
+            repeated.invalid = new.invalid
+            if review is not None:
+                say(f"{file.name}: {file.describe(new.rows)}")
+                for doubt in file.format.doubts:
+                    say(f"  {doubt}")
+            repeated.tell(sent="left out" if self._how.job_file.skip_invalid else "nothing was submitted")
+            return self._brought_in(unit, settings, file, new)
+        except BaseException:
+            with suppress(psycopg.Error):
+                new.abandon()
+            raise
+
+    def _brought_in(self, unit: Unit, settings: Settings, file: Examined, new: Submission) -> Loaded:
         how = self._how
-        new.add(review.watch(file))
-        for repeated in new.duplicates(allow=how.job_file.allow_duplicates):
-            review.note(repeated)
-        review.invalid = new.invalid
-        say(f"{file.name}: {file.describe(new.rows)}")
-        for doubt in file.format.doubts:
-            say(f"  {doubt}")
-        review.tell(sent="left out" if how.job_file.skip_invalid else "nothing was submitted")
         known = Loaded(unit=unit, rows=new.rows, invalid=new.invalid, base_url=settings.base_url, rate=settings.rate)
         if new.invalid and not how.job_file.skip_invalid:
             new.abandon()

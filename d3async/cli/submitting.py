@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -15,8 +17,9 @@ import click
 
 from d3async.cli.console import out, say
 from d3async.cli.fleet_option import fleet_address, fleet_words, installed
+from d3async.cli.jobfile import examine
 from d3async.cli.plan import duration
-from d3async.errors import SettingsError
+from d3async.errors import JobFileError, SettingsError
 from d3async.sansio.exit_code import INTERRUPTED, INVALID_FILE, USAGE
 from d3async.settings import Profiles
 
@@ -59,7 +62,7 @@ def submit(files: Sequence[Path], fleet: str | None, job_file: JobFileOptions, o
         from d3async.cli.fleet_loading import Unit  # noqa: PLC0415 - psycopg, for those who have a fleet
         from d3async.fleet.service import prepare  # noqa: PLC0415 - as above
 
-        units = [Unit(file, tenant, run) for file, tenant, run in _units(files, options)]
+        units = [Unit(file, tenant, run) for file, tenant, run in _units(files, job_file, options)]
         asyncio.run(prepare(address))
         loaded, code = _bring_in(units, address, _how(job_file, options), options)
     if code:
@@ -85,7 +88,7 @@ def _how(job_file: JobFileOptions, options: Options) -> How:
     )
 
 
-def _units(files: Sequence[Path], options: Options) -> list[tuple[Path, str, str]]:
+def _units(files: Sequence[Path], job_file: JobFileOptions, options: Options) -> list[tuple[Path, str, str]]:
     """(file, tenant, run) of each file. Raises `SettingsError` for all files that cannot be placed at once."""
     if options.name and len(files) > 1:
         raise SettingsError("--run names one run: give one FILE with it.", code="option")
@@ -93,14 +96,27 @@ def _units(files: Sequence[Path], options: Options) -> list[tuple[Path, str, str
         raise SettingsError("A fleet reads files, not stdin: give a FILE, whose name the run gets.", code="option")
     profiles = Profiles(config=options.config)
     chosen = options.profile or os.environ.get("D3_PROFILE", "").strip()
-    units = [(file, chosen or file.stem, options.name or file.stem) for file in files]
-    strange = [unit for unit in units if not profiles.has(unit[1])]
+    split = {file for file in files if _says_whom(file, job_file)}
+    if split and chosen:
+        message = f"{min(split)} has a profile column, which says whom its rows are for: leave --profile out."
+        raise SettingsError(message, code="tenant")
+    units = [(file, "" if file in split else chosen or file.stem, options.name or file.stem) for file in files]
+    strange = [unit for unit in units if unit[1] and not profiles.has(unit[1])]
     if strange:
         raise SettingsError(_no_tenant(strange, profiles, chosen), code="tenant")
     twice = [run for run, count in Counter(run for _, _, run in units).items() if count > 1]
     if twice:
         raise SettingsError(f'Two files would be the run "{twice[0]}": submit one of them with --run NAME.', code="run")
     return units
+
+
+def _says_whom(file: Path, job_file: JobFileOptions) -> bool:
+    """Whether the rows of *file* may name profiles; what is wrong with the file is told when it is read."""
+    try:
+        with examine(file, job_file, site="", now=datetime.now(UTC)) as examined:
+            return examined.routed
+    except JobFileError:
+        return False
 
 
 def _no_tenant(strange: Sequence[tuple[Path, str, str]], profiles: Profiles, chosen: str) -> str:
@@ -122,17 +138,18 @@ def _bring_in(units: Sequence[Unit], address: Address, how: How, options: Option
     """What became of *units*, in their order, and the exit code if it ends here."""
     from d3async.cli.fleet_processes import opened  # noqa: PLC0415 - as above
 
-    found: dict[str, Loaded] = {}
+    found: dict[Path, list[Loaded]] = {}
 
-    def done(loaded: Loaded) -> None:
-        found[loaded.unit.run] = loaded
-        _say_file(loaded, few=len(units) <= _FEW)
+    def done(loaded: list[Loaded]) -> None:
+        found[loaded[0].unit.file] = loaded
+        for one in loaded:
+            _say_file(one, few=len(units) <= _FEW and len(loaded) <= _FEW)
 
     # the largest first: none of them is begun when all others are done
     largest_first = sorted(units, key=lambda unit: -unit.file.stat().st_size if unit.file.is_file() else 0)
     with opened(address, how, files=len(units), processes=options.processes) as loader:
         loader.load(largest_first, done)
-        loaded = [found[unit.run] for unit in units]
+        loaded = [one for unit in units for one in found[unit.file]]
         code = _trouble_code(loaded)
         if code or options.dry_run:
             return loaded, code
@@ -175,10 +192,12 @@ def _trouble_code(loaded: Sequence[Loaded]) -> int:
     bad = [one for one in loaded if not one.good]
     if not bad:
         return 0
-    say(f"\nNothing was submitted: {len(bad):,} of {len(loaded):,} files cannot be.")
+    say(f"\nNothing was submitted: {len(bad):,} of {_count(len(loaded), 'file')} cannot be.")
     rows = [one for one in bad if one.invalid]
     if rows:
-        say(f"every problem of one file: d3async check {rows[0].unit.file} --profile {rows[0].unit.tenant}")
+        unit = rows[0].unit
+        profile = f" --profile {shlex.quote(unit.tenant)}" if unit.tenant else ""
+        say(f"every problem of one file: d3async check {shlex.quote(str(unit.file))}{profile}")
     return INVALID_FILE if rows else USAGE
 
 
@@ -221,7 +240,8 @@ def _told(loaded: Sequence[Loaded], *, dry_run: bool) -> dict[str, object]:
 def _say_end(loaded: Sequence[Loaded], where: str, options: Options) -> None:
     rows, chunks = sum(one.to_send for one in loaded), sum(one.chunks for one in loaded)
     tenants = len({one.unit.tenant for one in loaded})
-    counts = f"{len(loaded):,} runs for {tenants:,} tenants, {rows:,} rows in {chunks:,} chunks"
+    counts = f"{_count(len(loaded), 'run')} for {_count(tenants, 'tenant')}, {_count(rows, 'row')} to send"
+    counts += f" in {_count(chunks, 'chunk')}"
     if options.dry_run:
         say(f"Would be submitted: {counts}. Nothing was.")
         return
@@ -230,3 +250,7 @@ def _say_end(loaded: Sequence[Loaded], where: str, options: Options) -> None:
     say(f"to send it  d3async worker{where}        (on any machine, as many as you like)")
     say(f"to follow   d3async status{where}")
     say(f"results     d3async results {run}{where} -o {run}.results.csv")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
