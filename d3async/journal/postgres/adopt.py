@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from d3async.journal.adopt import Changes
 from d3async.journal.postgres.scripts import run_all
-from d3async.journal.postgres.standing import standings, take_outcomes
+from d3async.journal.postgres.standing import settle_rows
 from d3async.sansio.outcome import NOT_LINKED
 
 if TYPE_CHECKING:
@@ -170,8 +170,7 @@ def _take_outcomes_of_items(db: Connection[Any], asked: Mapping[str, object]) ->
     """A row may be done, or no longer in doubt, because the items that were not are gone from it."""
     question = "select distinct t.job from d3async_item t join d3async_renewed n on n.id = t.job where t.run = %(run)s"
     jobs = [job for (job,) in db.execute(question.encode(), asked).fetchall()]
-    if jobs:
-        take_outcomes(db, int(str(asked["run"])), standings(db, int(str(asked["run"])), jobs))
+    settle_rows(db, int(str(asked["run"])), jobs, read_back=False)
 
 
 def mark_todo(db: Connection[Any], run: int, repeatable: Sequence[str], *, retry_unknown: bool) -> None:

@@ -10,7 +10,7 @@ from d3async.journal.rows import Standing
 from d3async.sansio.outcome import ItemOutcome, first_trouble, sum_up
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from psycopg import Connection
 
@@ -23,9 +23,10 @@ TROUBLE = b"""
 select job, name, state, code, message from d3async_item
 where run = %(run)s and job = any(%(jobs)s) and state in ('failed', 'unknown') order by job, pos, id"""
 _TAKE = b"""
-update d3async_job j set state = w.state, code = w.code, message = w.message
-from unnest(%(jobs)s::int[], %(states)s::text[], %(codes)s::text[], %(messages)s::text[]) w(id, state, code, message)
-where j.run = %(run)s and j.id = w.id"""
+update d3async_job j set state = w.state, code = w.code, message = w.message, todo = j.todo and w.todo
+from unnest(%(jobs)s::int[], %(states)s::text[], %(codes)s::text[], %(messages)s::text[], %(todo)s::bool[])
+    w(id, state, code, message, todo)
+where j.run = %(run)s and j.id = w.id and j.state <> 'sent'"""
 
 
 class Counts(NamedTuple):
@@ -72,23 +73,24 @@ def standing(counts: Counts, trouble: Trouble) -> Standing:
     return Standing(row, sum_up(counts.outcomes), *words, (counts.ok, counts.failed, counts.unknown))
 
 
-def standings(db: Connection[Any], run: int, jobs: Sequence[int]) -> dict[int, tuple[str, str | None, str | None]]:
-    """State, code and message of rows whose items were looked at anew, none of them in flight."""
-    asked: Mapping[str, object] = {"run": run, "jobs": list(jobs)}
+def settle_rows(db: Connection[Any], run: int, jobs: Sequence[int], *, read_back: bool = True) -> None:
+    """Give *jobs* the outcome that follows from their items, which were looked at anew; none of them in flight."""
+    asked: dict[str, object] = {"run": run, "jobs": list(jobs)}
     counted = [Counts._make(found) for found in db.execute(COUNTED, asked).fetchall()]
     trouble = troubles(db.execute(TROUBLE, asked).fetchall())
-    return {
-        counts.job: ("pending", None, None)
-        if counts.open and not counts.unknown
-        else (sum_up(counts.outcomes), *first_trouble(trouble.get(counts.job, ())))
-        for counts in counted
-    }
+    became = [(counts, *_outcome(counts, trouble, read_back=read_back)) for counts in counted]
+    if became:
+        _, states, codes, messages = (list(column) for column in zip(*became, strict=True))
+        asked |= {"jobs": [counts.job for counts in counted], "todo": [counts.waiting > 0 for counts in counted]}
+        db.execute(_TAKE, {**asked, "states": states, "codes": codes, "messages": messages})
 
 
-def take_outcomes(db: Connection[Any], run: int, became: Mapping[int, tuple[str, str | None, str | None]]) -> None:
-    """Give rows the state, code and message that *became* of them."""
-    if not became:
-        return
-    states, codes, messages = (list(column) for column in zip(*became.values(), strict=True))
-    asked = {"run": run, "jobs": list(became), "states": states, "codes": codes, "messages": messages}
-    db.execute(_TAKE, asked)
+def _outcome(counts: Counts, trouble: Trouble, *, read_back: bool) -> tuple[str, str | None, str | None]:
+    words = first_trouble(trouble.get(counts.job, ()))
+    if counts.open and not counts.unknown:
+        # some items were never sent: the row waits with them
+        return ("pending", *words) if read_back else ("pending", None, None)
+    outcome = sum_up(counts.outcomes)
+    if outcome == "ok" and read_back:
+        return outcome, "removed", "Read back from D3: no longer linked."
+    return (outcome, *words)
