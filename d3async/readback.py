@@ -44,6 +44,9 @@ class LinkCounts:
         """From the words `judge` gave."""
         return cls(words["gone"], words["linked"], words["cannot_tell"])
 
+    def __add__(self, other: LinkCounts) -> LinkCounts:
+        return LinkCounts(self.gone + other.gone, self.linked + other.linked, self.cannot_tell + other.cannot_tell)
+
 
 @dataclass(frozen=True, slots=True)
 class TaskCounts:
@@ -52,6 +55,9 @@ class TaskCounts:
     found: int
     absent: int
     open: int
+
+    def __add__(self, other: TaskCounts) -> TaskCounts:
+        return TaskCounts(self.found + other.found, self.absent + other.absent, self.open + other.open)
 
 
 async def reconcile_links(

@@ -51,7 +51,7 @@ def examine(options: Mapping[str, Any]) -> Iterator[Finding]:
     from d3async.cli import findings, network_findings, proof  # noqa: PLC0415 - as above
     from d3async.credentials import Hidden  # noqa: PLC0415 - as above
     from d3async.errors import SettingsError  # noqa: PLC0415 - as above
-    from d3async.settings import Settings  # noqa: PLC0415 - as above
+    from d3async.settings import Profiles, Settings  # noqa: PLC0415 - as above
     from d3async.settings.sources import collect  # noqa: PLC0415 - as above
     from d3async.settings.values import SETTINGS  # noqa: PLC0415 - as above
 
@@ -67,6 +67,9 @@ def examine(options: Mapping[str, Any]) -> Iterator[Finding]:
         return
     yield from findings.of_settings(found, environ)
     yield from findings.of_keys(found)
+    if found.profile.name:
+        profiles = Profiles(environ, config=config, **{name: given[name] for name in given})
+        yield from findings.of_rows(found, profiles.collected(found.profile.name))
     if len(found.values) < len(SETTINGS):
         return
     settings = Settings(**found.values, credentials=found.credentials, profile=found.profile.name or None)

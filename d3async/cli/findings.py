@@ -168,6 +168,33 @@ def _of_token(what: str, token: str, values: Mapping[str, Any]) -> Finding:
     return Finding("key", "ok", what)
 
 
+def of_rows(found: Collected, rows: Collected) -> Iterator[Finding]:
+    """What is other for *rows* of a job file that name the profile: for them it comes before the environment."""
+    name = found.profile.name
+    told = [*rows.problems, *_other_settings(found, rows), *_other_keys(found, rows)]
+    for text in told:
+        yield Finding("rows", "note", f'rows that name the profile "{name}": {text}')
+    if not told:
+        yield Finding("rows", "ok", f'rows that name the profile "{name}" are sent by these settings too')
+
+
+def _other_settings(found: Collected, rows: Collected) -> Iterator[str]:
+    for setting in SETTINGS:
+        field = setting.field
+        if field in rows.values and rows.values[field] != found.values.get(field):
+            shown = "another" if setting.secret else _shown(field, rows.values[field])
+            yield f"{field} {shown}  ({rows.origins[field]})"
+
+
+def _other_keys(found: Collected, rows: Collected) -> Iterator[str]:
+    for name in all_commands():
+        mine, theirs = found.credentials.best(name), rows.credentials.best(name)
+        if theirs is None and mine is not None:
+            yield f"no key for {name}; that from {mine.origin} is not for them"
+        elif theirs is not None and (mine is None or mine.origin != theirs.origin):
+            yield f"{theirs.problem or f'{name}: {theirs.kind.label} from {theirs.origin}'}"
+
+
 def of_rate(settings: Settings) -> Finding:
     """What the limiter will do."""
     slots = f"{settings.concurrency} in flight at most"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from d3async.cli.folders import folder_argument, run_folder
-from d3async.cli.settings_options import settings_from, settings_options
+from d3async.cli.settings_options import settings_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +35,7 @@ def command(folder: Path, options: Mapping[str, Any], **given: Any) -> int:
     Links are read with GetIncidents, or with GetLinkedIncidentsOfAnIncident, which can prove only that a link is
     gone. Tasks are searched in the command-centre logs of their incidents: exactly by the mark of `run --mark-tasks`,
     else by name, description, assignee and due date, all four. What is not proven stays unknown; why is in _message.
+    Rows that name a profile are looked up at its D3, one D3 after the other.
 
     D3 makes keys for each command: D3_API_KEY_GET_INCIDENTS, D3_API_KEY_GET_LINKED_INCIDENTS_OF_AN_INCIDENT,
     D3_API_KEY_GET_INCIDENT_COMMAND_CENTER_LOGS.
@@ -43,6 +44,7 @@ def command(folder: Path, options: Mapping[str, Any], **given: Any) -> int:
     Exit codes: 0 nothing is unknown any more · 4 some rows are · 2 usage, settings, or the folder is in use ·
     5 D3 does not accept a key · 6 D3 asks for too long a pause · 130 interrupted; what was settled stands
     """  # noqa: D301 - the \\b is click's mark for lines that are not re-flowed
-    from d3async.cli.settling import Options, reconcile  # noqa: PLC0415 - `--help` need not load what talks to D3
+    from d3async.cli.servers import Servers  # noqa: PLC0415 - `--help` need not load what talks to D3
+    from d3async.cli.settling import Options, reconcile  # noqa: PLC0415 - as above
 
-    return reconcile(run_folder(folder), settings_from(options), Options(**given))
+    return reconcile(run_folder(folder), Servers(options), Options(**given))

@@ -38,6 +38,7 @@ __all__ = ["Orders", "Ran", "check_files", "send"]
 
 _IN_FLIGHT = 512
 """Requests in flight at most, of all servers together: a process may usually have 1,024 files open."""
+_OF_ALL = frozenset({"interrupted", "terminated", "journal", "fenced"})
 _PAGE = 6400
 """Lanes that all servers together keep ready."""
 
@@ -93,7 +94,11 @@ async def _send(folder: RunFolder, servers: Sequence[Server], orders: Orders, pr
 
 def _stopped_by(ran: ServerRan) -> Stop | None:
     """Why rows of one server of several were not sent: a halt rule reached by the last one has stopped nothing."""
-    return None if ran.stop is not None and ran.stop.code == "halt" and not ran.left else ran.stop
+    if ran.stop is None or ran.stop.code in _OF_ALL:
+        return ran.stop
+    if ran.stop.code == "halt" and not ran.left:
+        return None
+    return replace(ran.stop, message=f"{ran.server.name}: {ran.stop.message}")
 
 
 async def _verify(folder: RunFolder, crew: _Crew) -> None:

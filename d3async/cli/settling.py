@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from d3async.cli import ending
 from d3async.cli.console import out, say
+from d3async.cli.homes import known_homes
+from d3async.cli.servers import name_of
 from d3async.cli.ways import FOR_LINKS, FOR_TASKS, how_to_set_any, ways
 from d3async.client import D3Client
 from d3async.errors import D3Error, JournalError, SettingsError, ThrottledError, UnauthorizedError
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from d3async.cli.servers import Servers
     from d3async.files.write import Written
     from d3async.journal.sqlite import RunFolder
     from d3async.readback import LinkCounts, TaskCounts
@@ -58,97 +61,160 @@ class _Unknown:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ways:
-    """The commands to read links and tasks with; none where nothing of that kind is looked up."""
+class _Asked:
+    """One D3, and the commands to read links and tasks with; none where nothing of that kind is looked up."""
 
+    profile: str | None
+    settings: Settings
     links: Sequence[str]
     tasks: Sequence[str]
+    advice: str
+    """What would make more of it known; "" where nothing is missing."""
 
 
 @dataclass(slots=True)
 class _Found:
-    """What came of it; *code* says why it ended early, if it did."""
+    """What came of it; *code* says why it ended early, if it did, *troubles* in words."""
 
     links: LinkCounts | None = None
     tasks: TaskCounts | None = None
     code: int = codes.OK
-    trouble: str = ""
+    troubles: list[str] = field(default_factory=list)
     written: Written | None = None
 
 
-def reconcile(path: Path, settings: Settings, options: Options) -> int:
+def reconcile(path: Path, servers: Servers, options: Options) -> int:
     """Settle what can be settled in the run folder *path*; the exit code.
 
     Raises `SettingsError` and `JournalError`, `FolderHeldError` among them.
     """
-    before = _unknown(path, settings)
+    unknown = _unknown(path)
+    before = _sum(unknown)
     if not before.rows:
         say(f"{path}: no row is unknown.")
-    chosen = _chosen(before, settings, options)
+    asked = _asked(path, unknown, servers, options)
     found = _Found()
-    if chosen.links or chosen.tasks:
-        _tell_start(path, before, settings)
-        found = _settle(path, settings, options, chosen)
-    left = _unknown(path, settings)
+    if any(at.links or at.tasks for at in asked):
+        _tell_start(path, before, asked)
+        found = _settle(path, options, asked)
+    left = _sum(_unknown(path))
     _tell(path, before, left, found)
     if options.as_json:
         out(json.dumps(_told(before, left, found)))
     return found.code or (codes.SOME_UNKNOWN if left.rows else codes.OK)
 
 
-def _unknown(path: Path, settings: Settings) -> _Unknown:
+def _unknown(path: Path) -> dict[str | None, _Unknown]:
+    """What is unknown at each D3; None is that of rows without a profile."""
+    found: dict[str | None, dict[str, int]] = {}
     with JournalReader(path / FILE) as reader:
-        home = reader.meta().get("base_url")
-        if home and home != settings.base_url:
-            message = f"{path} holds a run against {home}, not {settings.base_url}: what that D3 holds proves nothing."
-            raise SettingsError(message, code="other_d3")
-        counts = dict(reader.query(f"select command, count(*) from job where {_UNKNOWN} group by command"))  # noqa: S608 - our own words
-    tasks, links = counts.pop("CreateTask", 0), counts.pop("RemoveLinkedIncidents", 0)
-    return _Unknown(tasks, links, sum(counts.values()))
+        profile = "profile" if reader.meta().get("profiles") else "null"
+        asked = f"select {profile}, command, count(*) from job where {_UNKNOWN} group by 1, 2"  # noqa: S608 - our own words
+        for name, command, count in reader.query(asked):
+            found.setdefault(name, {})[command] = count
+    return {
+        name: _Unknown(counts.pop("CreateTask", 0), counts.pop("RemoveLinkedIncidents", 0), sum(counts.values()))
+        for name, counts in found.items()
+    }
 
 
-def _chosen(unknown: _Unknown, settings: Settings, options: Options) -> _Ways:
-    """What to read with. Raises `SettingsError` when nothing can be looked up at all."""
+def _sum(unknown: Mapping[str | None, _Unknown]) -> _Unknown:
+    every = unknown.values()
+    return _Unknown(sum(one.tasks for one in every), sum(one.links for one in every), sum(one.others for one in every))
+
+
+def _asked(path: Path, unknown: Mapping[str | None, _Unknown], servers: Servers, options: Options) -> list[_Asked]:
+    """The D3s to look into, and what with. Raises `SettingsError` when nothing can be looked up at all."""
+    with JournalReader(path / FILE) as reader:
+        meta = reader.meta()
+    homes: dict[str | None, str | None] = {name: home["base_url"] for name, home in known_homes(meta).items()}
+    homes[None] = meta.get("base_url")
+    asked, troubles = [], []
+    for profile, what in unknown.items():
+        try:
+            settings = _settings_at(path, homes.get(profile), servers.of(profile))
+        except SettingsError as error:
+            if len(unknown) == 1:
+                raise
+            troubles.append(f"{name_of(profile)}: {error.message}")
+        else:
+            asked.append(_ways_at(profile, what, settings, options))
+    troubles += dict.fromkeys(at.advice for at in asked if at.advice and not (at.links or at.tasks))
+    if troubles and not any(at.links or at.tasks for at in asked):
+        raise SettingsError("; ".join(troubles), code="no_key")
+    for trouble in troubles:
+        say(f"{trouble}: its rows stay unknown")
+    return asked
+
+
+def _settings_at(path: Path, home: str | None, settings: Settings) -> Settings:
+    """*settings*, if they lead to *home*. Raises `SettingsError`."""
+    if home and home != settings.base_url:
+        message = f"{path} holds a run against {home}, not {settings.base_url}: what that D3 holds proves nothing."
+        raise SettingsError(message, code="other_d3")
+    return settings
+
+
+def _ways_at(profile: str | None, unknown: _Unknown, settings: Settings, options: Options) -> _Asked:
     found, advice = {}, {}
     for what, rows, names in (("links", unknown.links, FOR_LINKS), ("tasks", unknown.tasks, FOR_TASKS)):
         found[what] = ways(settings, names, options.using) if rows else ()
         if rows and not found[what]:
             using = f"--using {' or '.join(names)} looks them up"
             advice[what] = using if options.using else how_to_set_any(names)
-    if advice and not any(found.values()):
-        raise SettingsError("; ".join(advice.values()), code="no_key")
-    for what, text in advice.items():
-        say(f"{what} stay unknown: {text}")
-    return _Ways(**found)
+    name = "" if profile is None else f"{profile}: "
+    if any(found.values()):
+        for what, text in advice.items():
+            say(f"{name}{what} stay unknown: {text}")
+    return _Asked(profile, settings, **found, advice="; ".join(name + text for text in advice.values()))
 
 
-def _settle(path: Path, settings: Settings, options: Options, chosen: _Ways) -> _Found:
+def _settle(path: Path, options: Options, asked: Sequence[_Asked]) -> _Found:
     folder = hold(path, now=time.time())
     found = _Found()
     try:
-        asyncio.run(_look_up(folder, settings, options, chosen, found))
+        asyncio.run(_look_everywhere(folder, options, asked, found))
     except KeyboardInterrupt:
-        found.code, found.trouble = codes.INTERRUPTED, "Interrupted; what was settled stands."
+        found.code = codes.INTERRUPTED
+        found.troubles.append("Interrupted; what was settled stands.")
     except JournalError:
         folder.close()
         raise
-    except UnauthorizedError as error:
-        found.code, found.trouble = codes.STOPPED, f"D3 does not accept the key ({error.message})"
-    except ThrottledError as error:
-        found.code, found.trouble = codes.THROTTLED, error.message
-    except D3Error as error:
-        found.code, found.trouble = codes.SOME_UNKNOWN, error.message
     _close(folder, found)
     found.written = write_again(path)
     return found
 
 
-async def _look_up(folder: RunFolder, settings: Settings, options: Options, chosen: _Ways, found: _Found) -> None:
-    async with D3Client(settings) as client:
-        if chosen.tasks:
-            found.tasks = await reconcile_tasks(client, folder, not_found_is_failed=options.not_found_is_failed)
-        if chosen.links:
-            found.links = await reconcile_links(client, folder, chosen.links)
+async def _look_everywhere(folder: RunFolder, options: Options, asked: Sequence[_Asked], found: _Found) -> None:
+    """One D3 after the other: what is found is written down without waiting for anybody."""
+    for at in asked:
+        name = "" if len(asked) == 1 else f"{name_of(at.profile)}: "
+        try:
+            await _look_up(folder, options, at, found)
+        except JournalError:
+            raise
+        except D3Error as error:
+            code, trouble = _trouble(error)
+            found.code = max(found.code, code)
+            found.troubles.append(name + trouble)
+
+
+def _trouble(error: D3Error) -> tuple[int, str]:
+    """The exit code and the words of what ended the look into one D3."""
+    if isinstance(error, UnauthorizedError):
+        return codes.STOPPED, f"D3 does not accept the key ({error.message})"
+    return codes.THROTTLED if isinstance(error, ThrottledError) else codes.SOME_UNKNOWN, error.message
+
+
+async def _look_up(folder: RunFolder, options: Options, at: _Asked, found: _Found) -> None:
+    async with D3Client(at.settings) as client:
+        if at.tasks:
+            refused = options.not_found_is_failed
+            tasks = await reconcile_tasks(client, folder, not_found_is_failed=refused, profile=at.profile)
+            found.tasks = tasks if found.tasks is None else found.tasks + tasks
+        if at.links:
+            links = await reconcile_links(client, folder, at.links, profile=at.profile)
+            found.links = links if found.links is None else found.links + links
 
 
 def _close(folder: RunFolder, found: _Found) -> None:
@@ -173,11 +239,12 @@ def _told(before: _Unknown, left: _Unknown, found: _Found) -> Mapping[str, Any]:
     return {"unknown_before": before.rows, "unknown_left": left.rows, **_counts(found)}
 
 
-def _tell_start(path: Path, before: _Unknown, settings: Settings) -> None:
+def _tell_start(path: Path, before: _Unknown, asked: Sequence[_Asked]) -> None:
     counted = ((before.tasks, "task", "tasks"), (before.links, "row of links", "rows of links"))
     parts = [f"{count:,} {one if count == 1 else many}" for count, one, many in counted if count]
     parts += [f"{before.others:,} of other commands"] if before.others else []
-    say(f"{path}: {', '.join(parts)} unknown; looking them up at {urlsplit(settings.base_url).hostname}")
+    where = urlsplit(asked[0].settings.base_url).hostname if len(asked) == 1 else f"{len(asked):,} servers"
+    say(f"{path}: {', '.join(parts)} unknown; looking them up at {where}")
 
 
 def _tell(path: Path, before: _Unknown, left: _Unknown, found: _Found) -> None:
@@ -187,8 +254,8 @@ def _tell(path: Path, before: _Unknown, left: _Unknown, found: _Found) -> None:
     if found.links:
         links = found.links
         say(f"  links   {links.gone:,} gone · {links.linked:,} still linked · {links.cannot_tell:,} not proven")
-    if found.trouble:
-        say(f"Stopped: {found.trouble}")
+    for trouble in found.troubles:
+        say(f"Stopped: {trouble}")
     if not before.rows:
         return
     say(f"Settled {before.rows - left.rows:,} of {before.rows:,}. {left.rows:,} left unknown.")

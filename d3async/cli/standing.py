@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from d3async.cli.ending import counts_words
 from d3async.cli.plan import duration
+from d3async.cli.servers import name_of
 from d3async.files.causes import find_causes
 from d3async.files.summary import instant, last_facts, next_steps, summary
 from d3async.files.words import moment, number
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _WINDOW = 30.0
 _CAUSES = 5
+_SERVERS = 12
 _LINE = 110
 _TO_READ = {"failed": "to mend", "unknown": "look up"}
 _FILES = ("results", "report", "failed", "unknown")
@@ -91,17 +93,37 @@ def is_running(owner: Owner | None) -> bool | None:
 def as_words(at: Standing) -> list[str]:
     """The lines a user reads."""
     told, outcomes = at.told, dict(at.told["outcomes"])
-    where = urlsplit(told["base_url"] or "").hostname or "D3"
-    site = f', site "{told["site"]}"' if told["site"] else ""
-    lines = [f"{told['input']['path']}: {told['input']['rows']:,} rows, {told['command'] or 'mixed'} at {where}{site}"]
+    lines = [f"{told['input']['path']}: {told['input']['rows']:,} rows, {told['command'] or 'mixed'} at {_where(told)}"]
     lines.append(_run_words(at))
     flying = at.in_flight if at.running is not False else 0
     outcomes["unknown"] -= flying
     lines.append(counts_words(outcomes) + (f" · {flying:,} in flight" if flying else ""))
+    lines += _server_lines(told.get("servers", ()))
     lines += [f"  {cause.count:,} x {textwrap.shorten(cause.text, _LINE, placeholder=' …')}" for cause in at.causes]
     if told["vanished"]:
         lines.append(f"{told['vanished']:,} of an earlier state of the file are no longer in it, and not counted")
     return lines + _where_words(at)
+
+
+def _where(told: Mapping[str, Any]) -> str:
+    servers = told.get("servers", ())
+    if len(servers) > 1:
+        return f"{len(servers):,} servers"
+    site = f', site "{told["site"]}"' if told["site"] else ""
+    return (urlsplit(told["base_url"] or "").hostname or "D3") + site
+
+
+def _server_lines(servers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each of several servers, those that stopped first."""
+    if len(servers) < 2:  # noqa: PLR2004 - the line above them tells all of one
+        return []
+    lines = []
+    for server in sorted(servers, key=lambda server: server.get("stop") is None):
+        host, stop = urlsplit(server["base_url"] or "").hostname or "D3", server.get("stop")
+        why = f"; stopped: {stop['message'].rstrip('.')}" if stop else ""
+        lines.append(f"  {name_of(server['profile'])} at {host}: {counts_words(server['outcomes'])}{why}")
+    more = [f"  and {len(lines) - _SERVERS:,} more"] if len(lines) > _SERVERS else []
+    return lines[:_SERVERS] + more
 
 
 def _run_words(at: Standing) -> str:
@@ -136,6 +158,7 @@ def as_object(at: Standing) -> dict[str, Any]:
     return {
         "folder": str(at.folder),
         **{key: told[key] for key in ("command", "input", "base_url", "site", "outcomes", "items", "vanished")},
+        **({"servers": told["servers"]} if "servers" in told else {}),
         "in_flight": at.in_flight,
         "to_send": at.to_send,
         "running": at.running,

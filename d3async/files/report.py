@@ -15,7 +15,7 @@ from d3async.files.words import clock, fact, lasting, moment, number, share, sho
 from d3async.journal import figures
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from d3async.journal.reader import Reader
     from d3async.journal.records import Run
@@ -33,13 +33,14 @@ _RUNS = 20
 _CHARTS = 3
 _PAUSES = 300
 _WARNINGS = 50
+_SERVERS = 500
 _WORDS = (clock, fact, lasting, moment, number, share, short)
 _LABELS = {
     "base_url": "D3", "site": "Site", "command": "Command", "command_line": "Typed", "started_at": "Started, UTC",
     "finished_at": "Finished, UTC", "elapsed_s": "Took", "requests": "Requests", "rate": "Rate",
     "throttled": "Answers 429", "paused_s": "Paused", "exit_code": "Exit code", "version": "d3async",
 }  # fmt: skip
-_APART = {"input", "outcomes", "items", "vanished", "next", "settings", "warnings", "stop", "argv", *_LABELS}
+_APART = {"input", "outcomes", "servers", "items", "vanished", "next", "settings", "warnings", "stop", "argv", *_LABELS}
 
 
 def report_html(reader: Reader) -> Iterator[str]:
@@ -65,6 +66,7 @@ def _told(reader: Reader) -> dict[str, Any]:
         "facts": _facts(told),
         "stop": told.get("stop"),
         "settings": told.get("settings") or {},
+        "servers": _servers(told.get("servers") or ()),
         "warnings": (told.get("warnings") or [])[:_WARNINGS],
         "in_flight": reader.in_flight(),
         "parts": shares(told["outcomes"]),
@@ -79,6 +81,13 @@ def _told(reader: Reader) -> dict[str, Any]:
         "files": _files(told, reader),
         "next": next_steps(told, reader.folder.resolve().name),
     }
+
+
+def _servers(servers: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those of several that stopped, then the others, as many as a page bears; none where there is one."""
+    if len(servers) < 2:  # noqa: PLR2004 - of one the whole page tells
+        return []
+    return sorted(servers, key=lambda server: server.get("stop") is None)[:_SERVERS]
 
 
 def _facts(told: Mapping[str, Any]) -> list[tuple[str, str, Any]]:

@@ -67,6 +67,7 @@ def collect_profile(profile: Profile, environ: Hidden, *, needs: Iterable[str], 
     weaker = {BY_FIELD[name].variable for name in SHARED if name not in profile.table}
     if not any(profile.limit_url()):
         weaker |= {f"D3_{name.upper()}" for name in LIMIT_URL}
+    weaker |= {place.reveal() for _, how, place in profile.limit_url() if how is How.ENV}
     environ = Hidden({name: environ[name] for name in weaker if name in environ})
     for setting in SETTINGS:
         if setting.default is REQUIRED and setting.field not in profile.table:
