@@ -54,7 +54,7 @@ def judge(call: Call, answer: Answer) -> Verdict:
         verdict = _judge_items(call, answer) if call.items else _judge_whole(call, answer)
     else:
         verdict = _without_reply(call, answer)
-    if (call.items or verdict.items) and tuple(item.item for item in verdict.items) != call.items:
+    if tuple([item.item for item in verdict.items]) != call.items:
         raise ConservationError(f"{len(call.items)} items were asked for, {len(verdict.items)} came back")
     return verdict
 
