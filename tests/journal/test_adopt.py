@@ -323,8 +323,12 @@ ANSWERS = st.sampled_from(
 )
 
 
+HISTORIES = st.lists(st.tuples(ENTRIES, st.lists(ANSWERS, max_size=3)), min_size=2, max_size=4)
+"""What stood in the file in each run, and the answers to its first calls."""
+
+
 @settings(max_examples=60, deadline=None)
-@given(files=st.lists(st.tuples(ENTRIES, st.lists(ANSWERS, max_size=3)), min_size=2, max_size=4))
+@given(files=HISTORIES)
 def test_whatever_the_edits_no_ok_row_is_sent_again_and_every_row_is_counted(
     files: list[tuple[list[Entry], list[Answer]]],
 ) -> None:

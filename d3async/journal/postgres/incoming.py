@@ -37,7 +37,7 @@ create temp table if not exists d3async_left_out(row integer primary key);
 truncate d3async_wrong, d3async_left_out"""
 _ASIDE = """
 create temp table if not exists d3async_incoming(like d3async_row including defaults);
-create temp table if not exists d3async_incoming_item(like d3async_item including defaults);
+create temp table if not exists d3async_incoming_item(like d3async_item including defaults including identity);
 truncate d3async_incoming, d3async_incoming_item"""
 _REPEATED = """
 select * from (
