@@ -141,33 +141,34 @@ class Loader:
             for chunk in review.chunks(file):
                 split.add(chunk)
             say(f"{file.name}: {file.describe(review.rows)}, for {len(split.rows):,} tenants")
-            review.tell(sent="left out" if self._how.job_file.skip_invalid else "nothing was submitted")
+            review.tell(sent=self._words_of_invalid)
             if not split.rows or (review.invalid and not self._how.job_file.skip_invalid):
                 return [Loaded(unit=unit, rows=review.rows, invalid=review.invalid)]
-            return [
-                self._submitted(
-                    Unit(unit.file, tenant, f"{unit.run}.{tenant}"), self._profiles.settings(tenant), file, None,
-                    split.jobs(tenant),
-                )
-                for tenant in split.rows
-            ]  # fmt: skip
+            return [self._part(unit, tenant, file, split) for tenant in split.rows]
+
+    def _part(self, unit: Unit, tenant: str, file: Examined, split: Split) -> Loaded:
+        settings, part = self._profiles.settings(tenant), Unit(unit.file, tenant, f"{unit.run}.{tenant}")
+        with Review() as review:
+            return self._submitted(part, settings, file, review, split.jobs(tenant))
+
+    @property
+    def _words_of_invalid(self) -> str:
+        return "left out" if self._how.job_file.skip_invalid else "nothing was submitted"
 
     def _submitted(
-        self, unit: Unit, settings: Settings, file: Examined, review: Review | None, entries: Iterable[Job | Invalid]
+        self, unit: Unit, settings: Settings, file: Examined, review: Review, entries: Iterable[Job | Invalid]
     ) -> Loaded:
         new = submission(self._db, unit.run, unit.tenant, now=time.time(), take_over=self._how.take_over)
         try:
             _check_same_d3(unit, new.meta(), settings)
             new.add(entries)
-            repeated = Review() if review is None else review
-            for entry in new.duplicates(allow=self._how.job_file.allow_duplicates):
-                repeated.note(entry)
-            repeated.invalid = new.invalid
-            if review is not None:
-                say(f"{file.name}: {file.describe(new.rows)}")
-                for doubt in file.format.doubts:
-                    say(f"  {doubt}")
-            repeated.tell(sent="left out" if self._how.job_file.skip_invalid else "nothing was submitted")
+            for repeated in new.duplicates(allow=self._how.job_file.allow_duplicates):
+                review.note(repeated)
+            review.invalid = new.invalid
+            say(f"{unit.run}: {file.describe(new.rows)}")
+            for doubt in file.format.doubts:
+                say(f"  {doubt}")
+            review.tell(sent=self._words_of_invalid)
             return self._brought_in(unit, settings, file, new)
         except BaseException:
             with suppress(psycopg.Error):

@@ -18,7 +18,7 @@ import psycopg
 from benchmarks.jobs import HEADER, rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 KEY = "a-key-that-no-output-may-show"
@@ -40,6 +40,8 @@ class Fleet:
     tenants: Mapping[str, str]
     rate: float = 50
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    typed: Callable[..., Ran] | None = None
+    """Runs a command line in this process, which takes a tenth of the time of one of its own."""
 
     def __post_init__(self) -> None:
         self.folder.mkdir(exist_ok=True)
@@ -73,6 +75,8 @@ class Fleet:
 
     def run(self, *arguments: object) -> Ran:
         """`d3async` with *arguments*, to its end."""
+        if self.typed is not None:
+            return self.typed(self, *arguments)
         done = subprocess.run(
             [sys.executable, "-m", "d3async", *map(str, arguments)],
             env=self.environment, cwd=self.folder, capture_output=True, text=True, stdin=subprocess.DEVNULL,
@@ -98,6 +102,16 @@ class Fleet:
     def ask(self, question: str, *values: object) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.database, connect_timeout=3) as connection:
             return connection.execute(question.encode(), values).fetchall()
+
+    def secret_free(self) -> bool:
+        """Whether no table holds the tenants' key."""
+        tables = self.ask(
+            "select format('%%I.%%I', schemaname, tablename) from pg_tables"
+            " where schemaname not in ('pg_catalog', 'information_schema')"
+        )
+        return not any(
+            self.ask(f"select from {table} t where t::text like %s limit 1", f"%{KEY}%") for (table,) in tables
+        )
 
     def outcomes(self) -> dict[str, int]:
         """Rows by what is in the database."""

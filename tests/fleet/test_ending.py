@@ -12,7 +12,9 @@ from d3async.sansio.retry import Stop
         pytest.param(None, 1, Done(), id="all-sent"),
         pytest.param(Stop("fenced", "taken over"), 1, Done(), id="somebody-else-has-it"),
         pytest.param(Stop("cancelled", "by a user"), 1, Done(), id="the-run-was-cancelled"),
-        pytest.param(Stop("halt", "--halt unknown=50"), 1, StopRun("halt", "--halt unknown=50"), id="halt-stops-the-run"),
+        pytest.param(
+            Stop("halt", "--halt unknown=50"), 1, StopRun("halt", "--halt unknown=50"), id="halt-stops-the-run"
+        ),
         pytest.param(Stop("terminated", "SIGTERM"), 7, Again(0, "terminated", "SIGTERM", counts=False), id="drained"),
         pytest.param(Stop("journal", "away"), 99, Again(2, "journal", "away", counts=False), id="database-away"),
         pytest.param(Stop("unreachable", "x"), 1, Again(15, "unreachable", "x"), id="d3-away"),
