@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from d3async.files.format import Format
 from d3async.journal.base import RowOutcome, Settlement
 from d3async.journal.postgres.intake import submission
 from d3async.journal.postgres.journal import PostgresJournal, Writer, open_chunk
@@ -23,11 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
     from typing import Self
 
+    from d3async.journal.base import Event
     from d3async.sansio.call import Call
     from d3async.sansio.protocol import Answer
     from tests.journal.ground import Entry
 
 _NAMES = count(1)
+FORMAT = json.dumps(Format("csv", header_raw="raw").to_json())
 
 
 class Fleet:
@@ -90,7 +94,7 @@ class FleetWorld:
         try:
             going.add(numbered(entries))
             self.repeated = list(going.duplicates(allow=allow))
-            self.changes = going.adopt({"rows": str(len(entries)), "format": '{"kind": "csv"}'})
+            self.changes = going.adopt({"rows": str(len(entries)), "format": FORMAT})
             self.begun = going.begin(Selection(**selection), now=NOW, facts={}, chunk_rows=chunk_rows)
         except BaseException:
             going.abandon()
@@ -131,6 +135,13 @@ class FleetWorld:
 
         found: list[RowOutcome] = self.fleet.run(settled())
         return found
+
+    def note(self, event: Event) -> None:
+        async def noted() -> None:
+            self.journals[0].note(event)
+            await self.journals[0].flush()
+
+        self.fleet.run(noted())
 
     def answer(self, call: Call, answer: Answer) -> list[RowOutcome]:
         self.claim(call)
