@@ -451,3 +451,24 @@ def test_a_look_up_that_hangs_is_given_up() -> None:
 )
 def test_an_answer_that_is_not_d3s_is_no_proof(answer: ApiResponse | Broken, state: str) -> None:
     assert proof.judge("GetIncidents", answer, general=False).state == state
+
+
+def test_of_a_profile_it_says_what_is_other_for_rows_that_name_it(d3: Server, doctor: Any, tmp_path: Path) -> None:
+    """For the run itself the environment comes first, for such rows the profile does; no key is shown."""
+    url = reach(d3)["D3_BASE_URL"]
+    (tmp_path / "config.toml").write_text(
+        f'[profiles.vsoc]\nbase_url = "{url}"\nusername = "svc"\nsite = "SOC"\nrate = 20\napi_key_env = "VSOC_KEY"\n'
+    )
+    config = {"D3_CONFIG": str(tmp_path / "config.toml"), "VSOC_KEY": f"{CANARY}-v"}
+    _, alike = doctor("--profile", "vsoc", **config)
+    assert '✓ rows           rows that name the profile "vsoc" are sent by these settings too' in alike
+
+    _, shown = doctor("--profile", "vsoc", D3_SITE="Env", D3_RATE="7", **ALL_KEYS)
+    rows = [line.partition('"vsoc": ')[2] for line in shown.splitlines() if "– rows" in line]  # noqa: RUF001 - the sign
+    origin = f"profile vsoc in {config['D3_CONFIG']}"
+    assert rows == [
+        f"site SOC  ({origin})",
+        f"rate 20 a second  ({origin})",
+        f"CreateTask: key from api_key_env of {origin}",
+    ]
+    assert CANARY not in shown

@@ -36,14 +36,18 @@ LINKS = st.fixed_dictionaries({"source": FEW, "linked": st.lists(FEW, min_size=1
 KEYS = st.sampled_from([None, "k", "l"])
 
 
-def entry(row: int, command: Command | None, site: str, key: str | None) -> Job | Invalid:
+def entry(row: int, command: Command | None, site: str, key: str | None, profile: str | None) -> Job | Invalid:
     if command is None:
         return Invalid(row, row, "raw", (Problem("due", "due", "", "is empty"),), key)
-    return Job(row, row, "raw", command, None, site, key)
+    return Job(row, row, "raw", command, None, site, key, profile=profile)
 
 
 ENTRIES = st.lists(
-    st.tuples(st.one_of(TASKS, LINKS, st.none()), st.sampled_from(["", "Rome"]), KEYS), min_size=1, max_size=12
+    st.tuples(
+        st.one_of(TASKS, LINKS, st.none()), st.sampled_from(["", "Rome"]), KEYS, st.sampled_from([None, "a", "b"])
+    ),
+    min_size=1,
+    max_size=12,
 ).map(lambda found: [entry(row, *parts) for row, parts in enumerate(found, 1)])
 
 

@@ -34,6 +34,13 @@ def test_a_template_of_every_command_passes_check(
             ["REMOVE_LINKED_INCIDENTS", "--format", "jsonl"],
             '{"source": "20231025-130", "linked": ["20210127-198", "20210127-197"]}\n',
         ),
+        (
+            ["remove-linked-incidents", "--profile", "vsoc", "--profile", "apac"],
+            (
+                "source,linked,profile\n20231025-130,20210127-198;20210127-197,vsoc\n"
+                "20231025-130,20210127-198;20210127-197,apac\n"
+            ),
+        ),
     ],
 )
 def test_names_are_taken_in_any_case(arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -380,3 +380,100 @@ def test_keys_without_end_do_not_fill_the_memory() -> None:
         found.read(Row(number, number, (f"key{number}",), ("x",), ""))
 
     assert len(found._plans) <= 256
+
+
+ROUTED = (*HEADER, "Profile")
+HOMES = {"vsoc": "Site of vsoc", "apac": "Site of apac"}
+
+
+def route(profile: str, command: Any) -> str | Problem:
+    """Two profiles, and no D3 for rows without; "tasks" is for tasks alone."""
+    if profile == "tasks":
+        return "T" if command is CREATE else Problem("profile", "", "", "has no key for it")
+    return HOMES.get(profile) or Problem("profile", "", "", "is no profile" if profile else "is empty")
+
+
+@pytest.mark.parametrize(
+    ("cell", "changed", "profile", "site"),
+    [
+        ("vsoc", {}, "vsoc", "Site of vsoc"),
+        (" vsoc ", {}, "vsoc", "Site of vsoc"),
+        ("vsoc", {"site": "of the run", "need_site": True}, "vsoc", "Site of vsoc"),
+        ("vsoc", {"defaults": {"Site": "set"}}, "vsoc", "set"),
+        ("", {"defaults": {"profile": "apac"}}, "apac", "Site of apac"),
+        ("vsoc", {"defaults": {"PROFILE": "apac"}}, "vsoc", "Site of vsoc"),
+    ],
+)
+def test_a_row_goes_to_the_profile_it_names_and_to_that_profiles_site(
+    cell: str, changed: dict[str, Any], profile: str, site: str
+) -> None:
+    found = job(one(ROUTED, *CELLS, cell, route=route, **changed))
+    assert (found.profile, found.site, found.username) == (profile, site, None)
+
+
+def test_a_rows_own_site_and_user_come_before_those_of_its_profile() -> None:
+    found = job(one((*ROUTED, "Site", "User Name"), *CELLS, "vsoc", "Own", "me", route=route))
+    assert (found.profile, found.site, found.username) == ("vsoc", "Own", "me")
+
+
+@pytest.mark.parametrize(
+    ("cell", "changed", "told"),
+    [
+        ("vsok", {}, ("profile", "vsok", "is no profile")),
+        ("", {}, ("profile", "", "is empty")),
+        ("", {"need_site": True}, ("profile", "", "is empty")),
+        ("", {"defaults": {"profile": "vsok"}}, ("profile", "vsok", "is no profile")),
+    ],
+)
+def test_a_profile_that_cannot_be_used_makes_its_row_invalid_and_nothing_else_is_said_about_it(
+    cell: str, changed: dict[str, Any], told: tuple[str, str, str]
+) -> None:
+    found = one(ROUTED, *CELLS, cell, route=route, **changed)
+    assert problems(found) == [told]
+
+
+def test_a_profile_set_for_all_rows_is_taken_without_a_column() -> None:
+    found = job(one(HEADER, *CELLS, route=route, site="of the run", defaults={"profile": "apac"}))
+    assert (found.profile, found.site) == ("apac", "Site of apac")
+    assert problems(one(HEADER, *CELLS, route=route, defaults={"profile": "no"})) == [
+        ("profile", "no", "is no profile")
+    ]
+
+
+def test_a_profile_is_judged_for_the_command_of_its_row() -> None:
+    keys = {"incident": "1", "name": "n", "description": "d", "assignee": "a", "due": CELLS[5]}
+    assert job(from_json({**keys, "profile": "tasks"}, route=route)).profile == "tasks"
+    links = from_json({"source": "1", "linked": "2", "profile": "tasks"}, route=route)
+    assert problems(links) == [("profile", "tasks", "has no key for it")]
+
+
+def test_rows_without_a_column_ask_nobody_about_profiles() -> None:
+    def nobody(profile: str, command: Any) -> str:
+        raise AssertionError(profile)
+
+    assert job(one(HEADER, *CELLS, route=nobody, site="S")).profile is None
+
+
+def test_without_anybody_to_judge_it_any_profile_is_taken() -> None:
+    assert job(one(ROUTED, *CELLS, "whatever", site="S")).profile == "whatever"
+
+
+@pytest.mark.parametrize(
+    ("keys", "changed", "expected"),
+    [
+        (ROUTED, {}, True),
+        (HEADER, {}, False),
+        (HEADER, {"defaults": {"profile": "vsoc"}}, True),
+        ((*HEADER, "Mandant"), {"renames": {"Mandant": "profile"}}, True),
+        (ROUTED, {"renames": {"Profile": ""}}, False),
+    ],
+)
+def test_a_file_is_routed_when_its_rows_may_name_a_profile(
+    keys: tuple[str, ...], changed: dict[str, Any], expected: bool
+) -> None:
+    assert reader(keys, **changed).routed(keys) is expected
+
+
+def test_a_profile_that_is_no_text_is_wrong_once() -> None:
+    keys = {"incident": "1", "name": "n", "description": "d", "assignee": "a", "due": CELLS[5], "profile": ["a", "b"]}
+    assert [code for code, _, _ in problems(from_json(keys, route=route))] == ["profile"]
