@@ -80,7 +80,7 @@ def next_lines(run: RunStanding, where: str) -> Iterator[str]:
         typed = run.facts.get("command_line") or f"d3async submit {run.meta.get('input')}{where}"
         yield f"to go on  {typed}"
     if run.outcomes["unknown"]:
-        yield f"to settle d3async reconcile {run.name}{where} --profile {run.tenant}"
+        yield f"to settle d3async reconcile {run.name}{where}"
 
 
 def _counts(run: RunStanding) -> str:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from d3async.cli.folders import folder_argument, run_folder
+from d3async.cli.fleet_option import fleet_option, meant
+from d3async.cli.folders import run_folder
 from d3async.cli.settings_options import settings_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 
 @click.command("reconcile")
-@folder_argument
+@click.argument("target", metavar="DIR|RUN", type=click.Path(path_type=Path))
+@fleet_option
 @click.option(
     "--using",
     multiple=True,
@@ -29,8 +31,10 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="What was settled as one JSON object on stdout.")
 @settings_options
-def command(folder: Path, options: Mapping[str, Any], **given: Any) -> int:
-    """Look up the rows of DIR nobody knows about in D3, and settle those it proves. Changes nothing in D3.
+def command(target: Path, fleet: str | None, options: Mapping[str, Any], **given: Any) -> int:
+    """Look up the rows nobody knows about in D3, and settle those it proves. Changes nothing in D3.
+
+    DIR is a run folder, RUN a run of a fleet, whose tenant's key is in its profile.
 
     Links are read with GetIncidents, or with GetLinkedIncidentsOfAnIncident, which can prove only that a link is
     gone. Tasks are searched in the command-centre logs of their incidents: exactly by the mark of `run --mark-tasks`,
@@ -47,4 +51,10 @@ def command(folder: Path, options: Mapping[str, Any], **given: Any) -> int:
     from d3async.cli.servers import Servers  # noqa: PLC0415 - `--help` need not load what talks to D3
     from d3async.cli.settling import Options, reconcile  # noqa: PLC0415 - as above
 
-    return reconcile(run_folder(folder), Servers(options), Options(**given))
+    if (address := meant(target, fleet)) is not None:
+        from d3async.cli import fleet_reconcile  # noqa: PLC0415 - as above
+        from d3async.settings import Profiles  # noqa: PLC0415 - as above
+
+        profiles = Profiles(**{name: value for name, value in options.items() if name != "profile"})
+        return fleet_reconcile.reconcile(address, str(target), fleet, profiles, Options(**given))
+    return reconcile(run_folder(target), Servers(options), Options(**given))
