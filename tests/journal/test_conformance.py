@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from dataclasses import replace
 from itertools import count
@@ -11,6 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from d3async.errors import ConservationError, FencedError
+from d3async.files.format import Format
+from d3async.files.write import write_files, write_results, write_summary_of
 from d3async.journal.base import Settlement
 from d3async.journal.read import JournalReader
 from d3async.journal.sqlite import FILE
@@ -61,6 +64,10 @@ class FolderWorld(Run):
     def settle(self, call: Call, answer: Answer) -> list[RowOutcome]:
         self.store.guard()
         return self.store.settle(Settlement(call, judge(call, answer), '{"error":""}', NOW + 1))
+
+    def answer(self, call: Call, answer: Answer) -> list[RowOutcome]:
+        self.claim(call)
+        return self.settle(call, answer)
 
     def die(self) -> None:
         """Go away as a kill does; a frozen process would find the same journal when it is thawed."""
@@ -615,7 +622,7 @@ def test_the_same_id_twice_is_wrong_and_identical_tasks_are_unless_allowed(
 _HISTORIES = count()
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(files=test_adopt.HISTORIES)
 def test_whatever_the_edits_no_ok_row_is_sent_again_and_every_row_is_counted(
     place: Place, files: list[tuple[list[Entry], list[Answer]]]
@@ -635,6 +642,52 @@ def test_whatever_the_edits_no_ok_row_is_sent_again_and_every_row_is_counted(
         world.end()
         with here.reader() as reader:
             reader.check()
+
+
+FORM = Format("csv", header_raw="raw")
+HISTORY: list[tuple[list[Entry], list[Answer]]] = [
+    (
+        [task("a"), task("b"), links("a-1;b-2"), links("b-2;c-3"), links("d-4", source="1-1"), task("=cmd")],
+        [OK, REFUSED, bad("b-2"), DOUBT, OK],
+    ),
+    (
+        [links("b-2;c-3"), task("b"), task("new\x00\x1a"), links("a-1;b-2"), task("a"), broken(), task("left")],
+        [bad("b-2", why=NOT_LINKED), DOUBT, REFUSED],
+    ),
+]
+
+
+def written(place: Place, folder: Path) -> dict[str, str]:
+    """Every file of a run folder that is written from *place*, but for the page, which tells its name."""
+    folder.mkdir()
+    with place.reader() as reader:
+        reader.folder = folder
+        write_files(reader)
+        write_summary_of(reader, {"requests": 8})
+        with (folder / "results.jsonl").open("wb") as file:
+            write_results(file, reader, "jsonl")
+    return {path.name: path.read_text() for path in folder.iterdir() if path.suffix != ".html"}
+
+
+def test_both_write_the_same_files(fleet: Fleet, tmp_path: Path) -> None:
+    files = []
+    for place in (FolderPlace(tmp_path / "run"), FleetPlace(fleet)):
+        for entries, answers in HISTORY:
+            world = place.start(entries)
+            if isinstance(world, FolderWorld):
+                world.folder.db.execute(
+                    "insert or replace into meta values ('format', ?)", (json.dumps(FORM.to_json()),)
+                )
+            for call, answer in zip(world.calls(), answers, strict=False):
+                world.answer(call, answer)
+            world.end()
+        files.append(written(place, tmp_path / f"written {len(files)}"))
+
+    assert files[0].keys() == {
+        "results.csv", "items.csv", "failed.csv", "unknown.csv", "summary.json", "results.jsonl",
+    }  # fmt: skip
+    for name, text in files[0].items():
+        assert text.splitlines() == files[1][name].splitlines()
 
 
 def identities(world: World) -> list[tuple[bytes, int, bool]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -25,7 +24,7 @@ from tests.journal.ground import NOW, links, numbered, task
 from tests.journal.postgres.proxy import between
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from d3async.journal.base import RowOutcome
     from d3async.sansio.call import Call
@@ -49,10 +48,7 @@ def submit(url: str, entries: Sequence[Entry], name: str = "run", *, chunk_rows:
 
 @pytest_asyncio.fixture
 async def url(postgres: Postgres) -> str:
-    found = postgres.database()
-    async with await psycopg.AsyncConnection.connect(found) as db:
-        await install(db)
-    return found
+    return await made(postgres)
 
 
 async def opened(writer: Writer, run: int, chunk: int = 0) -> PostgresJournal:
@@ -277,59 +273,64 @@ async def test_a_copy_of_the_process_stores_nothing(url: str) -> None:
     assert states(url) == [("pending", 0, True)]
 
 
-@asynccontextmanager
-async def own_server() -> AsyncIterator[tuple[Postgres, str]]:
+@pytest.fixture(scope="module")
+def mortal() -> Iterator[Postgres]:
+    """A server that tests may crash; they leave it running."""
     with running() as server:
-        url = server.database()
-        async with await psycopg.AsyncConnection.connect(url) as db:
-            await install(db)
-        yield server, url
+        yield server
 
 
-async def test_a_crash_of_the_database_loses_no_outcome_held_in_memory_and_doubles_nothing() -> None:
+async def made(server: Postgres) -> str:
+    found = server.database()
+    async with await psycopg.AsyncConnection.connect(found) as db:
+        await install(db)
+    return found
+
+
+async def test_a_crash_of_the_database_loses_no_outcome_held_in_memory_and_doubles_nothing(mortal: Postgres) -> None:
     """Ecosystem trap 3: claims fail at once, outcomes wait until it is back."""
-    async with own_server() as (server, url):
-        run = submit(url, [*(task(f"t{n}") for n in range(30)), links("a-1;b-2")])
-        async with Writer(url) as writer:
-            journal = await opened(writer, run)
-            found = await calls(journal)
-            flying, waiting = [*found[:20], found[-1]], found[20:-1]
-            for call in flying:
-                await journal.claim(call, NOW)
-            server.stop("immediate")
-            told = [journal.settle(settlement(call)) for call in flying]
-            started = time.monotonic()
-            with pytest.raises(JournalError):
-                await journal.claim(waiting[0], NOW)
-            assert time.monotonic() - started < 20
-            assert not any(one.done() for one in told)
-            with pytest.raises(JournalError):
-                await opened(writer, run)
-            server.start()
-            assert [[row.outcome for row in rows] for rows in await asyncio.gather(*told)] == [["ok"]] * 21
-            for call in await calls(journal):
-                await answered(journal, call)
-            assert await journal.aclose() == 0
-
-        assert states(url) == [("ok", 1, False)] * 31
-
-
-async def test_patience_that_ends_says_what_was_lost() -> None:
-    async with own_server() as (server, url):
-        run = submit(url, [task("a")])
-        writer = Writer(url, patience=0.0)
-        await writer.__aenter__()
+    url = await made(mortal)
+    run = submit(url, [*(task(f"t{n}") for n in range(30)), links("a-1;b-2")])
+    async with Writer(url) as writer:
         journal = await opened(writer, run)
-        (call,) = await calls(journal)
-        await journal.claim(call, NOW)
-        server.stop("immediate")
+        found = await calls(journal)
+        flying, waiting = [*found[:20], found[-1]], found[20:-1]
+        for call in flying:
+            await journal.claim(call, NOW)
+        mortal.stop("immediate")
+        told = [journal.settle(settlement(call)) for call in flying]
+        started = time.monotonic()
         with pytest.raises(JournalError):
-            await journal.settle(settlement(call))
+            await journal.claim(waiting[0], NOW)
+        assert time.monotonic() - started < 20
+        assert not any(one.done() for one in told)
         with pytest.raises(JournalError):
-            await journal.aclose()
-        server.start()
-        async with Writer(url) as other:
-            await (await opened(other, run)).aclose()
-        await writer.__aexit__()
+            await opened(writer, run)
+        mortal.start()
+        assert [[row.outcome for row in rows] for rows in await asyncio.gather(*told)] == [["ok"]] * 21
+        for call in await calls(journal):
+            await answered(journal, call)
+        assert await journal.aclose() == 0
 
-        assert states(url) == [("unknown", 1, False)]
+    assert states(url) == [("ok", 1, False)] * 31
+
+
+async def test_patience_that_ends_says_what_was_lost(mortal: Postgres) -> None:
+    url = await made(mortal)
+    run = submit(url, [task("a")])
+    writer = Writer(url, patience=0.0)
+    await writer.__aenter__()
+    journal = await opened(writer, run)
+    (call,) = await calls(journal)
+    await journal.claim(call, NOW)
+    mortal.stop("immediate")
+    with pytest.raises(JournalError):
+        await journal.settle(settlement(call))
+    with pytest.raises(JournalError):
+        await journal.aclose()
+    mortal.start()
+    async with Writer(url) as other:
+        await (await opened(other, run)).aclose()
+    await writer.__aexit__()
+
+    assert states(url) == [("unknown", 1, False)]
