@@ -69,8 +69,8 @@ class _Always(BaseRetryStrategy):
 class FleetWorker:
     """Serves *tenants* until `stop`.
 
-    Every now and then *reap* is called with its number among the workers and the jobs that run here, *joined* with
-    that number alone.
+    Every now and then *reap* is called with its number among the workers and the jobs that run here; *joined* with
+    that number whenever it has a new one.
     """
 
     def __init__(
@@ -91,6 +91,7 @@ class FleetWorker:
         self._pace = pace
         self._reap = reap
         self._joined = joined
+        self._joined_as: int | None = None
         self._running: set[int] = set()
         self._worker: Worker | None = None
         self._stopping = asyncio.Event()
@@ -111,7 +112,8 @@ class FleetWorker:
                     await self._worker.run()  # type: ignore[no-untyped-call]
                 except ConnectorException as error:
                     # thawed after others took it for lost: its place among the workers is gone, and so is its work
-                    log.warning("the queue does not know this worker any more (%s); it joins again", error.__cause__)
+                    reason = str(error.__cause__).partition("\n")[0]
+                    log.warning("the queue does not know this worker any more (%s); it joins again", reason)
                     await self._pause(_PAUSE)
 
     def _made(self) -> Worker:
@@ -151,6 +153,7 @@ class FleetWorker:
         beat = self._pace.stalled_after / _BEATS
         tasks = [
             asyncio.create_task(self._every(beat, self._beat), name="d3async-heartbeat"),
+            asyncio.create_task(self._every(min(beat, _PAUSE), self._join), name="d3async-join"),
             asyncio.create_task(self._every(beat, self._look), name="d3async-reaper"),
         ]
         try:
@@ -173,7 +176,12 @@ class FleetWorker:
         """The heartbeat of procrastinate ends with the first word to stop, while chunks are still being finished."""
         if self._worker is not None and self._worker.worker_id is not None:
             await self._app.job_manager.update_heartbeat(self._worker.worker_id)
-            await self._joined(self._worker.worker_id)
+
+    async def _join(self) -> None:
+        number = self._worker.worker_id if self._worker is not None else None
+        if number is not None and number != self._joined_as:
+            await self._joined(number)
+            self._joined_as = number
 
     async def _look(self) -> None:
         if self._worker is not None and self._worker.worker_id is not None:
