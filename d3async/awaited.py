@@ -16,6 +16,7 @@ from d3async.errors import D3Error, JournalError
 from d3async.jobbook import Book, chunks
 from d3async.journal.group import GroupJournal
 from d3async.journal.told import Finished, JobOutcome, TellingStore
+from d3async.noted import TICK, Noted, every
 from d3async.observe import OutcomeSeen, counted
 from d3async.outbox import Outbox
 from d3async.sansio.halt import with_default
@@ -167,12 +168,19 @@ class JobRun:
             drain=self._terms.drain,
             on_row=self._finished,
         )
+        noted = Noted(journal, self._numbers())
+        # every attempt of the client's, whoever made it: they share one limiter
+        self._watch.noting.append(noted.attempt)
+        looking = asyncio.create_task(every(TICK, lambda: noted.look(self._numbers())))
         try:
             stop = await self._engine.run()
+            noted.look(self._numbers())
             await journal.flush()
         except JournalError as error:
             return Stop("journal", error.message)
         finally:
+            looking.cancel()
+            self._watch.noting.remove(noted.attempt)
             self._engine = None
             with suppress(D3Error):
                 await journal.aclose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Protocol
 
@@ -27,7 +28,10 @@ class Notes(Protocol):
 
 
 class Noted:
-    """Notes each 429 when it comes, and pauses, outages and rates when `look` finds them. *wall*: since 1970."""
+    """Notes each 429 when it comes, and pauses, outages and rates when `look` finds them.
+
+    *numbers* are those of a limiter that was there before the run; *wall* tells seconds since 1970.
+    """
 
     def __init__(
         self, journal: Notes, numbers: LimiterNumbers | None = None, wall: Callable[[], float] = time.time
@@ -54,3 +58,10 @@ class Noted:
         if numbers.outages > self._outages:
             self._journal.note(Event(self._wall(), "outage", numbers.opens_in))
         self._outages = numbers.outages
+
+
+async def every(seconds: float, tick: Callable[[], None]) -> None:
+    """Call *tick* at once and then every so many *seconds*, until cancelled."""
+    while True:
+        tick()
+        await asyncio.sleep(seconds)

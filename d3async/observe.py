@@ -109,11 +109,15 @@ class Watch:
     """Tells *observers*, and the logger `d3async`: attempts at DEBUG, outcomes at INFO, with structured `extra`."""
 
     def __init__(self, observers: Sequence[Observer], numbers: Callable[[], LimiterNumbers]) -> None:
+        self.noting: list[Callable[[Attempt], None]] = []
+        """Journals of runs that are going on."""
         self._observers = tuple(observers)
         self._numbers = numbers
 
     def attempt(self, attempt: Attempt) -> None:
         """For `Delivery.on_attempt`."""
+        for note in self.noting:
+            note(attempt)
         logged = log.isEnabledFor(logging.DEBUG)
         if not self._observers and not logged:
             return

@@ -1,9 +1,12 @@
 """D3Client in an app: one client for many tasks, whole runs awaited, and nothing left behind."""
 
 import asyncio
+import dataclasses
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -394,3 +397,50 @@ async def test_a_refusal_is_raised_and_refused_links_come_back() -> None:
 
         assert done.removed == ["a"]
         assert [error.incident for error in done.refused] == ["zzz"]
+
+
+# -- what the limiter went through
+
+
+def events(folder: Path) -> list[tuple[str, float, str]]:
+    with closing(sqlite3.connect(folder / "journal.sqlite")) as db:
+        return db.execute("select kind, seconds, note from event order by rowid").fetchall()
+
+
+@pytest.mark.asyncio
+async def test_a_run_notes_what_its_limiter_went_through_also_where_a_call_beside_it_met_the_429(
+    tmp_path: Path,
+) -> None:
+    """The report of an app's run then shows why it was slow."""
+    refused = ["once"]
+
+    def beside(ask: Any) -> str | None:
+        return "error-429-before" if ask.params["Task Name"] == "beside" and refused and refused.pop() else None
+
+    async with serve(rate=0, faults=beside, retry_after="seconds") as url, D3Client(settings(url)) as d3:
+        run = d3.run((task(n) for n in range(400)), journal=tmp_path / "one")
+        seen, call = 0, None
+        async for outcome in run:
+            seen += outcome.outcome == "ok"
+            call = call or asyncio.create_task(d3.execute(task(1000, name="beside")))
+        assert call is not None
+        await call
+
+    noted = events(tmp_path / "one")
+    assert seen == 400
+    assert [seconds for kind, seconds, _ in noted if kind == "throttled"] == [1.0]
+    assert {"pause", "rate"} <= {kind for kind, _, _ in noted}
+
+
+@pytest.mark.asyncio
+async def test_a_run_notes_nothing_of_what_was_before_it_and_an_outage_while_it_lasts(tmp_path: Path) -> None:
+    async with serve(rate=0, faults=["error-429-before"], retry_after="seconds") as url, D3Client(settings(url)) as d3:
+        await d3.execute(task(1))
+        await outcomes(d3.run([task(2)], journal=tmp_path / "quiet"))
+    assert events(tmp_path / "quiet") == []
+
+    nowhere = dataclasses.replace(settings(url), max_attempts=2)
+    async with D3Client(nowhere) as d3:
+        with pytest.raises(NotSentError):
+            await outcomes(d3.run([task(3)], journal=tmp_path / "out"))
+    assert [kind for kind, _, _ in events(tmp_path / "out")][:1] == ["outage"]

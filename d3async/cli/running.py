@@ -18,7 +18,7 @@ from d3async.errors import D3Error, JournalError
 from d3async.journal.group import GroupJournal
 from d3async.journal.share import Share
 from d3async.journal.store import Store
-from d3async.noted import TICK
+from d3async.noted import TICK, every
 from d3async.sansio.exit_code import worst
 from d3async.sansio.retry import Stop
 from d3async.shared_limit.opening import limit_key
@@ -144,7 +144,7 @@ class _Crew:
 
     async def run(self) -> Stop | None:
         """Run every errand to its end; why the journal could not be kept, or None."""
-        ticking = asyncio.create_task(_every(TICK, self.tick))
+        ticking = asyncio.create_task(every(TICK, self.tick))
         turns = asyncio.Semaphore(self._active)
 
         async def take_turn(errand: Errand) -> None:
@@ -209,12 +209,6 @@ def _first(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-async def _every(seconds: float, tick: Callable[[], None]) -> None:
-    while True:
-        tick()
-        await asyncio.sleep(seconds)
 
 
 @contextmanager
