@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
 from d3async.sansio.job import Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from d3async.commands.base import Command
     from d3async.sansio.job import Invalid, Job
 
 
@@ -36,23 +40,48 @@ def digest(*parts: str) -> bytes:
     return blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
+class _Kind(NamedTuple):
+    """What is the same for all jobs of a command: its name, its serializer, and the fields of `Command`."""
+
+    name: str
+    to_json: Callable[..., bytes]
+    subject: str
+    items: str | None
+    left_out: frozenset[str] | None
+    person: str | None
+
+
+@cache
+def _kind_of(kind: type[Command]) -> _Kind:
+    items = kind.items
+    left_out = frozenset({items}) if items else None
+    # as model_dump_json does, which takes twice as long to get there
+    to_json = kind.__pydantic_serializer__.to_json
+    return _Kind(kind.__name__, to_json, kind.subject, items, left_out, kind.facets.get("people"))
+
+
 def job_entry(job: Job) -> JobEntry:
     """What of *job* goes into a journal, its items apart."""
-    command = job.command
-    kind = type(command)
-    name, subject, items = kind.__name__, getattr(command, kind.subject), kind.items
-    # as model_dump_json does, which takes twice as long to get there
-    told = kind.__pydantic_serializer__.to_json(command, by_alias=True, exclude={items} if items else None)
-    params = told.decode()
-    whose = () if job.profile is None else ("profile", job.profile)
-    content = digest(*whose, name, job.site, params, *(getattr(command, items) if items else ()))
-    identity = content if job.key is None else digest(*whose, "key", job.key)
-    person = kind.facets.get("people")
+    name, to_json, about, items, left_out, people = _kind_of(type(job.command))
+    command, site = job.command.__dict__, job.site
+    params = to_json(job.command, by_alias=True, exclude=left_out).decode()
+    subject: str = command[about]
     account = job.username or ""
-    if whose:
-        account = f"{PROFILE_MARK}{job.profile}{PROFILE_MARK}{account}"
-    lane_key = f"{account}\x1f{job.site}\x1f{subject.casefold()}"
-    return JobEntry(identity, content, name, lane_key, subject, params, getattr(command, person) if person else None)
+    if items or job.profile is not None:
+        whose = () if job.profile is None else ("profile", job.profile)
+        content = digest(*whose, name, site, params, *(command[items] if items else ()))
+        account = f"{PROFILE_MARK}{job.profile}{PROFILE_MARK}{account}" if whose else account
+    else:
+        # `digest` of the three, for most rows are such
+        told = f"{len(name)}:{name}{len(site)}:{site}{len(params)}:{params}"
+        content = blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    identity = content if job.key is None else _identity_of(job.key, job.profile)
+    lane_key = f"{account}\x1f{site}\x1f{subject.casefold()}"
+    return JobEntry(identity, content, name, lane_key, subject, params, command[people] if people else None)
+
+
+def _identity_of(key: str, profile: str | None) -> bytes:
+    return digest("key", key) if profile is None else digest("profile", profile, "key", key)
 
 
 def identity_of_invalid(entry: Invalid) -> bytes:

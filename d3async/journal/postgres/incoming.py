@@ -121,11 +121,14 @@ class Incoming:
                 write(row)
 
     def _job(self, job: Job) -> tuple[Any, ...]:
-        entry, row, user = job_entry(job), job.row, job.username
-        source = source_number(entry.lane_key) if type(job.command).items else None
+        entry = job_entry(job)
+        row, user, site, lane_key, label, raw = job.row, job.username, job.site, entry.lane_key, entry.label, job.raw
+        source = source_number(lane_key) if type(job.command).items else None
+        if not (raw.isprintable() and label.isprintable() and site.isprintable()) or user:
+            user, site, lane_key, label, raw = user and kept(user), kept(site), kept(lane_key), kept(label), kept(raw)
         return (
-            self._run, row, row, job.line, entry.identity, entry.content, entry.command, user and kept(user),
-            kept(job.site), source, kept(entry.lane_key), kept(entry.label), entry.params, kept(job.raw),
+            self._run, row, row, job.line, entry.identity, entry.content, entry.command, user, site, source, lane_key,
+            label, entry.params, raw,
         )  # fmt: skip
 
     def _wrong(self, entry: Invalid) -> tuple[Any, ...]:
