@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from d3async.cli.jobfile import job_file_options
+from d3async.cli.jobfile import job_file_options, save_mapping_option
 from d3async.cli.settings_options import settings_options
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Where errors.csv is written.")
 @job_file_options
 @settings_options
+@save_mapping_option
 @click.option("--against-d3", is_flag=True, help="Read the present links of the sources; name those not there.")
 @click.option("--json", "as_json", is_flag=True, help="Everything found as JSON on stdout.")
 def command(file: Path, job_file: JobFileOptions, options: Mapping[str, Any], **given: Any) -> int:

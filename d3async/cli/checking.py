@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from d3async.cli.console import out, say
 from d3async.cli.jobfile import examine
+from d3async.cli.mapping import save, tell_file, with_own, without_mapping
 from d3async.cli.review import ERRORS, Review
 from d3async.cli.servers import Servers
 from d3async.cli.tally import Tally
@@ -41,17 +42,20 @@ class Options:
     output: Path | None = None
     against_d3: bool = False
     as_json: bool = False
+    save_mapping: bool = False
 
 
 def check(file: Path, job_file: JobFileOptions, options: Options) -> int:
     """Check *file*, tell what was found, return the exit code. Raises `JobFileError` and `SettingsError`."""
     now = datetime.now(UTC).astimezone()
     site, servers = _site(options), Servers(options.settings)
+    job_file = with_own(job_file, servers, save=options.save_mapping)
     with (
         examine(file, job_file, site=site, now=now, route=servers.route(site)) as examined,
         Review() as review,
         Tally() as tally,
     ):
+        saved = save(job_file, examined) if options.save_mapping else ""
         try:
             for chunk in review.chunks(examined):
                 tally.add(chunk)
@@ -59,9 +63,7 @@ def check(file: Path, job_file: JobFileOptions, options: Options) -> int:
             review.tell(sent="")
             raise
         _find_duplicates(examined, review, tally, allow=job_file.allow_duplicates)
-        say(f"{examined.name}: {examined.describe(review.rows)}")
-        for doubt in examined.format.doubts:
-            say(f"  {doubt}")
+        tell_file(examined, review.rows, saved)
         if options.as_json:
             _print_json(examined, review, tally)
         else:
@@ -72,7 +74,7 @@ def check(file: Path, job_file: JobFileOptions, options: Options) -> int:
 
             tell_against(examined, servers)
         if not review.invalid:
-            say(f"Nothing is wrong. To send it: {_run_line(file, sys.argv[1:])}")
+            say(f"Nothing is wrong. To send it: {_run_line(file, sys.argv[1:], saved=bool(saved))}")
         return INVALID_FILE if review.invalid else 0
 
 
@@ -90,10 +92,11 @@ def _find_duplicates(examined: Examined, review: Review, tally: Tally, *, allow:
         review.invalid = before + stage.invalid - already
 
 
-def _run_line(file: Path, arguments: Sequence[str]) -> str:
-    """The same command line with `run` for `check`."""
+def _run_line(file: Path, arguments: Sequence[str], *, saved: bool) -> str:
+    """The same command line with `run` for `check`, without what is saved now."""
     if "check" not in arguments:
         return shlex.join(["d3async", "run", str(file)])
+    arguments = without_mapping(arguments) if saved else arguments
     at = arguments.index("check")
     return shlex.join(
         ["d3async", *arguments[:at], "run", *(word for word in arguments[at + 1 :] if word not in _CHECK_ONLY)]

@@ -9,16 +9,18 @@ from itertools import chain
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from d3async.cli.mapping import blaming, form, read_as
 from d3async.commands import all_commands, find
 from d3async.commands.values import Reading
 from d3async.errors import JobFileError, SettingsError
 from d3async.files.read import open_table
 from d3async.sansio.dates import Zones, due_reader
 from d3async.sansio.job import Row
+from d3async.sansio.mapping import pairs
 from d3async.sansio.rows import RowOptions, RowReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from datetime import datetime
     from pathlib import Path
 
@@ -32,12 +34,15 @@ if TYPE_CHECKING:
 class Examined:
     """An open job file and how its rows are read. Iterating yields its jobs and invalid rows, from the start each time.
 
-    *command* is None where rows name it themselves. Iterating raises `JobFileError` when it can't be told any more
-    what a row is, and for a file without rows.
+    *command* is None where rows name it themselves. *read_as* are the options that count, *mapping* says what of them
+    a profile keeps, "" for nothing. Iterating raises `JobFileError` when it can't be told any more what a row is, and
+    for a file without rows.
     """
 
-    def __init__(self, table: Table, options: RowOptions) -> None:
+    def __init__(self, table: Table, options: RowOptions, read_as: JobFileOptions, mapping: str = "") -> None:
         self.table = table
+        self.read_as = read_as
+        self.mapping = mapping
         self.format = table.format
         self.name = table.name
         self._reader: Callable[[], RowReader] = lambda: RowReader(options, table.header)
@@ -78,18 +83,16 @@ def opened(
     what due dates are past of. Raises `JobFileError` for what cannot be a job file, each with the file's name, and
     `SettingsError` for options.
     """
-    row_options = replace(_row_options(options, now=now), site=site, need_site=need_site, route=route)
     path, stream = (None, sys.stdin.buffer) if str(file) == "-" else (file, None)
-    with open_table(
-        path,
-        stream=stream,
-        kind=options.format,
-        encoding=options.encoding,
-        delimiter=options.delimiter,
-        sheet=options.sheet,
-    ) as table:
+    with blaming(options.kept):
+        table = open_table(path, stream=stream, kind=options.format, **form(options))
+    with table:
         try:
-            yield Examined(table, row_options)
+            with blaming(options.kept):
+                read, mapping = read_as(options, table)
+                row_options = replace(_row_options(read, now=now), site=site, need_site=need_site, route=route)
+                examined = Examined(table, row_options, read, mapping)
+            yield examined
         except JobFileError as error:
             if error.message.startswith(f"{table.name}: "):
                 raise
@@ -101,10 +104,10 @@ def _row_options(options: JobFileOptions, *, now: datetime) -> RowOptions:
     return RowOptions(
         reading=Reading(due_reader(options.date_format, zones)),
         command=_command(options.command),
-        defaults=_pairs(options.values, "--set"),
-        renames=_pairs(options.names, "--map"),
+        defaults=pairs(options.values, "--set"),
+        renames=pairs(options.names, "--map"),
         key_column=options.id_column,
-        where=_pairs(options.where, "--where"),
+        where=pairs(options.where, "--where"),
         limit=options.limit,
         now=now.astimezone(zones.server).strftime("%Y-%m-%d %H:%M:%S"),
     )
@@ -115,18 +118,6 @@ def _command(name: str | None) -> type[Command] | None:
     if name is not None and found is None:
         raise SettingsError(f'--command "{name}" is none of {", ".join(all_commands())}', code="command")
     return found
-
-
-def _pairs(given: tuple[str, ...], option: str) -> Mapping[str, str]:
-    pairs: dict[str, str] = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
-            raise SettingsError(f'{option} "{text}" lacks its =: write it like {option} "Column=Value"', code="option")
-        if name.strip() in pairs:
-            raise SettingsError(f'{option} says twice what "{name.strip()}" is', code="option")
-        pairs[name.strip()] = value.strip()
-    return pairs
 
 
 def _zone(name: str | None, option: str) -> ZoneInfo | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from d3async.cli.examined import Examined
+    from d3async.cli.mapping import Kept
     from d3async.sansio.shape import Route
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -42,7 +43,7 @@ _FIELDS = {"set": "values", "map": "names"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFileOptions:
-    """The options as given. *values* is `--set`, *names* is `--map`."""
+    """The options as given. *values* is `--set`, *names* is `--map`; *kept* is what a profile says beside them."""
 
     command: str | None = None
     values: tuple[str, ...] = ()
@@ -59,6 +60,7 @@ class JobFileOptions:
     limit: int | None = None
     skip_invalid: bool = False
     allow_duplicates: bool = False
+    kept: Kept | None = None
 
 
 def job_file_options(function: F) -> F:
@@ -66,7 +68,7 @@ def job_file_options(function: F) -> F:
 
     @functools.wraps(function)
     def gathered(**arguments: Any) -> Any:
-        given = {field.name: arguments.pop(field.name) for field in fields(JobFileOptions)}
+        given = {_FIELDS.get(name, name): arguments.pop(_FIELDS.get(name, name)) for name, *_ in _OPTIONS}
         return function(job_file=JobFileOptions(**given), **arguments)
 
     decorated: Any = gathered
@@ -74,6 +76,12 @@ def job_file_options(function: F) -> F:
         flag = f"--{name.replace('_', '-')}"
         decorated = click.option(flag, _FIELDS.get(name, name), metavar=metavar, help=text, **how)(decorated)
     return decorated  # type: ignore[no-any-return]
+
+
+def save_mapping_option(function: F) -> F:
+    """Add `--save-mapping`."""
+    text = "Keep what is typed of --map, --set, dates, --id-column and the file's form in the profile."
+    return click.option("--save-mapping", is_flag=True, help=text)(function)
 
 
 def examine(

@@ -11,6 +11,7 @@ from d3async import __version__
 from d3async.cli.console import say
 from d3async.cli.homes import check_homes, known_homes, meta_of, same_homes
 from d3async.cli.jobfile import examine
+from d3async.cli.mapping import save, tell_file
 from d3async.cli.review import ERRORS, Review
 from d3async.journal.adopt import Changes
 
@@ -49,11 +50,12 @@ def load(
     own: Settings | None,
     *,
     quiet: bool,
+    save_mapping: bool = False,
 ) -> Loaded | None:
     """Check *file* and bring its rows into the journal; None when rows are invalid and none may be left out.
 
-    *own* is the D3 of rows without a profile. Nothing holds until the folder is committed. Raises `JobFileError` and
-    `SettingsError`.
+    *own* is the D3 of rows without a profile. Nothing holds until the folder is committed, but for the mapping
+    (*save_mapping*). Raises `JobFileError` and `SettingsError`.
     """
     now = datetime.now(UTC)
     site, route = own.site if own else "", servers.route(own.site if own else None)
@@ -63,9 +65,10 @@ def load(
     ):
         if own is None and not examined.routed:
             servers.own()  # says what is missing
-        if (finished := _finished(folder, examined, job_file, servers, own)) is not None:
+        saved = save(job_file, examined) if save_mapping else ""
+        if (finished := _finished(folder, examined, servers, own)) is not None:
             if not quiet:
-                say(f"{examined.name}: {examined.describe(finished.changes.same)}")
+                tell_file(examined, finished.changes.same, saved)
             return finished
         stage = folder.stage()
         stage.add(review.watch(examined))
@@ -73,9 +76,7 @@ def load(
             review.note(repeated)
         review.invalid = stage.invalid
         if not quiet:
-            say(f"{examined.name}: {examined.describe(stage.rows)}")
-            for doubt in examined.format.doubts:
-                say(f"  {doubt}")
+            tell_file(examined, stage.rows, saved)
         if stage.invalid and not job_file.skip_invalid:
             review.tell()
             say(f"All of them: {review.keep(folder.folder)}")
@@ -88,7 +89,7 @@ def load(
             (folder.folder / ERRORS).unlink(missing_ok=True)
         homes = _homes(stage, servers, own)
         check_homes(folder, homes)
-        return _adopted(folder, examined, stage, homes, read_by=_read_by(job_file))
+        return _adopted(folder, examined, stage, homes, read_by=_read_by(examined.read_as))
 
 
 def _homes(stage: Stage, servers: Servers, own: Settings | None) -> Homes:
@@ -102,12 +103,10 @@ def _read_by(job_file: JobFileOptions) -> str:
     return json.dumps({"version": __version__, **asdict(job_file)})
 
 
-def _finished(
-    folder: RunFolder, examined: Examined, job_file: JobFileOptions, servers: Servers, own: Settings | None
-) -> Loaded | None:
+def _finished(folder: RunFolder, examined: Examined, servers: Servers, own: Settings | None) -> Loaded | None:
     """The very file whose rows are all ok, read the same way: then nothing is to be found out about its rows."""
     meta = folder.meta()
-    if meta.get("read_by") != _read_by(job_file) or not same_homes(meta, servers, own):
+    if meta.get("read_by") != _read_by(examined.read_as) or not same_homes(meta, servers, own):
         return None
     left = "select exists(select 1 from job where row is not null and (state != 'ok' or coalesce(code, '') != ''))"
     if folder.db.execute(left).fetchone()[0] or meta.get("sha256") != examined.table.sha256():

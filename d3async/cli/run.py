@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from d3async.cli.durations import DURATION
-from d3async.cli.jobfile import job_file_options
+from d3async.cli.jobfile import job_file_options, save_mapping_option
 from d3async.cli.settings_options import settings_options
 from d3async.sansio import halt
 
@@ -35,6 +35,7 @@ class _HaltRule(click.ParamType[halt.Halt]):
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="The run folder.")
 @job_file_options
 @settings_options
+@save_mapping_option
 @click.option(
     "--max-links-per-call",
     type=click.IntRange(min=1),

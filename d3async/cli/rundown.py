@@ -17,6 +17,7 @@ from d3async.cli.dry_run import print_requests
 from d3async.cli.homes import check_own
 from d3async.cli.jobfile import examine
 from d3async.cli.loading import load
+from d3async.cli.mapping import with_own
 from d3async.cli.progress import chosen
 from d3async.cli.running import Orders, check_files, send
 from d3async.cli.ways import link_ways
@@ -58,10 +59,12 @@ class Options:
     verbose: bool = False
     as_json: bool = False
     yes: bool = False
+    save_mapping: bool = False
 
 
 def run(file: Path, job_file: JobFileOptions, servers: Servers, options: Options) -> int:
     """Run *file* and return the exit code."""
+    job_file = with_own(job_file, servers, save=options.save_mapping)
     own = servers.own_if_any()
     if own is None:
         _check_routed(file, job_file, servers)
@@ -71,7 +74,8 @@ def run(file: Path, job_file: JobFileOptions, servers: Servers, options: Options
     folder = open_folder(path)
     try:
         check_own(folder, own)
-        loaded = load(folder, file, job_file, servers, own, quiet=options.quiet)
+        quiet, save_mapping = options.quiet, options.save_mapping
+        loaded = load(folder, file, job_file, servers, own, quiet=quiet, save_mapping=save_mapping)
         if loaded is None:
             folder.abandon()
             return INVALID_FILE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +10,14 @@ from d3async.cli.settings_options import settings_from
 from d3async.errors import SettingsError
 from d3async.sansio.job import Problem
 from d3async.settings import Profiles, Settings
+from d3async.settings.profile import load_profile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from d3async.commands.base import Command
     from d3async.sansio.shape import Route
+    from d3async.settings.profile import Profile
 
     Homes = Mapping[str | None, Settings]
     """Settings by profile; None is the run's own D3."""
@@ -70,6 +73,15 @@ class Servers:
     def of(self, profile: str | None, needs: Sequence[str] = ()) -> Settings:
         """The D3 of rows of *profile*. Raises SettingsError."""
         return self.own(needs) if profile is None else self._profiles.settings(profile, needs)
+
+    def own_profile(self) -> Profile:
+        """The profile in use for rows that name none; an empty one where none is. Raises SettingsError."""
+        environ = os.environ if self._environ is None else self._environ
+        return load_profile(self._options.get("config"), self._options.get("profile"), environ)
+
+    def profile_names(self) -> tuple[str, ...]:
+        """The profiles there are. Raises SettingsError."""
+        return self._profiles.config.names()
 
     def route(self, own: str | None) -> Route:
         """What judges the profiles of rows; *own* is the site of rows that name none, None where these go nowhere."""

@@ -69,15 +69,19 @@ def open_table(
     encoding: str | None = None,
     delimiter: str | None = None,
     sheet: str | None = None,
+    usual_sheet: str | None = None,
 ) -> Table:
     """Open *path*, or *stream* where it is None (copied to a temporary file first), and read its header.
 
     *kind* is one of `KINDS`; without it the ending decides, and the content where the ending says nothing.
+    *usual_sheet* is the sheet of a workbook where no *sheet* is given; other files may have none.
     Raises `JobFileError` for what cannot be a job file.
     """
     source = open_source(path, stream)
     try:
-        return Table(source, _rows(source, kind or _kind(source), encoding, delimiter, sheet))
+        kind = kind or _kind(source)
+        usual = usual_sheet if kind == "xlsx" else None
+        return Table(source, _rows(source, kind, encoding, delimiter, usual if sheet is None else sheet))
     except BaseException:
         source.close()
         raise

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from d3async.credentials import Hidden, Kind, Level, Secret, plain
 from d3async.errors import SettingsError
+from d3async.settings import job_files
 from d3async.settings.references import How, Reference
 from d3async.settings.values import BY_FIELD, at_home
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 TABLES = {Kind.API_KEY: "keys", Kind.JWT: "jwts", Kind.JWT_SECRET: "jwt_secrets"}
 _GENERAL = {f"{kind}{how}": (kind, how) for kind in Kind for how in How}
 _LIMIT_URL = {f"limit_url{how}": how for how in How}
-_KNOWN = (*BY_FIELD, *_GENERAL, *_LIMIT_URL, *TABLES.values())
+_KNOWN = (*BY_FIELD, *_GENERAL, *_LIMIT_URL, *TABLES.values(), job_files.TABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,11 @@ class Profile:
         for name, how in _LIMIT_URL.items():
             if name in self.table:
                 yield name, how, Secret(self.table[name])
+
+    @property
+    def files(self) -> dict[str, str | tuple[str, ...]]:
+        """How it says job files are read: `map` and `set` as texts like `Theirs=ours`, the others one text each."""
+        return job_files.options_in(self.table)
 
     def keyring_entry(self, kind: Kind, command: str) -> str:
         """The keyring entry it names for this credential; "" when it names none."""
@@ -161,10 +167,19 @@ def _wrong_in(place: str, table: Hidden) -> Iterator[str]:
             continue
         yield from (f"{place} {title}.{key} must be text" for key in inner if not isinstance(inner[key], str))
         yield from _said_twice(f"{place} {title}.", [(*_split(key), key) for key in inner])
+    yield from _wrong_in_files(f"{place} {job_files.TABLE}", table.get(job_files.TABLE, Hidden({})))
     texts = (*_GENERAL, *_LIMIT_URL)
     yield from (f"{place} {key} must be text" for key in texts if not isinstance(table.get(key, ""), str))
     yield from _said_twice(f"{place} ", [("limit_url", how, key) for key, how in _LIMIT_URL.items() if key in table])
     yield from _said_twice(f"{place} ", [(kind, how, key) for key, (kind, how) in _GENERAL.items() if key in table])
+
+
+def _wrong_in_files(place: str, files: Any) -> Iterator[str]:
+    if not isinstance(files, Hidden):
+        yield f"{place} must be a table: map = […]"
+        return
+    yield from _unknown(place, files, (*job_files.LISTS, *job_files.TEXTS))
+    yield from job_files.wrong_in(place, files)
 
 
 def _said_twice(place: str, names: list[tuple[str, How, str]]) -> Iterator[str]:
