@@ -8,8 +8,9 @@ BEAT, BEAT_IDLE = 0.5, 5.0
 """Seconds between two signs of life, of a process that sends and of one that does not."""
 PROMISE, PROMISE_IDLE = 1.0, 6.0
 """Seconds for which a sign of life is good."""
-AGAIN = 0.5
-"""Seconds after which a store that was lost is asked again."""
+_AGAIN = 0.5
+COMING_BACK = 1.0
+"""Seconds after which whoever had lost the store has asked it again, and knows who is there."""
 
 
 class Contact:
@@ -35,3 +36,8 @@ class Contact:
     def static_from(self) -> float:
         """The time from which the static share may be used while the store is lost."""
         return self._promised + NOTICED
+
+
+def again_after(dice: float) -> float:
+    """Seconds after which a store that was lost is asked again; *dice*, in [0, 1), lets processes spread."""
+    return _AGAIN * (0.5 + 0.5 * dice)

@@ -10,6 +10,9 @@ from d3async.sansio.regain import Regain
 JITTER = 0.010
 """As `rate.JITTER`; slots lie a whole pace apart, without the burst that a pacer of one process may catch up with."""
 
+LONGEST_PAUSE = 300.0
+"""Seconds that one process can make the others wait; after a longer pause each has to be told by the server itself."""
+
 Mode = Literal["open", "starting", "probing", "reopening", "regaining"]
 
 
@@ -69,7 +72,7 @@ class SharedRate(RateController):
 
     def closed_for(self, now: float) -> float:
         """Seconds for which everybody has to pause; a probe on its way is this process's own."""
-        return max(self._gate - now, 0.0)
+        return min(max(self._gate - now, 0.0), LONGEST_PAUSE)
 
     def accepted_lately(self, now: float) -> int:
         """Return this process's good answers of the last second."""
@@ -88,7 +91,7 @@ class SharedRate(RateController):
     def learn(self, lesson: Lesson, gate: float, now: float) -> None:
         """Take over what is known to all: nobody leaves before *gate*, and a new event here is the others' too."""
         if gate > max(self._gate, now):
-            self._gate = gate
+            self._gate = min(gate, now + LONGEST_PAUSE)
             self._close()
         if lesson.epoch > self.epoch:
             self._adopt(lesson, now)

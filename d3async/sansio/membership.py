@@ -25,22 +25,29 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One process among *members*, of which *silent* may be cut off; *index* is its place, from 0."""
+    """One process among *members*, of which *silent* may be cut off; *index* is its place, from 0.
+
+    *elsewhere* is what the others got answered in the last second. *unsure*: some process is there that has not kept
+    its promise, for however long: it may have been frozen, or the store's clock set forward a moment ago.
+    """
 
     members: int = 1
     silent: int = 0
     index: int = 0
     elsewhere: int = 0
+    unsure: bool = False
 
 
 def standing(others: Iterable[Member], name: str, now: float, *, since: float = -math.inf) -> Standing:
     """Where process *name* stands among *others*; the store can be reached *since* then."""
+    others = list(others)
     kept = [other for other in others if _kept(other, now, since)]
     return Standing(
         members=1 + len(kept),
         silent=sum(other.due < now for other in kept),
         index=sum(other.name < name for other in kept),
         elsewhere=sum(other.accepted for other in kept if other.due >= now),
+        unsure=any(other.due < now and (other.connected or other in kept) for other in others),
     )
 
 
@@ -59,7 +66,7 @@ def left_over(rate: float, standing: Standing) -> float:
     if not standing.silent:
         return rate
     rest = rate * (standing.members - standing.silent) / standing.members - standing.silent
-    return max(rest, rate / standing.members)
+    return max(rest, rate / standing.members / 2)
 
 
 def own_turn(after: float, *, every: float, standing: Standing) -> float:

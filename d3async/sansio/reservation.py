@@ -38,17 +38,27 @@ class Wish:
     rate: float = 0.0
 
 
-def reserve(bucket: Bucket, now: float, wish: Wish) -> tuple[Bucket, float, bool]:
-    """Return the bucket, the time of the first slot, and whether it was reserved.
+def settled(bucket: Bucket, now: float) -> Bucket:
+    """Return *bucket* as it is to be read *now*.
 
-    A slot may be used up to a certain lateness after its time, then it is lost; *late* is how much of that is left
-    to a caller who asks just after it. A clock that was set back costs everybody a whole window once: what was
-    reserved by the old time is out by then, and nobody waits for the old time to come again.
+    A clock that was set back costs everybody a whole window once: what was reserved by the old time is out by then,
+    and nobody waits for the old time to come again.
     """
-    back = now < bucket.at - BACK
-    free = now + WINDOW if back else bucket.free
-    gate = now + max(bucket.gate - bucket.at, 0.0) if back else bucket.gate
-    first = max(free, gate, now - wish.late)
+    if now < bucket.at - BACK:
+        return Bucket(now + WINDOW, now, now + max(bucket.gate - bucket.at, 0.0))
+    return Bucket(bucket.free, max(bucket.at, now), bucket.gate)
+
+
+def reserve(bucket: Bucket, now: float, wish: Wish) -> tuple[Bucket, float, bool]:
+    """Return the bucket, the time of the first slot, and whether it was reserved."""
+    bucket = settled(bucket, now)
+    first = max(bucket.free, bucket.gate, now - wish.late)
     granted = first - now <= wish.within
-    free = first + wish.slots * wish.every if granted else free
-    return Bucket(free, now if back else max(bucket.at, now), gate), first, granted
+    free = first + wish.slots * wish.every if granted else bucket.free
+    return Bucket(free, bucket.at, bucket.gate), first, granted
+
+
+def closed(bucket: Bucket, now: float, pause: float) -> Bucket:
+    """Return *bucket* with nobody leaving for *pause* seconds; 0 leaves it as it is."""
+    bucket = settled(bucket, now)
+    return Bucket(bucket.free, bucket.at, max(bucket.gate, now + pause)) if pause else bucket

@@ -141,7 +141,9 @@ class SharedPace:
         self._asking.add_done_callback(lambda _: setattr(self, "_asking", None))
 
     async def _fill(self, rate: float) -> None:
-        if self._asking is not None:
+        if (held := self._share.held_until - self._clock()) > 0:
+            await self._sleep(held)
+        elif self._asking is not None:
             await asyncio.wait({self._asking})
         elif self._share.lost:
             self._static = True

@@ -71,7 +71,7 @@ class PostgresStore:
             "news": beat.lesson is not None, "known": beat.known,
             "epoch": beat.lesson.epoch if beat.lesson else 0,
             "rate": beat.lesson.rate if beat.lesson else 0.0,
-            "lesson": to_text(beat.lesson) if beat.lesson else "",
+            "lesson": to_text(beat.lesson) if beat.lesson else "", "set_back": BACK, "window": WINDOW,
         }  # fmt: skip
         row = await self._ask(statements.BEAT, params)
         if not row:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
-from d3async.sansio.contact import AGAIN, BEAT, BEAT_IDLE, PROMISE, PROMISE_IDLE, Contact
+from d3async.sansio.contact import BEAT, BEAT_IDLE, COMING_BACK, PROMISE, PROMISE_IDLE, Contact, again_after
 from d3async.sansio.lesson import JITTER, SharedRate
 from d3async.sansio.membership import Standing, left_over, own_turn
 from d3async.sansio.reservation import WINDOW, Wish
@@ -69,6 +69,7 @@ class Share:
         self.name = uuid4().hex
         self.standing = Standing(UNSEEN, 0, int(random() * UNSEEN) % UNSEEN)
         self.alive_at = clock()
+        self.held_until = -math.inf
         self._store, self._clock, self._sleep, self._random, self._tell = store, clock, sleep, random, tell
         self._contact, self._there = Contact(), SharedClock()
         self._said_lost, self._entered = False, 0
@@ -86,6 +87,9 @@ class Share:
         if self._owned:
             await self._store.__aenter__()
         await self._beat()
+        if self.standing.unsure:
+            # the others may be on their way back to a store that was lost, and do not know of this process
+            self.held_until = self._clock() + COMING_BACK
         self._living = asyncio.create_task(self._live(), name="d3async-share")
         return self
 
@@ -159,8 +163,9 @@ class Share:
             self._wake.set()
         first = got.first + self._there.offset
         if set_forward:
+            # what others have reserved lies in the past now, and is sent all the same
             self._pause(came)
-            first = max(first, came + WINDOW)
+            return Slots(self.held_until, wish.every, 0)
         return Slots(first, wish.every, wish.slots if got.granted else 0)
 
     def _wish(self, rate: float, slots: int, late: float) -> Wish:
@@ -184,7 +189,8 @@ class Share:
             self._wake.set()
 
     def _pause(self, now: float) -> None:
-        self._mind.hold(now + WINDOW)
+        self.held_until = now + WINDOW
+        self._mind.hold(self.held_until)
         self._wake.set()
 
     async def _live(self) -> None:
@@ -204,7 +210,7 @@ class Share:
 
     def _beats_after(self) -> float:
         if self._contact.lost:
-            return AGAIN * (0.5 + 0.5 * self._random())
+            return again_after(self._random())
         return BEAT if self._promise == PROMISE else BEAT_IDLE
 
     async def _beat(self) -> None:

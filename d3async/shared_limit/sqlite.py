@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from d3async.sansio.lesson import Lesson
 from d3async.sansio.membership import Member, standing
-from d3async.sansio.reservation import Bucket, Wish, reserve
+from d3async.sansio.reservation import Bucket, Wish, closed, reserve
 from d3async.shared_limit.base import Beat, Reserved, StoreError, Told, to_lesson, to_text
 
 if TYPE_CHECKING:
@@ -124,17 +124,17 @@ class SqliteStore:
     def _beat(self, db: sqlite3.Connection, key: str, name: str, beat: Beat) -> Told:
         now = self._clock()
         bucket, lesson = _limit(db, key, now)
-        gate = max(bucket.gate, now + beat.pause) if beat.pause else bucket.gate
+        bucket = closed(bucket, now, beat.pause)
         if beat.lesson and beat.known == lesson.epoch:
             lesson = beat.lesson
         db.execute(
-            "update limits set gate = ?, epoch = ?, rate = ?, lesson = ? where key = ?",
-            (gate, lesson.epoch, lesson.rate, to_text(lesson), key),
+            "update limits set free = ?, at = ?, gate = ?, epoch = ?, rate = ?, lesson = ? where key = ?",
+            (bucket.free, bucket.at, bucket.gate, lesson.epoch, lesson.rate, to_text(lesson), key),
         )
         db.execute("replace into members values (?, ?, ?, ?)", (key, name, now + beat.promise, beat.accepted))
         others = db.execute("select name, due, accepted from members where key = ? and name <> ?", (key, name))
         alive = [Member(*other) for other in others if other[1] >= now]
-        return Told(now, gate, lesson, standing(alive, name, now))
+        return Told(now, bucket.gate, lesson, standing(alive, name, now))
 
 
 def _limit(db: sqlite3.Connection, key: str, now: float) -> tuple[Bucket, Lesson]:

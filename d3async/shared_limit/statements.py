@@ -30,15 +30,16 @@ select %(key)s, now, now, now from (select extract(epoch from clock_timestamp())
 on conflict do nothing
 """
 
-# the clock is read once the row is ours: as `sansio.reservation.reserve`, in one statement
+# as `sansio.reservation.reserve`, in one statement; the clock is read once the row is ours
 RESERVE = """
 with limits as materialized (
     select free, at, gate from d3async_limit where key = %(key)s for update
 ), clock as materialized (
     select limits.*, extract(epoch from clock_timestamp())::float8 as now from limits
 ), kept as materialized (
-    select now, now < at - %(set_back)s::float8 as back, at,
+    select now,
         case when now < at - %(set_back)s::float8 then now + %(window)s::float8 else free end as free,
+        case when now < at - %(set_back)s::float8 then now else greatest(at, now) end as at,
         case when now < at - %(set_back)s::float8 then now + greatest(gate - at, 0) else gate end as gate
     from clock
 ), got as materialized (
@@ -48,18 +49,25 @@ with limits as materialized (
 )
 update d3async_limit as b set
     free = case when got.granted then got.first + %(slots)s::int * %(every)s::float8 else got.free end,
-    at = case when got.back then got.now else greatest(got.at, got.now) end,
+    at = got.at,
     gate = got.gate,
     rate = case when b.epoch = %(epoch)s::bigint then greatest(b.rate, %(rate)s::float8) else b.rate end
 from got where b.key = %(key)s
 returning got.now, got.first, got.granted, b.gate, b.epoch, b.rate, b.lesson, b.members, b.silent
 """
 
+# as `sansio.reservation.closed`, and the lesson where nobody was quicker
 BEAT = """
 with limits as materialized (
-    select epoch from d3async_limit where key = %(key)s for update
+    select free, at, gate from d3async_limit where key = %(key)s for update
 ), clock as materialized (
-    select epoch, extract(epoch from clock_timestamp())::float8 as now from limits
+    select limits.*, extract(epoch from clock_timestamp())::float8 as now from limits
+), kept as materialized (
+    select now,
+        case when now < at - %(set_back)s::float8 then now + %(window)s::float8 else free end as free,
+        case when now < at - %(set_back)s::float8 then now else greatest(at, now) end as at,
+        case when now < at - %(set_back)s::float8 then now + greatest(gate - at, 0) else gate end as gate
+    from clock
 ), mine as (
     insert into d3async_limit_member (key, name, pid, due, accepted)
     select %(key)s, %(name)s, pg_backend_pid(), now + %(promise)s::float8, %(accepted)s::int from clock
@@ -71,11 +79,13 @@ with limits as materialized (
     from d3async_limit_member, alive where key = %(key)s and name <> %(name)s
 )
 update d3async_limit as b set
-    gate = case when %(pause)s::float8 > 0 then greatest(b.gate, now + %(pause)s::float8) else b.gate end,
+    free = kept.free,
+    at = kept.at,
+    gate = case when %(pause)s::float8 > 0 then greatest(kept.gate, now + %(pause)s::float8) else kept.gate end,
     epoch = case when %(news)s and b.epoch = %(known)s::bigint then %(epoch)s::bigint else b.epoch end,
     rate = case when %(news)s and b.epoch = %(known)s::bigint then %(rate)s::float8 else b.rate end,
     lesson = case when %(news)s and b.epoch = %(known)s::bigint then %(lesson)s else b.lesson end
-from clock, others where b.key = %(key)s
+from kept, others where b.key = %(key)s
 returning now, b.gate, b.epoch, b.rate, b.lesson, others.members,
     extract(epoch from pg_postmaster_start_time())::float8, b.members, b.silent
 """
