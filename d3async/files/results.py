@@ -141,7 +141,10 @@ def _input_cells(inputs: Inputs, written: Callable[[Iterable[object]], str]) -> 
     if inputs.is_json:
         return lambda raw: written([guarded(cell) for cell in inputs.cells(raw)])
     mark = re.escape(inputs.delimiter)
-    cell = rf'(?:[^=+\-@\t\r\n"{mark}][^\r\n"{mark}]*+)?+'
+    bare = rf'(?:[^=+\-@\t\r\n"{mark}][^\r\n"{mark}]*+)?+'
+    # only what csv would quote as well
+    quoted = rf'"(?![=+\-@\t])(?=[^"]*(?:{mark}|""))[^"\r\n]*+(?:""[^"\r\n]*+)*+"'
+    cell = rf"(?:{quoted}|{bare})"
     right = re.compile(rf"{cell}(?:{mark}{cell}){{{len(inputs.header) - 1}}}+").fullmatch
 
     def cells(raw: str) -> str:
