@@ -9,7 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from d3async.cli.mapping import blaming, form, read_as
+from d3async.cli.mapping import blaming, form, read_as, words_for
 from d3async.commands import all_commands, find
 from d3async.commands.values import Reading
 from d3async.errors import JobFileError, SettingsError
@@ -39,10 +39,10 @@ class Examined:
     for a file without rows.
     """
 
-    def __init__(self, table: Table, options: RowOptions, read_as: JobFileOptions, mapping: str = "") -> None:
+    def __init__(self, table: Table, options: RowOptions, read_as: JobFileOptions) -> None:
         self.table = table
         self.read_as = read_as
-        self.mapping = mapping
+        self.mapping = ""
         self.format = table.format
         self.name = table.name
         self._reader: Callable[[], RowReader] = lambda: RowReader(options, table.header)
@@ -89,9 +89,10 @@ def opened(
     with table:
         try:
             with blaming(options.kept):
-                read, mapping = read_as(options, table)
+                read = read_as(options, table)
                 row_options = replace(_row_options(read, now=now), site=site, need_site=need_site, route=route)
-                examined = Examined(table, row_options, read, mapping)
+                examined = Examined(table, row_options, read)
+                examined.mapping = words_for(options, table, examined.command)
             yield examined
         except JobFileError as error:
             if error.message.startswith(f"{table.name}: "):

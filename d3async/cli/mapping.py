@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from d3async.cli.examined import Examined
     from d3async.cli.jobfile import JobFileOptions
     from d3async.cli.servers import Servers
+    from d3async.commands.base import Command
     from d3async.files.read import Table
     from d3async.settings.profile import Profile
 
@@ -72,23 +74,28 @@ def form(job_file: JobFileOptions) -> dict[str, str | None]:
     return found
 
 
-def read_as(job_file: JobFileOptions, table: Table) -> tuple[JobFileOptions, str]:
-    """The options *table* is read by, and what of them the profile keeps, in words.
-
-    Raises `JobFileError` for a column that no command has.
-    """
+def read_as(job_file: JobFileOptions, table: Table) -> JobFileOptions:
+    """The options *table* is read by. Raises `JobFileError` for a column that no command has."""
     if job_file.kept is None:
-        return job_file, ""
+        return job_file
     target = _target(job_file, table)
     typed, kept = mapping.said(_typed(job_file), target.commands), mapping.said(job_file.kept.options)
-    words = mapping.told(mapping.in_use(kept, typed, target))
     options = mapping.options_of(mapping.together(kept, typed, target))
     # sorted, as the journal compares them: typed or kept makes no difference
     lists: dict[str, Any] = {_FIELDS[name]: tuple(sorted(options.get(name, ()))) for name in LISTS}
     texts: dict[str, Any] = {name: options.get(name) for name in TEXTS}
-    return replace(
-        job_file, kept=None, **lists, **texts
-    ), f"mapping of profile {job_file.kept.profile}: {words}" if words else ""
+    return replace(job_file, kept=None, **lists, **texts)
+
+
+def words_for(job_file: JobFileOptions, table: Table, command: type[Command] | None) -> str:
+    """What of the options that *table*, rows of *command*, is read by the profile keeps; "" for nothing."""
+    if job_file.kept is None:
+        return ""
+    target = _target(job_file, table)
+    typed, kept = mapping.said(_typed(job_file), target.commands), mapping.said(job_file.kept.options)
+    target = target._replace(commands=[command]) if command else target
+    words = mapping.told(mapping.in_use(kept, typed, target))
+    return words and f"mapping of profile {job_file.kept.profile}: {words}"
 
 
 def save(job_file: JobFileOptions, examined: Examined) -> str:
@@ -124,10 +131,7 @@ def blaming(kept: Kept | None) -> Iterator[None]:
     except (JobFileError, SettingsError) as error:
         if kept is None or not kept.options or not _concerns(error, kept):
             raise
-        words = "; ".join(
-            f"{name} = {value!r}" if isinstance(value, str) else f"{name} = {list(value)}"
-            for name, value in kept.options.items()
-        )
+        words = "; ".join(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in kept.options.items())
         raise type(error)(
             f"{error.message}\n  profile {kept.profile} ({kept.path}) says {words};"
             " an option that is typed wins, one that is typed empty takes it back",

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _FORM = {"encoding": {"csv", "jsonl"}, "delimiter": {"csv"}, "sheet": {"xlsx"}}
 """The kinds of files that an option about their form is for."""
+_DATES = {"date_format": "", "time_zone": "in ", "server_time_zone": "sent in "}
+_DUE = "due"
 
 
 class Entry(NamedTuple):
@@ -83,6 +85,8 @@ def in_use(kept: Said, typed: Said, target: Target) -> Said:
     def fits(entry: Entry) -> bool:
         if entry.option == "map" and here and bare(entry.name) not in here:
             return False
+        if entry.option in _DATES and _DUE not in known:
+            return False
         return (not entry.field or entry.field in known) and target.kind in _FORM.get(entry.option, {target.kind})
 
     rest = kept.keys() - typed.keys() - _overruled(kept, typed, target)
@@ -141,11 +145,7 @@ def told(found: Said) -> str:
     ]
     words += [f'{entry.field} is "{entry.value}" where empty' for entry in found.values() if entry.option == "set"]
     texts = {entry.option: entry.value for entry in found.values() if not entry.name}
-    dates = [
-        lead + texts[name]
-        for name, lead in (("date_format", ""), ("time_zone", "in "), ("server_time_zone", "sent in "))
-        if texts.get(name)
-    ]
+    dates = [lead + texts[name] for name, lead in _DATES.items() if texts.get(name)]
     words += [f"dates {' '.join(dates)}"] if dates else []
     words += [
         f'{what} "{texts[name]}"'
