@@ -18,6 +18,7 @@ from d3async import __version__
 from d3async.cli.console import say
 from d3async.cli.fleet_split import Split, route
 from d3async.cli.jobfile import examine
+from d3async.cli.mapping import tell_file, with_kept
 from d3async.cli.review import Review
 from d3async.errors import D3Error, JobFileError, SettingsError
 from d3async.fleet.connecting import unreachable
@@ -124,9 +125,10 @@ class Loader:
 
     def _load(self, unit: Unit) -> Loaded:
         settings, now = self._profiles.settings(unit.tenant), datetime.now(UTC)
+        job_file = with_kept(self._how.job_file, self._profiles.config.profile(unit.tenant))
         with (
             Review() as review,
-            examine(unit.file, self._how.job_file, site=settings.site, now=now, need_site=True) as file,
+            examine(unit.file, job_file, site=settings.site, now=now, need_site=True) as file,
         ):
             return self._submitted(unit, settings, file, review, review.watch(file))
 
@@ -165,9 +167,7 @@ class Loader:
             for repeated in new.duplicates(allow=self._how.job_file.allow_duplicates):
                 review.note(repeated)
             review.invalid = new.invalid
-            say(f"{unit.run}: {file.describe(new.rows)}")
-            for doubt in file.format.doubts:
-                say(f"  {doubt}")
+            tell_file(file, new.rows, name=unit.run)
             review.tell(sent=self._words_of_invalid)
             return self._brought_in(unit, settings, file, new)
         except BaseException:

@@ -115,9 +115,9 @@ def save(job_file: JobFileOptions, examined: Examined) -> str:
     return f"saved in profile {kept.profile} ({kept.path}): {mapping.told_saved(typed)}"
 
 
-def tell_file(examined: Examined, rows: int, saved: str) -> None:
+def tell_file(examined: Examined, rows: int, saved: str = "", *, name: str = "") -> None:
     """Say what the file is, what is in doubt about it, and what mapping it is read by; *saved* is what `save` says."""
-    say(f"{examined.name}: {examined.describe(rows)}")
+    say(f"{name or examined.name}: {examined.describe(rows)}")
     for line in (*examined.format.doubts, examined.mapping, saved):
         if line:
             say(f"  {line}")
