@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.ground import rows_of, running
+from tests.hostile.conftest import Told
 from tests.hostile.ground import MOST_MEMORY, Ran, measured
 from tests.hostile.test_server import HEADER, steers_nothing
 
@@ -158,7 +159,7 @@ def cells_of(path: Path) -> list[list[str]]:
 FORMULAS = ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1+1", "\r=1+1", '=HYPERLINK("http://x","y")']
 
 
-def test_formulas_are_sent_as_they_are_and_run_in_no_spreadsheet(tmp_path: Path) -> None:
+def test_formulas_are_sent_as_they_are_and_run_in_no_spreadsheet(tmp_path: Path, told: Told) -> None:
     """Results are guarded; what is fed back is byte for byte what was given."""
     with (tmp_path / "tasks.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -168,7 +169,7 @@ def test_formulas_are_sent_as_they_are_and_run_in_no_spreadsheet(tmp_path: Path)
         )
     given = (tmp_path / "tasks.csv").read_bytes()
     with running(rate=None, assignees=["admin user"]) as d3:
-        ran = measured(tmp_path, "run", "tasks.csv", "--yes", env=d3.env)
+        ran = told(tmp_path, "run", "tasks.csv", "--yes", env=d3.env)
 
     assert ran.code == 1, ran.said
     folder = tmp_path / "tasks.d3run"
@@ -189,33 +190,33 @@ PATHS = [
 ]
 
 
-def test_names_that_look_like_paths_or_commands_are_only_text(tmp_path: Path) -> None:
+def test_names_that_look_like_paths_or_commands_are_only_text(tmp_path: Path, told: Told) -> None:
     inside = tmp_path / "in" / "side"
     inside.mkdir(parents=True)
     rows = "".join(ROW.format(incident=f'"{text}"', name=f'"{text}"') for text in PATHS)
     (inside / "tasks.csv").write_text(HEADER + rows)
     with running(rate=None) as d3:
-        ran = measured(inside, "run", "tasks.csv", "--yes", "--id-column", "incident", env=d3.env)
+        ran = told(inside, "run", "tasks.csv", "--yes", "--id-column", "incident", env=d3.env)
 
     assert ran.code in {0, 1}, ran.said
     assert {row["incident"] for row in rows_of(inside / "tasks.d3run" / "results.csv")} == set(PATHS)
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*owned*")] == []
-    assert {path.name for path in inside.iterdir()} == {"tasks.csv", "tasks.d3run", "measured.peak"}
+    assert {path.name for path in inside.iterdir()} == {"tasks.csv", "tasks.d3run"}
 
 
 STEERING_TEXTS = ["a\nb", "a\r\nb", "\x1b[2Jgone", "\x1b]0;owned\x07", "\u202eabc", "x\x9b31m", "zero\u200bwidth"]
 
 
-def test_line_ends_and_escapes_in_ids_stay_one_row_and_off_the_terminal(tmp_path: Path) -> None:
+def test_line_ends_and_escapes_in_ids_stay_one_row_and_off_the_terminal(tmp_path: Path, told: Told) -> None:
     with (tmp_path / "tasks.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "incident", "name", "description", "assignee", "due"])
         for number, text in enumerate(STEERING_TEXTS):
             writer.writerow([text, f"20220125-{number}", text, text, f"nobody {text}", "2027-01-01"])
     with running(rate=None, assignees=["admin user"]) as d3:
-        ran = measured(tmp_path, "run", "tasks.csv", "--yes", "--id-column", "id", "-v", env=d3.env)
-        checked = measured(tmp_path, "check", "tasks.csv", "--date-format", "dd/MM/yyyy")
-        status = measured(tmp_path, "status", "tasks.d3run")
+        ran = told(tmp_path, "run", "tasks.csv", "--yes", "--id-column", "id", "-v", env=d3.env)
+        checked = told(tmp_path, "check", "tasks.csv", "--date-format", "dd/MM/yyyy")
+        status = told(tmp_path, "status", "tasks.d3run")
 
     assert ran.code == 1, ran.said
     for one in (ran, checked, status):
@@ -224,17 +225,17 @@ def test_line_ends_and_escapes_in_ids_stay_one_row_and_off_the_terminal(tmp_path
     assert "\x1b" not in (tmp_path / "tasks.d3run" / "report.html").read_text()
 
 
-def test_a_file_whose_own_name_steers_a_terminal_is_named_cleanly(tmp_path: Path) -> None:
+def test_a_file_whose_own_name_steers_a_terminal_is_named_cleanly(tmp_path: Path, told: Told) -> None:
     file = tmp_path / "a\x1b[2J\nb.csv"
     file.write_text(HEADER + "x\n")
-    refused(measured(tmp_path, "check", file.name), "b.csv")
+    refused(told(tmp_path, "check", file.name), "b.csv")
 
 
 # -- where results go
 
 
 def test_a_run_folder_that_is_a_link_is_followed_once_and_files_in_it_that_are_links_are_replaced(
-    tmp_path: Path,
+    tmp_path: Path, told: Told
 ) -> None:
     elsewhere, victim = tmp_path / "elsewhere", tmp_path / "victim"
     elsewhere.mkdir()
@@ -244,7 +245,7 @@ def test_a_run_folder_that_is_a_link_is_followed_once_and_files_in_it_that_are_l
         (elsewhere / name).symlink_to(victim)
     (tmp_path / "tasks.csv").write_text(HEADER + ROW.format(incident="20220125-1", name="n"))
     with running(rate=None) as d3:
-        ran = measured(tmp_path, "run", "tasks.csv", "--yes", env=d3.env)
+        ran = told(tmp_path, "run", "tasks.csv", "--yes", env=d3.env)
 
     assert ran.code == 0, ran.said
     assert victim.read_text() == "precious"
@@ -253,14 +254,14 @@ def test_a_run_folder_that_is_a_link_is_followed_once_and_files_in_it_that_are_l
     assert (elsewhere / "results.csv").stat().st_mode & 0o077 == 0
 
 
-def test_a_journal_that_is_a_link_to_somebodys_file_is_refused_and_the_file_stays(tmp_path: Path) -> None:
+def test_a_journal_that_is_a_link_to_somebodys_file_is_refused_and_the_file_stays(tmp_path: Path, told: Told) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (tmp_path / "tasks.d3run").mkdir()
     (tmp_path / "tasks.d3run" / "journal.sqlite").symlink_to(victim)
     (tmp_path / "tasks.csv").write_text(HEADER + ROW.format(incident="20220125-1", name="n"))
     with running(rate=None) as d3:
-        ran = measured(tmp_path, "run", "tasks.csv", "--yes", env=d3.env)
+        ran = told(tmp_path, "run", "tasks.csv", "--yes", env=d3.env)
 
     refused(ran, "journal")
     assert victim.read_text() == "precious"

@@ -8,7 +8,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.end_to_end.ground import rows_of, running
+from tests.hostile.conftest import Told
 from tests.hostile.ground import MOST_MEMORY, Ran, measured
 
 HEADER = "incident,name,description,assignee,due\n"
@@ -70,7 +73,7 @@ def test_answers_without_measure_all_at_once_do_not_fill_the_memory(tmp_path: Pa
     assert ran.peak < MOST_MEMORY
 
 
-def test_what_a_message_says_never_steers_the_terminal_of_any_command(tmp_path: Path) -> None:
+def test_what_a_message_says_never_steers_the_terminal_of_any_command(tmp_path: Path, told: Told) -> None:
     with running(rate=None, faults=lambda _: "ansi-message") as d3:
         job_file(tmp_path, ["20220125-1"])
         for words in (
@@ -78,13 +81,13 @@ def test_what_a_message_says_never_steers_the_terminal_of_any_command(tmp_path: 
             ("status", "tasks.d3run"),
             ("status", "tasks.d3run", "--json"),
         ):
-            ran = measured(tmp_path, *words, env=d3.env)
+            ran = told(tmp_path, *words, env=d3.env)
             steers_nothing(ran)
             if "json" in words:
                 for line in ran.err.decode().splitlines():
                     if line.startswith("{"):
                         json.loads(line)
-        refused = measured(tmp_path, "call", "CreateTask", "-p", "Incident Number=1", env=d3.env)
+        refused = told(tmp_path, "call", "CreateTask", "-p", "Incident Number=1", env=d3.env)
 
     steers_nothing(refused)
     report = (tmp_path / "tasks.d3run" / "report.html").read_text()
@@ -192,11 +195,13 @@ def server(acts: dict[str, Act], heads: list[bytes] | None = None) -> Iterator[i
         loop.close()
 
 
-def test_what_is_not_even_http_is_unknown_and_says_so_in_clean_words(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seconds", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_what_is_not_even_http_is_unknown_and_says_so_in_clean_words(tmp_path: Path, seconds: int) -> None:
+    """What never ends is read until the time-out of the attempt: that long it keeps a processor busy."""
     with server({name: act for name, (act, _) in ACTS.items()}) as port:
         job_file(tmp_path, list(ACTS))
         env = {"D3_BASE_URL": f"http://127.0.0.1:{port}/s/V", "D3_USERNAME": "u", "D3_SITE": "s", "D3_API_KEY": "k-1"}
-        ran = measured(tmp_path, "run", "tasks.csv", "--yes", "--timeout", "10s", env=env, timeout=60)
+        ran = measured(tmp_path, "run", "tasks.csv", "--yes", "--timeout", f"{seconds}s", env=env, timeout=60)
 
     found = outcomes(tmp_path)
     assert {name: outcome for name, (outcome, _) in found.items()} == dict.fromkeys(ACTS, "unknown")
@@ -205,7 +210,7 @@ def test_what_is_not_even_http_is_unknown_and_says_so_in_clean_words(tmp_path: P
     steers_nothing(ran)
 
 
-def test_a_netrc_gives_nobody_a_password(tmp_path: Path) -> None:
+def test_a_netrc_gives_nobody_a_password(tmp_path: Path, told: Told) -> None:
     """D3 is told its own key and nothing that other programs keep for the same host."""
     heads: list[bytes] = []
 
@@ -218,7 +223,7 @@ def test_a_netrc_gives_nobody_a_password(tmp_path: Path) -> None:
     with server({"20220125-1": note}, heads) as port:
         job_file(tmp_path, ["20220125-1"])
         env = {"D3_BASE_URL": f"http://127.0.0.1:{port}/s/V", "D3_USERNAME": "u", "D3_SITE": "s", "D3_API_KEY": "k-1"}
-        ran = measured(tmp_path, "run", "tasks.csv", "--yes", env={**env, "NETRC": str(netrc), "HOME": str(tmp_path)})
+        ran = told(tmp_path, "run", "tasks.csv", "--yes", env={**env, "NETRC": str(netrc), "HOME": str(tmp_path)})
 
     assert ran.code == 0, ran.said
     assert b"d3key: k-1" in heads[0]
