@@ -2,6 +2,8 @@
 
     python samples/many_sites.py tasks.csv tasks.runs
 
+`d3async run tasks.csv` reads such a file just like that; this is how an app does it, with a client for each server.
+
 Each server has its own profile in config.toml: base URL, user, keys, rate. Each has its own client, so its own limiter
 and its own journal in the folder: one that is down, or whose key is wrong, ends its own rows and nobody else's. Run it
 again to go on. Exit code: 0 every row ok, 1 not every row, 2 nothing could be read.

@@ -137,7 +137,7 @@ def beginning(homes: Homes) -> dict[str, Any]:
         "argv": sys.argv[1:],
         "command_line": command_line(),
         "settings": own.public() if own else {},
-        **({} if homes.keys() == {None} else {"servers": several}),
+        **({"servers": several} if homes.keys() - {None} else {}),
     }
 
 
@@ -165,7 +165,7 @@ def _say(run: Run, outcomes: Mapping[str, int], code: int, facts: Mapping[str, A
         next_line=facts["next"],
         code=code,
         now=time.time(),
-        servers=[(server.server.name, server.stop, server.left) for server in run.ran.servers] if run.ran else (),
+        servers=[(server.server.profile, server.stop, server.left) for server in run.ran.servers] if run.ran else (),
     )
     if facts["due_zones"]:
         lines.insert(1, f"  due dates were read in {', '.join(facts['due_zones'])}")

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
+from d3async.cli.servers import name_of
 from d3async.sansio.exit_code import INTERRUPTED, TERMINATED
 from d3async.sansio.outcome import OUTCOMES
 
@@ -55,9 +56,9 @@ def last_words(
     next_line: str | None,
     code: int,
     now: float,
-    servers: Sequence[tuple[str, Stop | None, int]] = (),
+    servers: Sequence[tuple[str | None, Stop | None, int]] = (),
 ) -> list[str]:
-    """The lines that end a run. *now* is seconds since 1970; *servers* are names, why each stopped, rows not sent."""
+    """The lines that end a run. *now* is seconds since 1970; *servers*: profile, why it stopped, rows not sent."""
     several = len(servers) > 1
     lines = [_several(outcomes, servers, code) if several else _verdict(outcomes, stop, code, now)]
     lines += _stopped(servers, now) if several and code not in _BY_HAND else []
@@ -73,7 +74,7 @@ def last_words(
     return lines
 
 
-def _several(outcomes: Mapping[str, int], servers: Sequence[tuple[str, Stop | None, int]], code: int) -> str:
+def _several(outcomes: Mapping[str, int], servers: Sequence[tuple[str | None, Stop | None, int]], code: int) -> str:
     counts = counts_words(outcomes)
     stopped = sum(stop is not None for _, stop, _ in servers)
     if code in _BY_HAND or not stopped:
@@ -81,13 +82,14 @@ def _several(outcomes: Mapping[str, int], servers: Sequence[tuple[str, Stop | No
     return f"Done at {len(servers) - stopped:,} of {len(servers):,} servers. {counts}"
 
 
-def _stopped(servers: Sequence[tuple[str, Stop | None, int]], now: float) -> list[str]:
+def _stopped(servers: Sequence[tuple[str | None, Stop | None, int]], now: float) -> list[str]:
     """A line for each of the first servers that stopped, and what to do about it."""
     lines = []
-    for name, stop, left in servers:
+    for profile, stop, left in servers:
         if stop is not None:
-            cure = f"; to mend: d3async doctor --profile {shlex.quote(name)}" if stop.code == "unauthorized" else ""
-            lines.append(f"  {name}: stopped, {left:,} not sent: {why_stopped(stop, now)}{cure}")
+            which = f" --profile {shlex.quote(profile)}" if profile is not None else ""
+            cure = f"; to mend: d3async doctor{which}" if stop.code == "unauthorized" else ""
+            lines.append(f"  {name_of(profile)}: stopped, {left:,} not sent: {why_stopped(stop, now)}{cure}")
     more = [f"  and {len(lines) - _SERVERS:,} more"] if len(lines) > _SERVERS else []
     return lines[:_SERVERS] + more
 

@@ -83,13 +83,17 @@ def load(
             return None
         if not quiet:
             review.tell(sent="left out")
-        if stage.invalid:
-            review.keep(folder.folder)
-        else:
-            (folder.folder / ERRORS).unlink(missing_ok=True)
+        _keep_errors(review, folder.folder)
         homes = _homes(stage, servers, own)
         check_homes(folder, homes)
         return _adopted(folder, examined, stage, homes, read_by=_read_by(examined.read_as))
+
+
+def _keep_errors(review: Review, folder: Path) -> None:
+    if review.invalid:
+        review.keep(folder)
+    else:
+        (folder / ERRORS).unlink(missing_ok=True)
 
 
 def _homes(stage: Stage, servers: Servers, own: Settings | None) -> Homes:

@@ -279,6 +279,17 @@ def test_the_same_number_at_two_d3s_is_two_incidents_and_each_d3_is_asked_about_
     assert "two: Read back: 1 gone" in ran.err
 
 
+def test_two_profiles_with_one_d3_and_one_key_share_its_limit(here: Place) -> None:
+    """The lower of their rates, once: two limiters would send twice as much as the D3 bears."""
+    with running(rate=40) as site:
+        here.profiles(slow={"base_url": site, "rate": 40}, fast={"base_url": site, "rate": 400})
+        here.tasks(*((f"2027-{n}", f"Task {n}", ("slow", "fast")[n % 2]) for n in range(80)))
+        ran = here("run", "tasks.csv", "--yes", "--no-share-limit")
+        assert ran.code == 0, ran.err
+        assert status_of(site) == {"200": 80}
+        assert site.ledger()["worst_second"] <= 40
+
+
 def test_a_halt_rule_counts_and_stops_the_rows_of_one_d3_alone(here: Place, pair: tuple[Site, Site]) -> None:
     """Three failures at the first are three of its own, whatever the second does."""
     one, two = pair
