@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 PROFILE_MARK = "\x1e"
 """Begins and ends a profile in `lane_key`: no user's name begins so, as it is cut from cells like a blank."""
+_SHOWN = 60
 
 
 class JobEntry(NamedTuple):
@@ -96,14 +97,19 @@ def invalid_words(entry: Invalid) -> tuple[str, str]:
 
 def sentence(problem: Problem) -> str:
     """*problem* as one sentence, with the cure where there is one."""
-    where = f"{problem.column}: " if problem.column else ""
+    where = f"{problem.column}{_quoted(problem)}: " if problem.column else ""
     return f"{where}{problem.message}" + (f" ({problem.cure})" if problem.cure else "")
 
 
-def repetition(label: str | None, first_line: int, *, keyed: bool) -> Problem:
-    """What is wrong with a row that stands on line *first_line* already."""
+def _quoted(problem: Problem) -> str:
+    """The id itself, which is looked for in the file; other cells stand beside the message in the results."""
+    return f' "{" ".join(problem.value.split())[:_SHOWN]}"' if problem.code == "id" and problem.value else ""
+
+
+def repetition(value: str | None, first_line: int, *, keyed: bool) -> Problem:
+    """What is wrong with a row that repeats line *first_line*; *value* is its id if *keyed*, else its label."""
     if keyed:
-        return Problem("id", "id", label or "", f"the id of line {first_line} stands here again", "make ids unique")
+        return Problem("id", "id", value or "", f"stands on line {first_line} already", "make ids unique")
     return Problem(
-        "duplicate", "", label or "", f"the same as line {first_line}", "--allow-duplicates if both are meant"
+        "duplicate", "", value or "", f"the same as line {first_line}", "--allow-duplicates if both are meant"
     )

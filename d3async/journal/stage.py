@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _TABLES = (
     """create temp table incoming(
-        row integer primary key, line integer, identity blob, occurrence integer default 0, content blob, keyed integer,
+        row integer primary key, line integer, identity blob, occurrence integer default 0, content blob, own_id text,
         command text, username text, site text, lane_key text, label text, params text, raw text,
         state text, code text, message text, selected integer, facet1 text, facet2 text, profile text)""",
     "create temp table incoming_item(row integer, pos integer, name text, fold text)",
@@ -67,9 +67,9 @@ class Stage:
         The same id twice is always wrong. Identical rows of a command that must not be done twice are wrong unless
         *allow*; otherwise they are told apart by their occurrence.
         """
-        for row, line, keyed, command, state, label, first_row, first_line, occurrence in self._repeated():
-            if keyed or (not allow and state == "pending" and not _repeatable(command)):
-                yield self._reject(row, line, label, first_row, first_line, keyed=bool(keyed))
+        for row, line, own_id, command, state, label, first_row, first_line, occurrence in self._repeated():
+            if own_id is not None or (not allow and state == "pending" and not _repeatable(command)):
+                yield self._reject(row, line, own_id or label, first_row, first_line, keyed=own_id is not None)
             else:
                 self._db.execute("update incoming set occurrence = ? where row = ?", (occurrence, row))
 
@@ -83,14 +83,14 @@ class Stage:
         self._db.execute("create index if not exists temp.incoming_item_row on incoming_item(row, fold)")
         # not a list of the file: only of rows that repeat another one
         return self._db.execute(
-            "select * from (select row, line, keyed, command, state, label, first_value(row) over same,"
+            "select * from (select row, line, own_id, command, state, label, first_value(row) over same,"
             " first_value(line) over same, row_number() over same - 1 as occurrence from incoming"
             " where identity in (select identity from repeated) window same as (partition by identity order by row))"
             " where occurrence > 0 order by row"
         ).fetchall()
 
-    def _reject(self, row: int, line: int, label: str, first: int, first_line: int, *, keyed: bool) -> Invalid:
-        problem = repetition(label, first_line, keyed=keyed)
+    def _reject(self, row: int, line: int, value: str, first: int, first_line: int, *, keyed: bool) -> Invalid:
+        problem = repetition(value, first_line, keyed=keyed)
         state = self._db.execute("select state from incoming where row = ?", (row,)).fetchone()[0]
         self.jobs -= state == "pending"
         self.invalid += state == "pending"
@@ -125,7 +125,7 @@ class Stage:
 def _encoded_job(job: Job, *, keep: bool) -> tuple[Any, ...]:
     told = job_entry(job)
     return (
-        job.row, job.line, told.identity, 0, told.content, job.key is not None, told.command, job.username, job.site,
+        job.row, job.line, told.identity, 0, told.content, _storable(job.key), told.command, job.username, job.site,
         told.lane_key, told.label, told.params if keep else None, job.raw if keep else None, "pending", None, None,
         job.selected, told.label, told.person, job.profile,
     )  # fmt: skip
@@ -134,7 +134,7 @@ def _encoded_job(job: Job, *, keep: bool) -> tuple[Any, ...]:
 def _encoded_invalid(entry: Invalid, *, keep: bool) -> tuple[Any, ...]:
     identity = identity_of_invalid(entry)
     return (
-        entry.row, entry.line, identity, 0, identity, entry.key is not None, None, None, None, None, None, None,
+        entry.row, entry.line, identity, 0, identity, _storable(entry.key), None, None, None, None, None, None,
         entry.raw if keep else None, "invalid", *invalid_words(entry), True, None, None, None,
     )  # fmt: skip
 
@@ -144,6 +144,11 @@ def _items(chunk: list[Job | Invalid]) -> Iterator[tuple[int, int, str, str]]:
         if isinstance(entry, Job) and type(entry.command).items:
             names = getattr(entry.command, type(entry.command).items or "")
             yield from ((entry.row, at, name, fold(name)) for at, name in enumerate(names))
+
+
+def _storable(key: str | None) -> str | None:
+    """*key* as SQLite takes it: JSON may hold halves of letters."""
+    return key if key is None else key.encode("utf-8", "backslashreplace").decode()
 
 
 def _repeatable(command: str) -> bool:

@@ -95,7 +95,25 @@ def test_the_same_id_twice_is_always_wrong(folder: RunFolder, allow: bool) -> No
     assert [
         (row.row, row.problems[0].code, row.problems[0].column, row.problems[0].value)
         for row in stage.duplicates(allow=allow)
-    ] == [(3, "id", "id", "20220125-1"), (4, "id", "id", "")]
+    ] == [(3, "id", "id", "7"), (4, "id", "id", "8")]
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("INC-7", "INC-7"),
+        ("a\nb  c", "a b c"),
+        ("x" * 61, "x" * 60),
+        ("half \ud800", "half \\ud800"),
+    ],
+)
+def test_a_repeated_id_is_named_itself_not_the_incident_of_its_row(folder: RunFolder, key: str, told: str) -> None:
+    stage = folder.stage()
+    stage.add(numbered([task("a", key=key), task("b", key=key)]))
+    list(stage.duplicates(allow=False))
+
+    messages = folder.db.execute("select message from incoming where state = 'invalid'").fetchall()
+    assert messages == [(f'id "{told}": stands on line 2 already (make ids unique)',)]
 
 
 def test_invalid_rows_that_look_alike_are_not_duplicates(folder: RunFolder) -> None:

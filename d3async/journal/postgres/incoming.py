@@ -34,7 +34,8 @@ _SOURCE = list(_COLUMNS).index("source")
 _TEMPORARY = """
 create temp table if not exists d3async_wrong(row integer primary key, code text, message text);
 create temp table if not exists d3async_left_out(row integer primary key);
-truncate d3async_wrong, d3async_left_out"""
+create temp table if not exists d3async_own_id(row integer primary key, own_id text);
+truncate d3async_wrong, d3async_left_out, d3async_own_id"""
 _ASIDE = """
 create temp table if not exists d3async_incoming(like d3async_row including defaults);
 create temp table if not exists d3async_incoming_item(like d3async_item including defaults including identity);
@@ -100,6 +101,8 @@ class Incoming:
                 (entry.row, *map(kept, invalid_words(entry))) for entry in wrong
             ])  # fmt: skip
             self._copy("d3async_left_out", {"row": "int4"}, left_out)
+            own_ids = [(entry.row, kept(entry.key)) for entry in chunk if entry.key is not None]
+            self._copy("d3async_own_id", {"row": "int4", "own_id": "text"}, own_ids)
             self.jobs += len(jobs)
             self.invalid += len(wrong)
             self.left_out += len(left_out)
@@ -162,7 +165,8 @@ class Incoming:
         self._db.execute(statement.encode(), {"run": self._run, "row": row, **values})
 
     def _reject(self, found: _Repeated) -> Invalid:
-        problem = repetition(found.label and told(found.label), found.first_line, keyed=found.keyed)
+        value = self._own_id(found.row) if found.keyed else found.label
+        problem = repetition(value and told(value), found.first_line, keyed=found.keyed)
         self.jobs -= found.valid
         self.invalid += found.valid
         identity = digest("repeated", str(found.first_row), str(found.row))
@@ -174,6 +178,10 @@ class Incoming:
             (found.row, f"invalid.{problem.code}", kept(sentence(problem))),
         )
         return Invalid(row=found.row, line=found.line, raw="", problems=(problem,))
+
+    def _own_id(self, row: int) -> str | None:
+        found = self._db.execute("select own_id from d3async_own_id where row = %s", (row,)).fetchone()
+        return found[0] if found else None
 
     def facets(self) -> dict[str, int]:
         """See `Stage.facets`."""
