@@ -29,9 +29,11 @@ class Contact:
         self.lost = False
         self._promised = now + promise
 
-    def gone(self) -> None:
-        """Note that the store gave no answer."""
+    def gone(self, now: float, promise: float = 0.0) -> None:
+        """Note that the store gave no answer *now*; it may have taken a sign of life good for *promise* seconds."""
         self.lost = True
+        if promise:
+            self._promised = max(self._promised, now + promise)
 
     def static_from(self) -> float:
         """The time from which the static share may be used while the store is lost."""

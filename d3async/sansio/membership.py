@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 FORGOTTEN = 5.0
 """Seconds after which a silent process with no connection to the store is taken for dead."""
+_LONGEST_PROMISE = 7.0
 CUT_OFF = 60.0
 """The same where its connection still stands: it was frozen, or cut off, and may go on sending its static share."""
 
@@ -44,17 +45,21 @@ def standing(others: Iterable[Member], name: str, now: float, *, since: float = 
     kept = [other for other in others if _kept(other, now, since)]
     return Standing(
         members=1 + len(kept),
-        silent=sum(other.due < now for other in kept),
+        silent=sum(not _kept_word(other, now) for other in kept),
         index=sum(other.name < name for other in kept),
-        elsewhere=sum(other.accepted for other in kept if other.due >= now),
-        unsure=any(other.due < now and (other.connected or other in kept) for other in others),
+        elsewhere=sum(other.accepted for other in kept if _kept_word(other, now)),
+        unsure=any(not _kept_word(other, now) and (other.connected or other in kept) for other in others),
     )
 
 
+def _kept_word(member: Member, now: float) -> bool:
+    # a promise too far ahead was made by a clock that has been set back
+    return now <= member.due <= now + _LONGEST_PROMISE
+
+
 def _kept(member: Member, now: float, since: float) -> bool:
-    # a promise far ahead was made by a clock that has been set back
-    if member.due > now + CUT_OFF:
-        return False
+    if member.due > now + _LONGEST_PROMISE:
+        return member.connected
     return max(member.due, since) + FORGOTTEN > now or (member.connected and member.due + CUT_OFF > now)
 
 

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class StoreError(D3Error):
-    """The store of a shared limit cannot be had at the moment; it stays inside this room."""
+    """The store of a shared limit cannot be had at the moment; it stays inside this room.
+
+    *sent* says whether the store may have heard what it was told.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,7 @@ class PostgresStore:
             except (psycopg.Error, OSError) as error:
                 silent = watch.when() <= asyncio.get_running_loop().time()
                 await self._drop()
-                raise StoreError("it does not answer" if silent else _why(error)) from None
+                raise StoreError("it does not answer" if silent else _why(error), sent=True) from None
             finally:
                 watch.cancel()
 

@@ -221,11 +221,13 @@ class Share:
         try:
             told = await self._store.beat(self.key, self.name, beat)
         except StoreError as error:
-            self._lost(error)
+            self._lost(error, self._promise if error.sent else 0.0)
             self._mind.untold(beat.lesson)
             return
         set_forward = self._there.sample(left, told.now, came := self._clock())
-        self.standing = told.standing
+        if came >= self.held_until and not set_forward:
+            # while everyone pauses, the others' promises were still made by the old time
+            self.standing = told.standing
         self._members, self._silent = told.standing.members, told.standing.silent
         self._mind.others_accepted(told.standing.elsewhere)
         self._mind.learn(self._heard(beat.lesson, told.lesson), told.gate + self._there.offset, came)
@@ -254,8 +256,8 @@ class Share:
             self._mind.epoch = ours.epoch
         return theirs
 
-    def _lost(self, error: StoreError) -> None:
-        self._contact.gone()
+    def _lost(self, error: StoreError, promise: float = 0.0) -> None:
+        self._contact.gone(self._clock(), promise)
         if not self._said_lost:
             self._said_lost = True
             members = self.standing.members

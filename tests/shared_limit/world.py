@@ -153,7 +153,7 @@ class Process:
         if wish.epoch == kept.lesson.epoch and wish.rate > kept.lesson.rate:
             kept.lesson = _with_rate(kept.lesson, wish.rate)
         answer = Reserved(now, first, granted, kept.bucket.gate, kept.lesson, *kept.counted)
-        await self._way()
+        await self._way(back=True)
         return answer
 
     async def beat(self, key: str, name: str, beat: Beat) -> Told:
@@ -167,7 +167,7 @@ class Process:
         found = standing(self._others(kept.members.values()), name, now, since=self.world.since)
         kept.counted = (found.members, found.silent)
         answer = Told(now, kept.bucket.gate, kept.lesson, found)
-        await self._way()
+        await self._way(back=True)
         return answer
 
     async def leave(self, key: str, name: str) -> None:
@@ -185,10 +185,10 @@ class Process:
         self.world.kept = self.world.kept or Kept(Bucket(now, now, now))
         return self.world.kept
 
-    async def _way(self) -> None:
+    async def _way(self, *, back: bool = False) -> None:
         if self.dead or self.cut_off or self.world.down:
             await self.sleep(0.0 if self.dead else 0.02)
-            raise StoreError("it does not answer")
+            raise StoreError("it does not answer", sent=back)
         await self.sleep(self.world.latency * (0.5 + self.world.dice.random()) / 2)
 
 
