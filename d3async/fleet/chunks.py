@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from d3async.engine import Engine
 from d3async.errors import FencedError, JournalError, SettingsError
-from d3async.fleet import rows
+from d3async.fleet import rows, tries
 from d3async.fleet.ending import BOUNDS, Again, Done, GiveUp, StopRun, what_next
-from d3async.fleet.tries import Tries
 from d3async.journal.base import Event
 from d3async.journal.postgres.journal import open_chunk
 from d3async.sansio.halt import with_default
@@ -62,7 +61,6 @@ class Chunks:
         self._writer = writer
         self._tenants = tenants
         self._metrics = metrics
-        self._tries = Tries(pool)
         self._who = who
         self._drain = drain
         self._wall = wall
@@ -101,25 +99,28 @@ class Chunks:
     async def __call__(self, tenant: str) -> float | None:
         """See `d3async.fleet.worker.Turn`. A turn is several chunks: to hand a tenant over costs it time."""
         until = self._clock() + _TURN
-        while True:
-            again = await self._next(tenant)
-            if again != 0.0 or self._stop is not None or self._clock() >= until:
-                return again
+        at: Next | None = None
+        again: float | None = 0.0
+        while again == 0.0 and self._stop is None and self._clock() < until:
+            again, at = await self._next(tenant, at)
+        return again
 
-    async def _next(self, tenant: str) -> float | None:
-        """Run the next chunk of *tenant*; as `__call__`."""
+    async def _next(self, tenant: str, before: Next | None) -> tuple[float | None, Next | None]:
+        """Run the next chunk of *tenant*, after that of *before*, and tell which it was; as `__call__`."""
         async with self._pool.connection() as connection:
             at = await rows.next_chunk(connection, tenant)
-        if at is None:
-            return None
-        tried = await self._tries.begun(at.place)
+            if before is not None and (at is None or at.run != before.run):
+                await rows.finish_if_over(connection, before.run, now=self._wall())
+            if at is None:
+                return None, None
+            tried = await tries.begun(connection, at.place)
         if tried.code == "crashed" and tried.tries > BOUNDS["crashed"].tries:
-            return await self._give_up(
-                at, GiveUp("crashed", f"given up after {tried.tries - 1} tries: {tried.message}")
-            )
+            message = f"given up after {tried.tries - 1} tries: {tried.message}"
+            return await self._follow(at, GiveUp("crashed", message), _Ended(None, 0, 1), 0), at
         ended = await self._run(at)
         self._metrics.chunk(tenant, ended.stop.code if ended.stop else "done")
-        return await self._follow(at, ended, 1 if ended.finished else tried.tries)
+        count = 1 if ended.finished else tried.tries
+        return await self._follow(at, what_next(ended.stop, count), ended, count), at
 
     async def _run(self, at: Next) -> _Ended:
         engine: Engine | None = None
@@ -174,39 +175,27 @@ class Chunks:
             on_row=lambda row: self._metrics.row(tenant.name, row.outcome),
         )
 
-    async def _follow(self, at: Next, ended: _Ended, tries: int) -> float:
-        match what_next(ended.stop, tries):
-            case Again() as again:
-                return await self._again(at, again, tries)
-            case GiveUp() as given_up:
-                return await self._give_up(at, given_up)
-            case StopRun() as stopped:
-                log.warning("%s is stopped: %s", at.name, stopped.message)
-                async with self._pool.connection() as connection:
-                    await rows.stop(connection, at, Stop(stopped.code, stopped.message), now=self._wall())
-            case Done():
-                await (self._tries.forget if ended.left else self._tries.done)(at.place)
-        await self._finish(at)
-        return 0.0
-
-    async def _again(self, at: Next, ended: Again, tries: int) -> float:
-        log.warning("%s, chunk %s: %s; again in %.0f s", at.name, at.chunk, ended.message, ended.wait)
-        await self._tries.note(at.place, tries if ended.counts else tries - 1, ended.code, ended.message)
-        if ended.code in {"unauthorized", "settings"}:
+    async def _follow(self, at: Next, follows: Done | Again | GiveUp | StopRun, ended: _Ended, count: int) -> float:
+        """Write down what follows; seconds until the tenant is to be called again."""
+        async with self._pool.connection() as connection:
+            match follows:
+                case Done():
+                    await (tries.forget if ended.left else tries.done)(connection, at.place)
+                case Again(code=code, message=message):
+                    log.warning("%s, chunk %s: %s; again in %.0f s", at.name, at.chunk, message, follows.wait)
+                    await tries.note(connection, at.place, count if follows.counts else count - 1, code, message)
+                case GiveUp(code=code, message=message):
+                    log.error("%s, chunk %s: %s", at.name, at.chunk, message)
+                    await rows.give_up(connection, at, code, message, who=self._who, now=self._wall())
+                    await tries.note(connection, at.place, 0, code, message)
+                case StopRun(code=code, message=message):
+                    log.warning("%s is stopped: %s", at.name, message)
+                    await rows.stop(connection, at, Stop(code, message), now=self._wall())
+        if not isinstance(follows, Again):
+            return 0.0
+        if follows.code in {"unauthorized", "settings"}:
             await self._tenants.forget(at.tenant)
-        return ended.wait
-
-    async def _give_up(self, at: Next, ended: GiveUp) -> float:
-        log.error("%s, chunk %s: %s", at.name, at.chunk, ended.message)
-        async with self._pool.connection() as connection:
-            await rows.give_up(connection, at, ended.code, ended.message, who=self._who, now=self._wall())
-        await self._tries.note(at.place, 0, ended.code, ended.message)
-        await self._finish(at)
-        return 0.0
-
-    async def _finish(self, at: Next) -> None:
-        async with self._pool.connection() as connection:
-            await rows.finish_if_over(connection, at.run, now=self._wall())
+        return follows.wait
 
 
 def _check_same_d3(at: Next, tenant: Tenant) -> None:

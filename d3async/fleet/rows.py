@@ -51,8 +51,9 @@ _WORKED_ON = "select from d3async_chunk where run = %s and who is not null limit
 _COUNTED = "select state, count(*), sum(attempts) from d3async_job where run = %s and not gone group by state"
 _THROTTLED = "select count(*) from d3async_event where run = %s and round = %s and kind = 'throttled'"
 _STOPPED = "update d3async_round set facts = %s where run = %s and round = %s"
-_OVER = """
-select r.id from d3async_run r join d3async_round o on o.run = r.id and o.round = r.round where o.finished_at is null"""
+_UNFINISHED = """
+select r.id, r.tenant from d3async_run r join d3async_round o on o.run = r.id and o.round = r.round
+where o.finished_at is null"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +118,13 @@ async def at_rest(connection: AsyncConnection[Any], run: int) -> bool:
     return await (await connection.execute(_WORKED_ON, (run,))).fetchone() is None
 
 
-async def unfinished(connection: AsyncConnection[Any]) -> list[int]:
-    """Runs whose end nobody has written down."""
-    return [run for (run,) in await (await connection.execute(_OVER)).fetchall()]
+async def sweep(connection: AsyncConnection[Any], *, now: float) -> set[str]:
+    """`waiting`; runs of other tenants that are over, and whose worker could not say so any more, are finished."""
+    found = await waiting(connection)
+    for run, tenant in await (await connection.execute(_UNFINISHED)).fetchall():
+        if tenant not in found:
+            await finish_if_over(connection, run, now=now)
+    return found
 
 
 async def finish_if_over(connection: AsyncConnection[Any], run: int, *, now: float) -> bool:

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -92,7 +93,7 @@ async def serve(
         tenants = Tenants(settings_of, lambda settings: _shared(store, settings), heard)
         stack.push_async_callback(tenants.aclose)
         chunks = Chunks(pool, writer, tenants, metrics, who=who(), drain=orders.drain)
-        reaper = Reaper(app, pool, stalled_after=orders.pace.stalled_after, waiting=rows.waiting)
+        reaper = Reaper(app, pool, stalled_after=orders.pace.stalled_after, waiting=_sweep)
         worker = FleetWorker(
             app, connector, chunks, tenants=orders.tenants, pace=orders.pace, reap=reaper, joined=_joining(pool, orders)
         )
@@ -114,6 +115,10 @@ async def _shared(store: Store, settings: Settings) -> AsyncIterator[Limiter]:
         yield Limiter(rate=settings.rate, concurrency=settings.concurrency, share=share)
 
 
+async def _sweep(connection: AsyncConnection[Any]) -> set[str]:
+    return await rows.sweep(connection, now=time.time())
+
+
 def who() -> str:
     """What this worker is called: process and host."""
     return f"pid {os.getpid()} on {socket.gethostname()}"
@@ -129,7 +134,7 @@ async def pooled(address: Address, *, most: int) -> AsyncIterator[AsyncConnectio
         timeout=10.0,
         open=False,
         check=AsyncConnectionPool.check_connection,
-        kwargs={"application_name": "d3async"},
+        kwargs={"application_name": "d3async", "autocommit": True},
     )
     try:
         await pool.open(wait=True, timeout=10.0)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
-    from psycopg_pool import AsyncConnectionPool
 
 _COUNT = """
 insert into d3async_queue.d3async_try as t (run, round, chunk, tries, code, message) values (%s, %s, %s, 1, %s, %s)
@@ -41,29 +40,23 @@ class Place(NamedTuple):
     chunk: int
 
 
-class Tries:
-    """Tries by chunk, in the database that *pool* leads to."""
+async def begun(connection: AsyncConnection[Any], at: Place) -> Tried:
+    """Count a try at the chunk; what is known of those before it."""
+    cursor = await connection.execute(_COUNT, (*at, *LOST))
+    tries, before = await cursor.fetchone() or (1, None)
+    return Tried(tries, *(before or ("", "")))
 
-    def __init__(self, pool: AsyncConnectionPool[AsyncConnection[Any]]) -> None:
-        self._pool = pool
 
-    async def begun(self, at: Place) -> Tried:
-        """Count a try at the chunk; what is known of those before it."""
-        async with self._pool.connection() as connection:
-            cursor = await connection.execute(_COUNT, (*at, *LOST))
-            tries, before = await cursor.fetchone() or (1, None)
-            return Tried(tries, *(before or ("", "")))
+async def forget(connection: AsyncConnection[Any], at: Place) -> None:
+    """The chunk was given back in order, or is somebody else's."""
+    await connection.execute(_RESET, at)
 
-    async def forget(self, at: Place) -> None:
-        """The chunk was given back in order, or is somebody else's."""
-        async with self._pool.connection() as connection:
-            await connection.execute(_RESET, at)
 
-    async def done(self, at: Place) -> None:
-        """The chunk has no more work: it need not be looked at again."""
-        await self.note(at, 0, "done", "")
+async def done(connection: AsyncConnection[Any], at: Place) -> None:
+    """The chunk has no more work: it need not be looked at again."""
+    await note(connection, at, 0, "done", "")
 
-    async def note(self, at: Place, tries: int, code: str, message: str) -> None:
-        """Note how often in a row the chunk has been tried, and what the last try ran into."""
-        async with self._pool.connection() as connection:
-            await connection.execute(_TOLD, (*at, tries, code, message))
+
+async def note(connection: AsyncConnection[Any], at: Place, tries: int, code: str, message: str) -> None:
+    """Note how often in a row the chunk has been tried, and what the last try ran into."""
+    await connection.execute(_TOLD, (*at, tries, code, message))

@@ -63,6 +63,8 @@ class _Always(BaseRetryStrategy):
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision:  # noqa: ARG002 - its signature
         wait = exception.wait if isinstance(exception, _Later) else _AFTER_A_DEFECT
+        if is_outage(exception):
+            wait = _PAUSE
         return RetryDecision(retry_at=datetime.now(UTC) + timedelta(seconds=wait) if wait else None)
 
 
