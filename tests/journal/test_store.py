@@ -229,6 +229,20 @@ def test_an_answer_settles_no_row_of_another_source(tmp_path: Path) -> None:
     run.answer(one, OK)
 
     assert run.states() == ["ok", "sent"]
+    assert run.items() == [("a-1", "ok"), ("a-1", "sent")]
+    run.die()
+
+
+@pytest.mark.parametrize(("answer", "maybe"), [(OK, 0), (DOUBT, 1)], ids=["proof", "doubt"])
+def test_only_an_answer_that_leaves_a_doubt_is_remembered_as_one(
+    tmp_path: Path, answer: Reply | Doubtful, maybe: int
+) -> None:
+    run = Run(tmp_path, [links("a-1;b-2"), task("t")])
+    for call in run.calls():
+        run.answer(call, answer)
+
+    assert run.query("select maybe from item") == [maybe, maybe]
+    assert run.query("select maybe from job where command = 'CreateTask'") == [maybe]
     run.die()
 
 
