@@ -62,7 +62,10 @@ ROOMS = (
         "d3async/journal/stage.py", ("tests/journal/test_stage.py",),
         frozenset({"duplicates", "_repeated", "_reject"}),
     ),
-    Room("d3async/journal/entries.py", ("tests/journal/test_stage.py", "tests/journal/test_profiles.py"), frozenset({"digest", "job_entry"})),
+    Room(
+        "d3async/journal/entries.py", ("tests/journal/test_stage.py", "tests/journal/test_profiles.py"),
+        frozenset({"digest", "job_entry"}),
+    ),
 )  # fmt: skip
 _COMPARE = {
     ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
