@@ -6,6 +6,8 @@ from hashlib import blake2b
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from psycopg.types.string import BytesBinaryDumper
+
 from d3async.commands import all_commands
 from d3async.errors import JournalError
 from d3async.journal.entries import digest, identity_of_invalid, invalid_words, job_entry, repetition, sentence
@@ -15,9 +17,9 @@ from d3async.sansio.call import fold
 from d3async.sansio.job import Invalid, Job
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from psycopg import Connection
+    from psycopg import Connection, Cursor
 
     Entry = Job | Invalid
 
@@ -42,7 +44,7 @@ create temp table if not exists d3async_incoming_item(like d3async_item includin
 truncate d3async_incoming, d3async_incoming_item"""
 _REPEATED = """
 select * from (
-    select row, line, not (params is not null and identity = content), command, params is not null, label,
+    select row, line, params is null or content is not null, command, params is not null, label,
         first_value(row) over same, first_value(line) over same, row_number() over same - 1 as occurrence
     from {0} i where run = %(run)s and identity in (
         select identity from {0} where run = %(run)s group by identity having count(*) > 1
@@ -113,11 +115,20 @@ class Incoming:
                 message = f"Line {job.line} is for {job.profile}, the run for {self._tenant}: submit them apart."
                 raise JournalError(message, code="other_tenant")
 
-    def _copy(self, table: str, columns: dict[str, str], rows: Sequence[tuple[Any, ...]]) -> None:
+    def _copy(self, table: str, columns: Mapping[str, str], rows: Sequence[tuple[Any, ...]]) -> None:
         if not rows:
             return
         statement = f"copy {table}({', '.join(columns)}) from stdin (format binary)"
-        with self._db.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+        with self._db.cursor() as cursor:
+            # the one in C; for this type psycopg takes another one, in Python, unless it is told to
+            cursor.adapters.register_dumper(bytes, BytesBinaryDumper)
+            self._write(cursor, statement, columns, rows)
+
+    @staticmethod
+    def _write(
+        cursor: Cursor[Any], statement: str, columns: Mapping[str, str], rows: Sequence[tuple[Any, ...]]
+    ) -> None:
+        with cursor.copy(statement.encode()) as copy:
             copy.set_types(list(columns.values()))
             write = copy.write_row
             for row in rows:
@@ -130,16 +141,13 @@ class Incoming:
         if not (raw.isprintable() and label.isprintable() and site.isprintable()) or user:
             user, site, lane_key, label, raw = user and kept(user), kept(site), kept(lane_key), kept(label), kept(raw)
         return (
-            self._run, row, row, job.line, entry.identity, entry.content, entry.command, user, site, source, lane_key,
-            label, entry.params, raw,
+            self._run, row, row, job.line, entry.identity, None if job.key is None else entry.content, entry.command,
+            user, site, source, lane_key, label, entry.params, raw,
         )  # fmt: skip
 
     def _wrong(self, entry: Invalid) -> tuple[Any, ...]:
-        identity = identity_of_invalid(entry)
-        return (
-            self._run, entry.row, entry.row, entry.line, identity, identity, None, None, None, None, None, None, None,
-            kept(entry.raw),
-        )  # fmt: skip
+        nothing = (None,) * (len(_COLUMNS) - 6)
+        return (self._run, entry.row, entry.row, entry.line, identity_of_invalid(entry), *nothing, kept(entry.raw))
 
     def _items(self, jobs: Iterable[Job], rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
         for job, row in zip(jobs, rows, strict=True):

@@ -69,6 +69,8 @@ class Submission:
 
     def _begin(self, tenant: str, *, take_over: bool) -> None:
         check_now(self._db)
+        # of rows that have just come there are no statistics: the planner takes the whole table for small
+        self._db.execute("set local enable_seqscan = off")
         if not self._one(_LOCK, self.name)[0]:
             raise FolderHeldError(f"{self.name} is being submitted by somebody else at this moment.", code="held")
         found = self._db.execute(
@@ -145,16 +147,24 @@ class Submission:
         """Mark what is to be sent, put it into lanes and these into chunks; *facts* are those of the round."""
         self._round += 1
         self._store_round(now, facts, serial=selection.serial)
-        if not self.new:
-            adopt.mark_todo(self._db, self.id, _repeatable(), retry_unknown=selection.retry_unknown)
+        come = self._incoming
+        plain = self.new and not (come.invalid or come.left_out or come.has_items or selection.serial)
+        if plain and self.rows:
+            self._db.execute(_PLAIN.encode(), {"run": self.id, "rows": self.rows})
+            chunks = lanes.cut_evenly(self._db, self.id, self._round, chunk_rows, rows=self.rows)
         else:
-            inserted = _MIXED if self.invalid or self._incoming.left_out or self._incoming.has_items else _PLAIN
-            self._db.execute(inserted.encode(), {"run": self.id, "rows": self.rows})
-        if selection.serial or self._incoming.has_items or not self.new:
-            lanes.assign_lanes(self._db, self.id, serial=selection.serial)
-        chunks = lanes.cut(self._db, self.id, self._round, chunk_rows)
+            self._mark(selection)
+            chunks = lanes.cut(self._db, self.id, self._round, chunk_rows)
         rows = self._one("select coalesce(sum(rows), 0) from d3async_chunk where run = %s", self.id)[0]
         return Begun(self.id, self._round, int(rows), range(chunks))
+
+    def _mark(self, selection: Selection) -> None:
+        if self.new:
+            self._db.execute(_MIXED.encode(), {"run": self.id})
+        else:
+            adopt.mark_todo(self._db, self.id, _repeatable(), retry_unknown=selection.retry_unknown)
+        if selection.serial or self._incoming.has_items or not self.new:
+            lanes.assign_lanes(self._db, self.id, serial=selection.serial)
 
     def _store_round(self, now: float, facts: Mapping[str, Any], *, serial: bool) -> None:
         who = f"pid {os.getpid()} on {socket.gethostname()}"

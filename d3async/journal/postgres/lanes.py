@@ -44,6 +44,12 @@ select %(run)s, row_number() over (order by slice) - 1, %(round)s, min(lane), ma
     from (select lane, count(*) as rows from d3async_job where run = %(run)s and todo group by lane) lanes
 ) slices group by slice"""
 
+_EVEN_CHUNKS = """
+insert into d3async_chunk(run, chunk, round, lo, hi, rows)
+select %(run)s, at, %(round)s, at * %(size)s + 1, least((at + 1) * %(size)s, %(rows)s),
+    least(%(size)s, %(rows)s - at * %(size)s)
+from generate_series(0, (%(rows)s - 1) / %(size)s) at"""
+
 
 def assign_lanes(db: Connection[Any], run: int, *, serial: bool) -> None:
     """Put the rows to be sent, each of which stands in a lane of its own, into the lanes they are to share.
@@ -67,6 +73,12 @@ def cut(db: Connection[Any], run: int, round_: int, size: int) -> int:
     """Cut the lanes into chunks of about *size* rows, never a lane in two; how many chunks."""
     db.execute("delete from d3async_chunk where run = %s", (run,))
     return db.execute(_CHUNKS.encode(), {"run": run, "round": round_, "size": size}).rowcount
+
+
+def cut_evenly(db: Connection[Any], run: int, round_: int, size: int, *, rows: int) -> int:
+    """`cut` for a new run of *rows* rows, each of which is to be sent in a lane of its own."""
+    about = {"run": run, "round": round_, "size": size, "rows": rows}
+    return db.execute(_EVEN_CHUNKS.encode(), about).rowcount
 
 
 def _refuse_twins(db: Connection[Any], run: int) -> None:

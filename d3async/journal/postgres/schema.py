@@ -78,7 +78,8 @@ create index d3async_event_run on d3async_event(run, round);
 # chunk     a slice of the lanes of the last round, `lo` to `hi`. `epoch` is that of its present owner
 # writer    one process; `written` is the last group it has stored, by which it finds out after a broken connection
 # answer.id of a call with one row the row's, of any other the negative of a number from d3async_call
-# row       what the file says; written once, changed by a re-run alone
+# row       what the file says; written once, changed by a re-run alone. `content` is null where it is the identity:
+#           of rows without a key of their own, and of those that are invalid
 # job       what became of it; small, as it is written again for each claim and each outcome, and indexed by nothing
 #           that changes then, so that both stay within their page. `gone` = no longer in the file
 # job.epoch the owner that claimed last. Other columns are those of the journal on one machine, see `journal.schema`

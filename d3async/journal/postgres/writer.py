@@ -33,7 +33,8 @@ _PATIENCE = 10.0
 """Seconds a statement may take, a connection to come, and a transaction of a frozen process to hold what it locked."""
 _TRANSIENT = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction, OSError)
 _SAFE = (
-    "select set_config('idle_in_transaction_session_timeout', %s, false),"
+    # every statement goes by an index, whatever the planner thinks of tables that were empty a moment ago
+    "select set_config('idle_in_transaction_session_timeout', %s, false), set_config('enable_seqscan', 'off', false),"
     " case current_setting('synchronous_commit') when 'off' then set_config('synchronous_commit', 'on', false) end"
 )
 _CONNECTION: dict[str, Any] = {
