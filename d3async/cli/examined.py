@@ -34,15 +34,15 @@ if TYPE_CHECKING:
 class Examined:
     """An open job file and how its rows are read. Iterating yields its jobs and invalid rows, from the start each time.
 
-    *command* is None where rows name it themselves. *read_as* are the options that count, *mapping* says what of them
-    a profile keeps, "" for nothing. Iterating raises `JobFileError` when it can't be told any more what a row is, and
-    for a file without rows.
+    *command* is None where rows name it themselves. *read_as* are the options that count, *kept* is what the profile in
+    use says of them, in words, *mapping* a line about what of that counts; "" for nothing. Iterating raises
+    `JobFileError` when it can't be told any more what a row is, and for a file without rows.
     """
 
     def __init__(self, table: Table, options: RowOptions, read_as: JobFileOptions) -> None:
         self.table = table
         self.read_as = read_as
-        self.mapping = ""
+        self.kept = self.mapping = ""
         self.format = table.format
         self.name = table.name
         self._reader: Callable[[], RowReader] = lambda: RowReader(options, table.header)
@@ -92,7 +92,7 @@ def opened(
                 read = read_as(options, table)
                 row_options = replace(_row_options(read, now=now), site=site, need_site=need_site, route=route)
                 examined = Examined(table, row_options, read)
-                examined.mapping = words_for(options, table, examined.command)
+                examined.kept, examined.mapping = words_for(options, table, examined.command)
             yield examined
         except JobFileError as error:
             if error.message.startswith(f"{table.name}: "):

@@ -87,15 +87,15 @@ def read_as(job_file: JobFileOptions, table: Table) -> JobFileOptions:
     return replace(job_file, kept=None, **lists, **texts)
 
 
-def words_for(job_file: JobFileOptions, table: Table, command: type[Command] | None) -> str:
-    """What of the options that *table*, rows of *command*, is read by the profile keeps; "" for nothing."""
+def words_for(job_file: JobFileOptions, table: Table, command: type[Command] | None) -> tuple[str, str]:
+    """What the profile says of *table*, rows of *command*, and a line about what of that counts; "" for nothing."""
     if job_file.kept is None:
-        return ""
+        return "", ""
     target = _target(job_file, table)
     typed, kept = mapping.said(_typed(job_file), target.commands), mapping.said(job_file.kept.options)
     target = target._replace(commands=[command]) if command else target
-    words = mapping.told(mapping.in_use(kept, typed, target))
-    return words and f"mapping of profile {job_file.kept.profile}: {words}"
+    every, words = (mapping.told(mapping.in_use(kept, beside, target)) for beside in ({}, typed))
+    return every, words and f"mapping of profile {job_file.kept.profile}: {words}"
 
 
 def save(job_file: JobFileOptions, examined: Examined) -> str:
