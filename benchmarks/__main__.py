@@ -10,7 +10,7 @@ import time
 
 from benchmarks.harness import HEAD, Scale, keep, refresh, shown
 
-NAMES = ("engine", "thousand", "links", "million", "check", "writing", "startup", "tenants")
+NAMES = ("engine", "thousand", "links", "million", "check", "writing", "startup", "tenants", "shared_limit")
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from d3async.cli.console import out
+from d3async.cli.console import out, say
 from d3async.cli.settings_options import settings_from, settings_options
 
 if TYPE_CHECKING:
@@ -43,8 +43,9 @@ def command(name: str, params: tuple[str, ...], document: str | None, options: M
 
 async def _call(settings: Settings, name: str, params: Mapping[str, Any]) -> Any:
     from d3async.client import D3Client  # noqa: PLC0415 - as above
+    from d3async.connect import host_limiter  # noqa: PLC0415 - as above
 
-    async with D3Client(settings) as d3:
+    async with D3Client(settings, limiter=host_limiter(settings, say)) as d3:
         return await d3.call(name, params)
 
 
