@@ -68,7 +68,7 @@ class Outcome:
 def send(place: Path, *, tenants: int, rows: int, hurt: Callable[[Fleet, Any], None] | None = None) -> Outcome:
     """Send *rows* rows to each of *tenants* D3s; *hurt* does what it likes to the fleet meanwhile."""
     found = Outcome(tenants, rows)
-    began, cpu = time.monotonic(), _cpu()
+    began, cpu = time.monotonic(), cpu_of_children()
     with running() as server, stub(limit=LIMIT, latency=LATENCY, ports=tenants, count=True) as d3:
         urls = {f"t{number}": url for number, url in enumerate(d3.urls)}
         with fleet(place / "fleet", server.database(), urls, rate=LIMIT) as ground:
@@ -80,14 +80,14 @@ def send(place: Path, *, tenants: int, rows: int, hurt: Callable[[Fleet, Any], N
             if hurt is not None:
                 hurt(ground, server)
             ground.wait(tenants * rows, seconds=60 + 2 * rows / LIMIT)
-            _read(ground, found)
+            read(ground, found)
             ground.end()
-    found.wall, found.cpu = time.monotonic() - began, _cpu() - cpu
-    _see(d3.all_seen, found)
+    found.wall, found.cpu = time.monotonic() - began, cpu_of_children() - cpu
+    see(d3.all_seen, found)
     return found
 
 
-def _read(ground: Fleet, found: Outcome) -> None:
+def read(ground: Fleet, found: Outcome) -> None:
     for run in ground.tenants:
         lines = ground.results(run)
         became = Counter(line["_outcome"] for line in lines)
@@ -99,7 +99,7 @@ def _read(ground: Fleet, found: Outcome) -> None:
             found.strange.append(f"{run}: {dict(became)}")
 
 
-def _see(all_seen: list[dict[str, Any]], found: Outcome) -> None:
+def see(all_seen: list[dict[str, Any]], found: Outcome) -> None:
     found.doubled = sum(seen["duplicates"] for seen in all_seen)
     found.refused = sum(seen["refused"] for seen in all_seen)
     arrived = sum(seen["requests"] - seen["refused"] - seen["duplicates"] for seen in all_seen)
@@ -107,7 +107,7 @@ def _see(all_seen: list[dict[str, Any]], found: Outcome) -> None:
     found.rate = min((seen["requests"] - seen["refused"]) / seen["seconds"] for seen in all_seen)
 
 
-def _cpu() -> float:
+def cpu_of_children() -> float:
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     return spent.ru_utime + spent.ru_stime
 
@@ -192,11 +192,11 @@ def million_lines(scale: Scale) -> list[Line]:
 
 
 def _timed(work: Callable[[], Any]) -> tuple[float, float]:
-    before, cpu = time.monotonic(), _cpu()
+    before, cpu = time.monotonic(), cpu_of_children()
     told = work()
     if told.code:
         raise RuntimeError(told.err)
-    return time.monotonic() - before, _cpu() - cpu
+    return time.monotonic() - before, cpu_of_children() - cpu
 
 
 def hosts_lines(scale: Scale) -> list[Line]:
@@ -210,6 +210,10 @@ def hosts_lines(scale: Scale) -> list[Line]:
         found = hosts.send(place, tenants=2, rows=scale.of(1500, 300), cut=scale.of(30, 8))
     what = f"4 hosts, one worker cut off from the database for {scale.of(30, 8)} s"
     return [_line(what, found, must="0 lost, 0 doubled, unknown <= 64", good=found.unknown <= 64)]
+
+
+def measure(scale: Scale) -> list[Line]:
+    return [line for part in PARTS.values() for line in part(scale)]
 
 
 PARTS = {"clean": clean_lines, "faults": faults_lines, "million": million_lines, "hosts": hosts_lines}

@@ -40,6 +40,8 @@ class Fleet:
     tenants: Mapping[str, str]
     rate: float = 50
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    host: Callable[..., list[str]] | None = None
+    """Makes a command line that runs Python with arguments on another host."""
     typed: Callable[..., Ran] | None = None
     """Runs a command line in this process, which takes a tenth of the time of one of its own."""
 
@@ -78,18 +80,22 @@ class Fleet:
         if self.typed is not None:
             return self.typed(self, *arguments)
         done = subprocess.run(
-            [sys.executable, "-m", "d3async", *map(str, arguments)],
+            self._command(self.host, *arguments),
             env=self.environment, cwd=self.folder, capture_output=True, text=True, stdin=subprocess.DEVNULL,
             timeout=120, check=False,
         )  # fmt: skip
         return Ran(done.returncode, done.stdout, done.stderr)
 
-    def worker(self, *arguments: object) -> subprocess.Popen[bytes]:
+    def _command(self, host: Callable[..., list[str]] | None, *arguments: object) -> list[str]:
+        words = ["-m", "d3async", *map(str, arguments)]
+        return host(*words) if host is not None else [sys.executable, *words]
+
+    def worker(self, *arguments: object, host: Callable[..., list[str]] | None = None) -> subprocess.Popen[bytes]:
         """One more worker; what it says goes to a file."""
         log = (self.folder / f"worker{len(self.workers)}.log").open("wb")
         with log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "d3async", "worker", *map(str, arguments)],
+                self._command(host, "worker", *arguments),
                 env=self.environment, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         self.workers.append(process)
@@ -100,8 +106,20 @@ class Fleet:
         return "\n".join(path.read_text() for path in sorted(self.folder.glob("worker*.log")))
 
     def ask(self, question: str, *values: object) -> list[tuple[Any, ...]]:
+        if self.host is not None:
+            return self._ask_there(question, *values)
         with psycopg.connect(self.database, connect_timeout=3) as connection:
             return connection.execute(question.encode(), values).fetchall()
+
+    def _ask_there(self, question: str, *values: object) -> list[tuple[Any, ...]]:
+        asked = "import json, psycopg, sys; q, v, u = json.loads(sys.argv[1]);"
+        asked += "print(json.dumps(psycopg.connect(u, connect_timeout=3).execute(q.encode(), v).fetchall()))"
+        words = ["-c", asked, json.dumps([question, values, self.database])]
+        command = self.host(*words) if self.host is not None else words
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise psycopg.OperationalError(done.stderr)
+        return [tuple(row) for row in json.loads(done.stdout)]
 
     def secret_free(self) -> bool:
         """Whether no table holds the tenants' key."""
@@ -118,7 +136,7 @@ class Fleet:
         return dict(self.ask("select state, count(*) from d3async_job group by state"))
 
     def done(self) -> int:
-        """Rows that will not be sent any more."""
+        """Rows that will not be sent any more; -1 while nobody can tell."""
         try:
             return int(self.ask("select count(*) from d3async_job where not todo")[0][0])
         except psycopg.OperationalError:
@@ -130,7 +148,7 @@ class Fleet:
         while (done := self.done()) < rows:
             if time.monotonic() > until:
                 raise AssertionError(f"after {seconds} s only {done} of {rows} rows are done:\n{self.said()[-4000:]}")
-            time.sleep(0.2)
+            time.sleep(0.2 if self.host is None else 2.0)
 
     def results(self, run: str) -> list[dict[str, str]]:
         """The results of *run*, as `d3async results` streams them."""
