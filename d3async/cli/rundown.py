@@ -13,14 +13,12 @@ import click
 from d3async.cli import plan
 from d3async.cli.aftermath import Run, beginning, finish
 from d3async.cli.console import say
-from d3async.cli.dry_run import print_requests
 from d3async.cli.homes import check_own
 from d3async.cli.jobfile import examine
 from d3async.cli.loading import load
 from d3async.cli.mapping import with_own
 from d3async.cli.progress import chosen
 from d3async.cli.running import Orders, check_files, send
-from d3async.cli.ways import link_ways
 from d3async.commands import all_commands
 from d3async.errors import JournalError, SettingsError
 from d3async.journal.lanes import count_mirrored
@@ -83,6 +81,8 @@ def run(file: Path, job_file: JobFileOptions, servers: Servers, options: Options
         mark_tasks(folder.db, on=options.mark_tasks)
         planned = _planned(folder, loaded, options)
         if options.dry_run:
+            from d3async.cli.dry_run import print_requests  # noqa: PLC0415 - for this option only
+
             print_requests(folder, planned, options.max_links_per_call)
             folder.abandon()
             return 0
@@ -115,6 +115,8 @@ def _ready(planned: plan.Plan, servers: Servers, *, verify: bool) -> plan.Plan:
         settings = servers.of(server.profile, server.commands)
         check_files(settings)
         if verify:
+            from d3async.cli.ways import link_ways  # noqa: PLC0415 - for --verify only
+
             link_ways(settings, direct=True)
         found.append(replace(server, settings=settings))
     return replace(planned, servers=tuple(found))

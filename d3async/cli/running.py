@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from d3async.cli.against import verify_run
 from d3async.cli.console import say
 from d3async.cli.errand import Errand, Orders, ServerRan
 from d3async.cli.plan import AT_ONCE
@@ -103,6 +102,8 @@ def _stopped_by(ran: ServerRan) -> Stop | None:
 
 async def _verify(folder: RunFolder, crew: _Crew) -> None:
     """Read back what was removed, one server after the other: it is written down without waiting for anybody."""
+    from d3async.cli.against import verify_run  # noqa: PLC0415 - the client, for this option only
+
     for errand in crew.errands:
         if errand.stop_reason is not None or errand.limiter is None:
             continue
