@@ -109,8 +109,6 @@ def _updated(text: str, profile: str, options: Options) -> str:
 
     document: Any = tomlkit.parse(text)
     table = document["profiles"][profile][TABLE]
-    for name in [name for name in table if name not in options]:
-        del table[name]
     for name, value in options.items():
         if name not in table:
             _add(table, name, value)
@@ -118,6 +116,8 @@ def _updated(text: str, profile: str, options: Options) -> str:
             table[name] = value
         else:
             _update_list(table[name], value)
+    for name in [name for name in table if name not in options]:
+        del table[name]
     return tomlkit.dumps(document)
 
 
