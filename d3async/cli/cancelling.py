@@ -18,12 +18,17 @@ _LOOK = 0.25
 _PATIENCE = 60.0
 
 
-def cancel(name: str, fleet: str | None, *, wait: bool) -> int:
-    """Cancel the run *name*. Raises `SettingsError` and `JournalError`."""
+def cancel(name: str, fleet: str | None, *, wait: bool, forget: bool = False) -> int:
+    """Cancel the run *name*, and *forget* it. Raises `SettingsError` and `JournalError`."""
     address = fleet_address(fleet)
     with installed():
         outcomes, over = asyncio.run(_cancel(address, name, wait=wait))
     say(f"{name} is stopped: {counts_words(outcomes)}" + ("" if over else "; what is in flight is still to end"))
+    if forget:
+        with installed():
+            rows = asyncio.run(_forget(address, name))
+        say(f"forgotten: {rows:,} rows")
+        return OK
     where = fleet_words(fleet, address)
     say(f"results   d3async results {name}{where} -o {name}.results.csv")
     return OK
@@ -45,3 +50,14 @@ async def _cancel(address: Address, name: str, *, wait: bool) -> tuple[dict[str,
             await rows.finish_if_over(connection, run.id, now=time.time())
         [at] = await runs.overview(connection, [name])
         return dict(at.outcomes), over
+
+
+async def _forget(address: Address, name: str) -> int:
+    """How many rows the run had."""
+    from d3async.fleet.connecting import connected  # noqa: PLC0415 - as above
+    from d3async.journal.postgres import runs  # noqa: PLC0415 - as above
+
+    async with connected(address) as connection:
+        run = await runs.find(connection, name)
+        await connection.execute("delete from d3async_queue.d3async_try where run = %s", (run.id,))
+        return await runs.drop(connection, run.id)

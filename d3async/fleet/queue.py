@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import procrastinate
 from psycopg import sql
 
+from d3async.errors import JournalError
 from d3async.fleet.patience import PatientConnector
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Sequence
 
     from psycopg import AsyncConnection
 
@@ -37,6 +39,7 @@ create table {schema}.d3async_worker(
     who text not null, version text not null, places integer not null, tenants text[] not null,
     since timestamptz not null default now()
 );
+create table {schema}.d3async_migration(name text not null);
 create table {schema}.d3async_try(
     run integer, round integer, chunk integer, tries integer not null, code text, message text,
     primary key (run, round, chunk)
@@ -44,19 +47,47 @@ create table {schema}.d3async_try(
 """
 # d3async_released   procrastinate tells nobody that a lock is free again: tenants would idle until somebody polls
 # d3async_worker     who serves which tenants; gone with its place among procrastinate's workers, who have heartbeats
+# d3async_migration  the last one of procrastinate's that the queue has
 # d3async_try        how often in a row a chunk was taken without any use, and what its last try ran into
 
 
 async def install(connection: AsyncConnection[Any]) -> None:
-    """Make the queue where it is missing. Safe to be called by many at once; commits nothing by itself."""
+    """Make the queue where it is missing, and bring an older one up to the procrastinate that is installed.
+
+    Safe to be called by many at once; commits nothing by itself. Raises `JournalError` (`journal_newer`) where a newer
+    procrastinate has made it.
+    """
     await connection.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
+    known = _migrations()
     found = await connection.execute("select to_regclass(%s)", (f"{SCHEMA}.procrastinate_jobs",))
-    if (await found.fetchone() or (None,))[0] is not None:
-        return
-    await connection.execute(f"create schema if not exists {SCHEMA}")
+    missing = (await found.fetchone() or (None,))[0] is None
+    if missing:
+        await connection.execute(f"create schema if not exists {SCHEMA}")
     await connection.execute(f"set local search_path to {SCHEMA}")
-    await connection.execute(procrastinate.schema.SchemaManager.get_schema().encode())
-    await connection.execute(_TABLES.format(schema=SCHEMA).encode())
+    if missing:
+        await connection.execute(procrastinate.schema.SchemaManager.get_schema().encode())
+        await connection.execute(_TABLES.format(schema=SCHEMA).encode())
+        await connection.execute("insert into d3async_migration values (%s)", (known[-1].name,))
+    else:
+        await _migrate(connection, known)
+    await connection.execute("set local search_path to default")
+
+
+async def _migrate(connection: AsyncConnection[Any], known: Sequence[Path]) -> None:
+    found = await connection.execute("select name from d3async_migration")
+    last = str((await found.fetchone() or ("",))[0])
+    if last > known[-1].name:
+        message = "The fleet's queue was made by a newer procrastinate: pip install --upgrade 'd3async[fleet]'"
+        raise JournalError(message, code="journal_newer")
+    for path in known:
+        if path.name > last:
+            await connection.execute(path.read_bytes())
+    await connection.execute("update d3async_migration set name = %s", (known[-1].name,))
+
+
+def _migrations() -> list[Path]:
+    """What procrastinate has to say to a database of an earlier version of it, in the order of its versions."""
+    return sorted(Path(procrastinate.schema.SchemaManager.get_migrations_path()).glob("*.sql"))
 
 
 @asynccontextmanager

@@ -29,7 +29,8 @@ select c.run, c.chunk, c.who, c.since from d3async_chunk c join d3async_run r on
 where c.who is not null and c.closed_at is null order by c.run, c.chunk"""
 _TRIED = """
 select t.run, t.chunk, t.tries, t.code, t.message from d3async_queue.d3async_try t
-join d3async_run r on r.id = t.run and r.round = t.round where t.code <> 'done' and (t.code <> 'crashed' or t.tries > 1)
+join d3async_run r on r.id = t.run and r.round = t.round
+where t.code <> 'done' and (t.code <> 'crashed' or t.tries <> 1)
 order by t.run, t.chunk"""
 _WORKERS = """
 select w.who, w.version, w.places, w.tenants, extract(epoch from now() - p.last_heartbeat)::float8

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
@@ -137,6 +139,33 @@ def test_one_invalid_row_in_one_file_and_nothing_of_any_is_submitted(idle: Fleet
     assert left_out.code == 0
     assert json.loads(left_out.out)["to_send"] == 5
     assert idle.outcomes() == {"pending": 5, "invalid": 1}
+
+
+def test_a_run_is_forgotten_only_by_who_says_so(idle: Fleet) -> None:
+    idle.run("submit", idle.file("a", 3))
+
+    refused = idle.run("cancel", "a", "--forget")
+    forgotten = idle.run("cancel", "a", "--forget", "--yes")
+
+    assert refused.code == 2
+    assert "add --yes" in refused.err
+    assert forgotten.code == 0
+    assert "forgotten: 3 rows" in forgotten.err
+    assert idle.ask("select count(*) from d3async_row") == [(0,)]
+
+
+def test_what_a_fleet_needs_is_said_where_it_is_missing(idle: Fleet) -> None:
+    """In a process without psycopg, as after `pip install d3async`."""
+    without = "import sys; sys.modules['psycopg'] = None; from d3async.cli.main import main; main()"
+    idle.file("a", 1)
+    for words in (["submit", "a.csv"], ["worker"], ["results", "x"]):
+        done = subprocess.run(
+            [sys.executable, "-c", without, *words], env=idle.environment, cwd=idle.folder, capture_output=True,
+            text=True, check=False,
+        )  # fmt: skip
+
+        assert done.returncode == 2
+        assert "pip install 'd3async[fleet]'" in done.stderr
 
 
 def test_a_dry_run_submits_nothing(idle: Fleet) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.database import Postgres
 
 
-def _job(row: int) -> Job:
+def a_job(row: int) -> Job:
     command = CreateTask(incident="1-1", name=f"task {row}", description="d", assignee="a", due="2099-01-01 00:00:00")
     return Job(row, row + 1, f"row {row}", command, None, "Site", None)
 
@@ -29,7 +29,7 @@ async def _submitted(url: str) -> None:
         await schema.install(connection)
     with psycopg.connect(url, autocommit=True) as connection:
         new = submission(connection, "run", "tenant", now=time.time())
-        new.add([_job(1), _job(2)])
+        new.add([a_job(1), a_job(2)])
         list(new.duplicates(allow=False))
         new.adopt({"rows": "2", "base_url": "http://127.0.0.1/x"})
         new.begin(Selection(), now=time.time(), facts={})

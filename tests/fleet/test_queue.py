@@ -71,6 +71,27 @@ async def test_the_tables_are_made_once_however_many_ask_at_once(postgres: Postg
 
 
 @pytest.mark.asyncio
+async def test_a_queue_of_an_older_procrastinate_is_brought_up_and_one_of_a_newer_is_left_alone(
+    postgres: Postgres,
+) -> None:
+    address = needed(postgres.database(), {})
+    await prepare(address)
+    async with await psycopg.AsyncConnection.connect(address.conninfo, autocommit=True) as connection:
+        found = await (await connection.execute("select name from d3async_queue.d3async_migration")).fetchone()
+        await connection.execute(
+            "update d3async_queue.d3async_migration set name = '03.04.00_01_pre_add_retry_failed_job_procedure.sql'"
+        )
+        await prepare(address)
+        now = await (await connection.execute("select name from d3async_queue.d3async_migration")).fetchone()
+        await connection.execute("update d3async_queue.d3async_migration set name = '99'")
+
+        with pytest.raises(JournalError, match="newer procrastinate"):
+            await prepare(address)
+
+    assert now == found
+
+
+@pytest.mark.asyncio
 async def test_a_tenant_has_one_place_and_is_served_by_one_worker_at_a_time(postgres: Postgres) -> None:
     async with opened(postgres) as (app, _, _):
         added = [await queue.defer(app, tenants) for tenants in (["a", "b", "a"], ["b", "a"], ["b", "c"])]

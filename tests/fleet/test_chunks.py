@@ -1,0 +1,237 @@
+"""A tenant's turn: whatever goes wrong with one chunk, it ends, says why, and the other chunks go on."""
+
+from __future__ import annotations
+
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from prometheus_client import generate_latest
+
+from d3async.errors import SettingsError
+from d3async.fleet import rows
+from d3async.fleet.address import needed
+from d3async.fleet.chunks import Chunks
+from d3async.fleet.ending import BOUNDS
+from d3async.fleet.metrics import Metrics
+from d3async.fleet.service import pooled, prepare
+from d3async.fleet.tenants import Tenants
+from d3async.journal.postgres.intake import submission
+from d3async.journal.postgres.journal import Writer
+from d3async.journal.sqlite import Selection
+from d3async.limiter import Limiter
+from d3async.sandbox import serve
+from d3async.sansio.retry import Stop
+from d3async.settings import Settings
+from tests.fleet.test_late_words import a_job
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from tests.database import Postgres
+
+
+def submit(url: str, base_url: str, *, name: str = "run", count: int = 3, chunk_rows: int = 500) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        new = submission(connection, name, "tenant", now=time.time())
+        new.add([a_job(row) for row in range(1, count + 1)])
+        list(new.duplicates(allow=False))
+        new.adopt({"rows": str(count), "base_url": base_url})
+        new.begin(Selection(), now=time.time(), facts={}, chunk_rows=chunk_rows)
+        new.commit()
+
+
+@asynccontextmanager
+async def unshared(settings: Settings) -> AsyncIterator[Limiter]:
+    yield Limiter(rate=2000, concurrency=settings.concurrency)
+
+
+@asynccontextmanager
+async def turning(url: str, settings_of: Callable[[str], Settings]) -> AsyncIterator[tuple[Chunks, Metrics]]:
+    address = needed(url, {})
+    async with pooled(address, most=2) as pool, Writer(address.conninfo) as writer:
+        metrics = Metrics(lambda: tenants.known(), host="here")  # noqa: PLW0108 - made below
+        tenants = Tenants(settings_of, unshared, metrics.attempt)
+        try:
+            yield Chunks(pool, writer, tenants, metrics, who="pid 1 on here", drain=1.0), metrics
+        finally:
+            await tenants.aclose()
+
+
+def settings_at(base_url: str, key: str = "none") -> Settings:
+    environ = {
+        "D3_BASE_URL": base_url,
+        "D3_USERNAME": "u",
+        "D3_SITE": "Site",
+        "D3_API_KEY": key,
+        "D3_CONFIG": "/dev/null",
+    }
+    return Settings.from_env(environ, max_attempts=1)
+
+
+async def ready(postgres: Postgres) -> str:
+    url = postgres.database()
+    await prepare(needed(url, {}))
+    return url
+
+
+async def asked(url: str, question: str) -> list[tuple[Any, ...]]:
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        return await (await connection.execute(question.encode())).fetchall()
+
+
+async def told(url: str) -> tuple[Any, ...]:
+    """Outcome, code and message of the first row, and the exit code of the run."""
+    [found] = await asked(
+        url,
+        "select j.state, j.code, j.message, j.todo, o.exit_code from d3async_job j"
+        " join d3async_round o on o.run = j.run where j.run = 1 and j.id = 1",
+    )
+    return found
+
+
+@pytest.mark.asyncio
+async def test_a_chunk_is_sent_and_its_run_finished_and_counted(postgres: Postgres) -> None:
+    url = await ready(postgres)
+    async with serve(rate=0) as d3:
+        submit(url, str(d3), count=5, chunk_rows=2)
+        async with turning(url, lambda _: settings_at(str(d3), d3.env["D3_API_KEY"])) as (turn, metrics):
+            again = await turn("tenant")
+            empty = await turn("tenant")
+            text = generate_latest(metrics.registry).decode()
+
+    assert again is None
+    assert empty is None
+    assert await told(url) == ("ok", "", "", False, 0)
+    assert 'd3async_rows_total{outcome="ok",tenant="tenant"} 5.0' in text
+    assert 'd3async_requests_total{code="200",tenant="tenant"} 5.0' in text
+    assert 'd3async_chunks_total{end="done",tenant="tenant"} 3.0' in text
+    assert 'd3async_limiter_rate{tenant="tenant"}' in text
+
+
+@pytest.mark.asyncio
+async def test_a_chunk_that_breaks_every_worker_is_given_up_and_the_run_says_so(postgres: Postgres) -> None:
+    url = await ready(postgres)
+    submit(url, "http://127.0.0.1:9/x")
+
+    def poison(tenant: str) -> Settings:
+        raise ZeroDivisionError
+
+    async with turning(url, poison) as (turn, _):
+        waits = [await turn("tenant") for _ in range(BOUNDS["crashed"].tries)]
+
+    state, code, message, todo, exit_code = await told(url)
+    assert waits == [1, 2, 4, 8, 16, 30, 30, None]
+    assert (state, code, todo, exit_code) == ("pending", "crashed", False, 5)
+    assert "given up after 8 tries" in message
+
+
+@pytest.mark.asyncio
+async def test_a_chunk_whose_workers_are_lost_one_after_the_other_is_given_up_too(postgres: Postgres) -> None:
+    url = await ready(postgres)
+    submit(url, "http://127.0.0.1:9/x")
+    async with turning(url, lambda _: settings_at("http://127.0.0.1:9/x")) as (turn, _):
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+            await connection.execute(
+                "insert into d3async_queue.d3async_try values (1, 1, 0, %s, 'crashed', 'the worker was lost')",
+                (BOUNDS["crashed"].tries,),
+            )
+        again = await turn("tenant")
+
+    state, code, message, _, exit_code = await told(url)
+    assert again is None
+    assert (state, code, exit_code) == ("pending", "crashed", 5)
+    assert "the worker was lost" in message
+
+
+@pytest.mark.asyncio
+async def test_a_tenant_whose_profile_cannot_be_used_waits_and_what_is_wrong_is_kept(postgres: Postgres) -> None:
+    url = await ready(postgres)
+    submit(url, "http://127.0.0.1:9/x")
+
+    def broken(tenant: str) -> Settings:
+        raise SettingsError("profile tenant has no username")
+
+    async with turning(url, broken) as (turn, _):
+        waits = [await turn("tenant"), await turn("tenant")]
+
+    [trouble] = await asked(url, "select tries, code, message from d3async_queue.d3async_try")
+    assert waits == [30, 60]
+    assert trouble == (2, "settings", "profile tenant has no username")
+    assert (await told(url))[0] == "pending"
+
+
+@pytest.mark.asyncio
+async def test_a_profile_that_leads_to_another_d3_by_now_sends_nothing(postgres: Postgres) -> None:
+    url = await ready(postgres)
+    async with serve(rate=0) as d3:
+        submit(url, "http://127.0.0.1:9/x")
+        async with turning(url, lambda _: settings_at(str(d3), d3.env["D3_API_KEY"])) as (turn, _):
+            again = await turn("tenant")
+        requests = d3.backend.ledger.counts()["requests"]
+
+    assert again == 30
+    assert requests == 0
+
+
+@pytest.mark.asyncio
+async def test_a_wrong_key_stops_the_tenant_for_a_while_and_is_read_anew(postgres: Postgres) -> None:
+    url = await ready(postgres)
+    keys = ["wrong"]
+    async with serve(rate=0) as d3:
+        submit(url, str(d3))
+        async with turning(url, lambda _: settings_at(str(d3), keys[-1])) as (turn, _):
+            first = await turn("tenant")
+            keys.append(d3.env["D3_API_KEY"])
+            second = await turn("tenant")
+
+    assert first == 60
+    assert second is None
+    assert (await told(url))[0] == "ok"
+
+
+@pytest.mark.asyncio
+async def test_a_worker_that_is_to_end_gives_its_chunk_back_uncounted(postgres: Postgres) -> None:
+    url = await ready(postgres)
+    async with serve(rate=0) as d3:
+        submit(url, str(d3))
+        async with turning(url, lambda _: settings_at(str(d3), d3.env["D3_API_KEY"])) as (turn, _):
+            turn.stop(Stop("terminated", "SIGTERM"))
+            again = await turn("tenant")
+
+    assert again == 0.0
+    assert (await told(url))[:1] == ("pending",)
+    assert await asked(url, "select who from d3async_chunk") == [(None,)]
+
+
+@pytest.mark.asyncio
+async def test_too_many_unknown_rows_stop_the_whole_run(postgres: Postgres) -> None:
+    url = await ready(postgres)
+    async with serve(rate=0, faults={"error-500-after": 1.0}) as d3:
+        submit(url, str(d3), count=300, chunk_rows=100)
+        async with turning(url, lambda _: settings_at(str(d3), d3.env["D3_API_KEY"])) as (turn, _):
+            again = await turn("tenant")
+
+    outcomes = dict(await asked(url, "select state, count(*) from d3async_job group by state"))
+    [(facts, code)] = await asked(url, "select facts, exit_code from d3async_round")
+    assert again is None
+    assert 50 <= outcomes["unknown"] <= 100
+    assert outcomes["pending"] >= 200
+    assert "--halt unknown=50" in facts
+    assert code == 5
+
+
+@pytest.mark.asyncio
+async def test_a_run_that_is_over_is_finished_though_its_worker_could_not_say_so(postgres: Postgres) -> None:
+    url = await ready(postgres)
+    submit(url, "http://127.0.0.1:9/x")
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        before = await rows.sweep(connection, now=5.0)
+        await connection.execute("update d3async_job set state = 'ok', todo = false")
+        after = await rows.sweep(connection, now=5.0)
+
+    assert before == {"tenant"}
+    assert after == set()
+    assert (await told(url))[-1] == 0
