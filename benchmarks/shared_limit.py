@@ -157,7 +157,7 @@ def places() -> Iterator[dict[str, dict[str, str]]]:
         yield {
             "alone": alone,
             "file": {**alone, "D3_SHARE_LIMIT": "yes"},
-            "PostgreSQL": {**alone, "D3_LIMIT_URL": server.database()},
+            "PostgreSQL": {**alone, "D3_SHARE_LIMIT": "yes", "D3_LIMIT_URL": server.database()},
             "server": server,
         }  # type: ignore[dict-item]
 

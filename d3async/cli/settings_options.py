@@ -39,7 +39,7 @@ _OPTIONS: tuple[tuple[str, Any, str, str], ...] = (
     ("client_cert", _FILE, "FILE", "Our certificate, PEM (D3_CLIENT_CERT)."),
     ("client_key", _FILE, "FILE", "Its key, when it is not in the same file (D3_CLIENT_KEY)."),
     ("limit_url_file", _FILE, "FILE", "Holds the URL of a PostgreSQL that shares the limit with other machines."),
-    ("share_limit", bool, "", "Share the limit with your other runs on this machine (D3_SHARE_LIMIT).  [default: yes]"),
+    ("share_limit", bool, "", "Keep one limit together with your other runs (D3_SHARE_LIMIT).  [default: yes]"),
 )
 
 

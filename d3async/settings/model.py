@@ -24,8 +24,8 @@ class Settings:
 
     *rate* None finds the rate by itself; *jwt_lifetime* None signs tokens that do not end. Raises SettingsError for a
     value that cannot be used. Credentials are absent from `repr`, `public()` and pickles. *limit_url* is the database
-    (a text or a `Secret`) that shares the limit with other machines; *share_limit* is for programs of one user on one
-    host, which share it through a file.
+    (a text or a `Secret`) that shares the limit with other machines; *share_limit* False shares it with nobody,
+    not even with other programs of this user on this host, as they do through a file.
     """
 
     base_url: str

@@ -35,7 +35,7 @@ class LimitSettings(Protocol):
 
     @property
     def share_limit(self) -> bool:
-        """Whether the programs of one user on one host share it."""
+        """Whether it is shared at all."""
 
 
 def limit_key(settings: LimitSettings) -> str:
@@ -75,7 +75,7 @@ async def shared_limit(
 
 def library_share(settings: LimitSettings) -> Share | None:
     """The share of a client that was made with *settings*: through their database, else none."""
-    if settings.limit_url is None:
+    if settings.limit_url is None or not settings.share_limit:
         return None
     return Share(_database(settings.limit_url), limit_key(settings), owned=True)
 
@@ -85,10 +85,10 @@ def host_share(settings: LimitSettings, tell: Callable[[str], None]) -> Share | 
 
     None where the settings say so, and where the file cannot be used; of that *tell* hears why.
     """
-    if settings.limit_url is not None:
-        return Share(_database(settings.limit_url), limit_key(settings), owned=True, tell=tell)
     if not settings.share_limit:
         return None
+    if settings.limit_url is not None:
+        return Share(_database(settings.limit_url), limit_key(settings), owned=True, tell=tell)
     from d3async.shared_limit.host import host_file, on_network  # noqa: PLC0415 - only who shares through a file pays for it
     from d3async.shared_limit.sqlite import SqliteStore  # noqa: PLC0415 - as above
 

@@ -7,7 +7,6 @@ import math
 from typing import TYPE_CHECKING
 
 from d3async.metronome import Metronome
-from d3async.sansio.lateness import Lateness
 from d3async.sansio.lease import Lease, slots_to_ask
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ class SharedPace:
         self._last = self._taken = -math.inf
         self._seen = clock()
         self._asking: asyncio.Task[None] | None = None
-        self.lateness = Lateness()
+        self.lateness = self._alone.lateness
 
     def ready(self, rate: float, now: float) -> bool:
         """See `Metronome.ready`."""
@@ -58,9 +57,7 @@ class SharedPace:
 
     async def tick(self, rate: float) -> float:
         """See `Metronome.tick`."""
-        if not self._share.open:
-            return await self._alone.tick(rate)
-        while True:
+        while self._share.open:
             now = self._clock()
             self._note_standstill(rate, now)
             if self._outdated():
@@ -72,6 +69,7 @@ class SharedPace:
                 await self._fill(rate)
             else:
                 await self._await(due, rate)
+        return await self._alone.tick(rate)
 
     def owe(self) -> None:
         """See `Metronome.owe`."""

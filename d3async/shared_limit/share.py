@@ -68,7 +68,7 @@ class Share:
         self.key, self._owned = key, owned
         self.name = uuid4().hex
         self.standing = Standing(UNSEEN, 0, int(random() * UNSEEN) % UNSEEN)
-        self.alive_at = clock()
+        self.alive_at = self._beat_at = clock()
         self.held_until = -math.inf
         self._store, self._clock, self._sleep, self._random, self._tell = store, clock, sleep, random, tell
         self._contact, self._there = Contact(), SharedClock()
@@ -84,12 +84,14 @@ class Share:
         self._entered += 1
         if self._entered > 1:
             return self
-        if self._owned:
-            await self._store.__aenter__()
-        await self._beat()
-        if self.standing.unsure:
-            # the others may be on their way back to a store that was lost, and do not know of this process
-            self.held_until = self._clock() + COMING_BACK
+        try:
+            if self._owned:
+                await self._store.__aenter__()
+            await self._beat()
+        except BaseException:
+            self._entered -= 1
+            await self._close()
+            raise
         self._living = asyncio.create_task(self._live(), name="d3async-share")
         return self
 
@@ -105,6 +107,9 @@ class Share:
         if not self._contact.lost:
             with suppress(StoreError):
                 await self._store.leave(self.key, self.name)
+        await self._close()
+
+    async def _close(self) -> None:
         if self._owned:
             await self._store.__aexit__()
 
@@ -159,7 +164,7 @@ class Share:
         set_forward = self._there.sample(left, got.now, came := self._clock())
         self._members, self._silent = got.members, got.silent
         self._mind.learn(got.lesson, got.gate + self._there.offset, came)
-        if got.members != self.standing.members or self._mind.news:
+        if self._mind.news or (got.members != self.standing.members and came - self._beat_at > BEAT / 5):
             self._wake.set()
         first = got.first + self._there.offset
         if set_forward:
@@ -216,7 +221,7 @@ class Share:
     async def _beat(self) -> None:
         self._promise = PROMISE if self._used else PROMISE_IDLE
         self._used = False
-        left = self._clock()
+        left = self._beat_at = self._clock()
         beat = self._news(left)
         try:
             told = await self._store.beat(self.key, self.name, beat)
@@ -233,6 +238,9 @@ class Share:
         self._mind.learn(self._heard(beat.lesson, told.lesson), told.gate + self._there.offset, came)
         if set_forward:
             self._pause(came)
+        if self._contact.lost and told.standing.unsure:
+            # the others may be on their way back to a store that was lost, and do not know of this process
+            self.held_until = came + COMING_BACK
         self._contact.heard(came, self._promise)
         if self._said_lost:
             self._said_lost = False

@@ -161,10 +161,10 @@ def _connected(path: Path) -> sqlite3.Connection:
 
 
 def _busy(error: sqlite3.Error) -> bool:
-    return error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
 def _why(error: OSError | sqlite3.Error) -> str:
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
-    return "another process holds it" if getattr(error, "sqlite_errorcode", 0) and _busy(error) else str(error)
+    return "another process holds it" if _busy(error) else str(error)
