@@ -12,11 +12,16 @@ if TYPE_CHECKING:
 
 
 class Proxy:
-    """*cut* is `before` or `after`: whether the next commit breaks off before the server has it, or after."""
+    """*cut* is `before` or `after`: whether the next commit breaks off before the server has it, or after.
+
+    While *heard* is not set nothing passes, and nobody is told so: a network that is parted.
+    """
 
     def __init__(self, port: int) -> None:
         self.cut: str | None = None
         self.cuts = 0
+        self.heard = asyncio.Event()
+        self.heard.set()
         self.tasks: set[asyncio.Task[None]] = set()
         self._port = port
 
@@ -35,7 +40,7 @@ class Proxy:
             server, forth = await asyncio.open_connection("127.0.0.1", self._port)
         except OSError:
             return
-        copying = asyncio.create_task(_copy(server, back))
+        copying = asyncio.create_task(self._copy(server, back))
         try:
             broken = await self._forward(client, forth, copying)
             if broken == "after":
@@ -50,6 +55,7 @@ class Proxy:
     ) -> str | None:
         with suppress(OSError):
             while data := await client.read(65536):
+                await self.heard.wait()
                 broken = self.cut if b"commit" in data else None
                 if broken:
                     self.cut = None
@@ -64,12 +70,12 @@ class Proxy:
                     return broken
         return None
 
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                await self.heard.wait()
+                writer.write(data)
+                await writer.drain()
 
 
 @asynccontextmanager

@@ -334,3 +334,29 @@ async def test_patience_that_ends_says_what_was_lost(mortal: Postgres) -> None:
     await writer.__aexit__()
 
     assert states(url) == [("unknown", 1, False)]
+
+
+@pytest.mark.slow
+async def test_a_network_parted_without_a_word_holds_outcomes_and_lets_nothing_more_be_sent(url: str) -> None:
+    """Ten seconds and some pass until silence is taken for an outage; meanwhile others may take the chunk over."""
+    run = submit(url, [task("a"), task("b"), task("c")])
+    async with between(url) as (proxy, through), Writer(through) as writer, Writer(url) as elsewhere:
+        journal = await opened(writer, run)
+        one, two, three = await calls(journal)
+        await journal.claim(one, NOW)
+        await journal.claim(two, NOW)
+        proxy.heard.clear()
+        told = journal.settle(settlement(one))
+        with pytest.raises(JournalError):
+            await journal.claim(three, NOW)
+        new = await opened(elsewhere, run)
+        assert states(url) == [("unknown", 1, False), ("unknown", 1, False), ("pending", 0, True)]
+        for call in await calls(new):
+            await answered(new, call)
+        proxy.heard.set()
+        assert [row.outcome for row in await told] == ["ok"]
+        with pytest.raises(FencedError):
+            await journal.claim(three, NOW)
+        assert await new.aclose() == 0
+
+    assert states(url) == [("ok", 1, False), ("unknown", 1, False), ("ok", 1, False)]
