@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.stub import Stub, stub
+from tests.database import running
 from tests.fleet.ground import KEY, Fleet, Ran, fleet
 
 if TYPE_CHECKING:
@@ -48,28 +49,33 @@ def assert_kept(found: Fleet, d3: Stub, counts: dict[str, int], *, unknown: int)
         assert became["unknown"] <= unknown
 
 
-def test_two_workers_one_of_them_killed_lose_nothing_and_double_nothing(
-    tmp_path: Path, postgres: Postgres, typed: Callable[..., Ran]
+def test_a_kill_and_a_crash_of_the_database_lose_nothing_and_double_nothing(
+    tmp_path: Path, typed: Callable[..., Ran]
 ) -> None:
-    with several(tmp_path, postgres, tenants=2, typed=typed) as (found, d3):
-        files = [found.file("t0", 70), found.file("t1", 60)]
-        submitted = found.run("submit", *files, "--processes", 1)
-        first = found.worker("--stalled-after", "2s")
-        found.worker("--stalled-after", "2s")
-        found.wait(30, seconds=20)
-        first.kill()
-        found.wait(130, seconds=30)
-        again = found.run("submit", *files, "--processes", 1)
-        told = found.status()
-        codes = found.end()
+    with running() as server:
+        with several(tmp_path, server, tenants=2, typed=typed) as (found, d3):
+            files = [found.file("t0", 90), found.file("t1", 80)]
+            submitted = found.run("submit", *files, "--processes", 1)
+            first = found.worker("--stalled-after", "2s")
+            found.worker("--stalled-after", "2s")
+            found.wait(20, seconds=20)
+            server.stop("immediate")
+            server.start()
+            found.wait(60, seconds=30)
+            first.kill()
+            found.wait(170, seconds=30)
+            again = found.run("submit", *files, "--processes", 1)
+            told = found.status()
+            codes = found.end()
 
-        assert submitted.code == 0
-        assert "130 rows to send" in submitted.err
-        assert "0 rows to send" in again.err
-        assert codes == [-signal.SIGKILL, 0]
-        assert KEY not in submitted.err + again.err + found.said() + str(told)
-        assert found.secret_free()
-    assert_kept(found, d3, {"t0": 70, "t1": 60}, unknown=IN_FLIGHT)
+            assert submitted.code == 0
+            assert "170 rows to send" in submitted.err
+            assert "0 rows to send" in again.err
+            assert codes == [-signal.SIGKILL, 0]
+            assert "the database is away" in found.said()
+            assert KEY not in submitted.err + again.err + found.said() + str(told)
+            assert found.secret_free()
+        assert_kept(found, d3, {"t0": 90, "t1": 80}, unknown=2 * IN_FLIGHT)
 
 
 def test_a_worker_that_is_asked_to_end_leaves_the_rest_and_a_cancelled_run_is_taken_up_again(
