@@ -30,7 +30,7 @@ create table if not exists members (
 ) without rowid;
 """
 _KEPT = 86_400.0
-_PATIENCE, _STEP = 0.05, 0.001
+_PATIENCE, _STEP = 0.25, 0.001
 """Seconds until a file that is held counts as lost, and between two tries: the holder may be frozen."""
 
 
