@@ -93,7 +93,7 @@ def words_for(job_file: JobFileOptions, table: Table, command: type[Command] | N
         return "", ""
     target = _target(job_file, table)
     typed, kept = mapping.said(_typed(job_file), target.commands), mapping.said(job_file.kept.options)
-    target = target._replace(commands=[command]) if command else target
+    target = _narrowed(target, command)
     every, words = (mapping.told(mapping.in_use(kept, beside, target)) for beside in ({}, typed))
     return every, words and f"mapping of profile {job_file.kept.profile}: {words}"
 
@@ -101,7 +101,7 @@ def words_for(job_file: JobFileOptions, table: Table, command: type[Command] | N
 def save(job_file: JobFileOptions, examined: Examined) -> str:
     """Save what was typed in the profile in use; the line that says so. The header of *examined* fits it.
 
-    Raises `SettingsError` when it cannot be written.
+    `examined.kept` says then what is kept now. Raises `SettingsError` when it cannot be written.
     """
     kept, target = job_file.kept, _target(job_file, examined.table)
     if kept is None:
@@ -112,6 +112,8 @@ def save(job_file: JobFileOptions, examined: Examined) -> str:
         kept.profile,
         lambda there: mapping.options_of(mapping.to_keep(mapping.said(there), typed, target)),
     )
+    after = mapping.to_keep(mapping.said(kept.options), typed, target)
+    examined.kept = mapping.told(mapping.in_use(after, {}, _narrowed(target, examined.command)))
     return f"saved in profile {kept.profile} ({kept.path}): {mapping.told_saved(typed)}"
 
 
@@ -163,3 +165,7 @@ def _typed(job_file: JobFileOptions) -> dict[str, str | Sequence[str]]:
 def _target(job_file: JobFileOptions, table: Table) -> mapping.Target:
     named = find(job_file.command)
     return mapping.Target(table.format.kind, table.header, [named] if named else list(all_commands().values()))
+
+
+def _narrowed(target: mapping.Target, command: type[Command] | None) -> mapping.Target:
+    return target._replace(commands=[command]) if command else target
