@@ -10,7 +10,10 @@ import time
 
 from benchmarks.harness import HEAD, Scale, keep, refresh, shown
 
-NAMES = ("engine", "thousand", "links", "million", "check", "writing", "startup", "tenants", "shared_limit")
+NAMES = (
+    "engine", "thousand", "links", "million", "check", "writing", "startup", "tenants", "shared_limit", "fleet_journal",
+    "fleet",
+)  # fmt: skip
 
 
 def main() -> None:
