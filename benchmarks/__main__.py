@@ -39,10 +39,11 @@ def _there() -> list[str]:
 def _measure(name: str, scale: Scale) -> None:
     module = importlib.import_module(f"benchmarks.{name}")
     before, busy = time.perf_counter(), os.getloadavg()[0]
-    lines = module.measure(scale)
-    for line in lines:
+    lines = []
+    for line in module.measure(scale):
         line.notes["load_before"] = round(busy, 2)
         print(shown(line), flush=True)
+        lines.append(line)
     keep(name, lines, scale=scale, seconds=time.perf_counter() - before)
 
 
