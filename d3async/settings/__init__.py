@@ -16,6 +16,10 @@
     CreateTask_env = "VSOC_CREATE"    # any case, create_task_env as well
     RemoveLinkedIncidents_file = "remove.key"
 
+    [profiles.vsoc.files]             # how job files are read, as the options of those names; --save-mapping writes it
+    map = ["Bearbeiter=assignee"]
+    date_format = "dd.MM.yyyy HH:mm"
+
 Paths in it are relative to it. `api_key = "…"` itself is accepted only in a file nobody else may read.
 """
 
