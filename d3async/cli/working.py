@@ -14,7 +14,7 @@ from d3async.errors import SettingsError
 from d3async.settings import Profiles
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from d3async.fleet.address import Address
@@ -66,7 +66,19 @@ def work(fleet: str | None, options: Options) -> int:
             # the file is read anew: a key that was changed counts from the next try
             return Profiles(config=options.config).settings(tenant)
 
-        return asyncio.run(serve(address, orders, settings_of, tell=(lambda _: None) if options.quiet else say))
+        tell = (lambda _: None) if options.quiet else say
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(serve(address, orders, settings_of, tell=tell))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Uvloop where it is installed (extra `fast`)."""
+    try:
+        import uvloop  # noqa: PLC0415 - optional
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
 
 
 def _orders(known: Sequence[str], options: Options) -> Orders:

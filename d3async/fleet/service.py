@@ -19,16 +19,14 @@ from d3async import __version__
 from d3async.fleet import queue, rows
 from d3async.fleet.chunks import Chunks
 from d3async.fleet.connecting import unreachable
+from d3async.fleet.limits import Limits
 from d3async.fleet.metrics import Metrics, served
 from d3async.fleet.reaper import Reaper
 from d3async.fleet.tenants import Tenants
 from d3async.fleet.worker import FleetWorker, Pace
 from d3async.journal.postgres import schema
 from d3async.journal.postgres.journal import Writer
-from d3async.limiter import Limiter
 from d3async.sansio.retry import Stop
-from d3async.shared_limit import limit_database, shared_limit
-from d3async.shared_limit.opening import limit_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -37,8 +35,6 @@ if TYPE_CHECKING:
     from d3async.fleet.address import Address
     from d3async.fleet.patience import PatientConnector
     from d3async.fleet.tenants import SettingsOf
-    from d3async.settings import Settings
-    from d3async.shared_limit.base import Store
 
 log = logging.getLogger("d3async.fleet")
 _WATCH = 1.0
@@ -84,13 +80,13 @@ async def serve(
         pool = await stack.enter_async_context(pooled(address, most=4))
         writer = await stack.enter_async_context(Writer(address.conninfo))
         metrics = Metrics(lambda: tenants.known(), host=socket.gethostname())  # noqa: PLW0108 - made below
-        store = await stack.enter_async_context(limit_database(address.url))
+        limits = await stack.enter_async_context(Limits(address.url))
 
         def heard(tenant: str, attempt: Attempt) -> None:
             metrics.attempt(tenant, attempt)
             chunks.attempt(tenant, attempt)
 
-        tenants = Tenants(settings_of, lambda settings: _shared(store, settings), heard)
+        tenants = Tenants(settings_of, limits.limiter, heard)
         stack.push_async_callback(tenants.aclose)
         chunks = Chunks(pool, writer, tenants, metrics, who=who(), drain=orders.drain)
         reaper = Reaper(app, pool, stalled_after=orders.pace.stalled_after, waiting=_sweep)
@@ -106,13 +102,6 @@ async def serve(
         await worker.run()
     tell("Stopped. What was not sent is taken by other workers, or by this one when it is started again.")
     return 0
-
-
-@asynccontextmanager
-async def _shared(store: Store, settings: Settings) -> AsyncIterator[Limiter]:
-    """A limiter that shares the tenant's limit with every other process that sends to it, through the fleet."""
-    async with shared_limit(store, limit_key(settings), tell=log.warning) as share:
-        yield Limiter(rate=settings.rate, concurrency=settings.concurrency, share=share)
 
 
 async def _sweep(connection: AsyncConnection[Any]) -> set[str]:
