@@ -144,6 +144,26 @@ def test_the_first_sheet_that_can_be_seen_is_read_and_the_others_are_named(tmp_p
     assert caught.value.message == 'x.xlsx: has no sheet "Taks"; it has "Lists", "Tasks", "Old"'
 
 
+@pytest.mark.parametrize(
+    ("sheet", "usual", "read"), [(None, "Old", "Old"), ("Lists", "Old", "Lists"), (None, None, "Tasks")]
+)
+def test_the_usual_sheet_is_read_where_none_is_named(
+    tmp_path: Path, sheet: str | None, usual: str | None, read: str
+) -> None:
+    sheets = {name: row(1, text("a")) + row(2, text(name)) for name in ("Tasks", "Lists", "Old")}
+    path = workbook(tmp_path / "x.xlsx", sheets)
+
+    with open_table(path, sheet=sheet, usual_sheet=usual) as table:
+        assert table.format.sheet == read
+
+
+def test_a_file_without_sheets_has_no_use_for_a_usual_one(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a\n1\n")
+
+    with open_table(tmp_path / "x.csv", usual_sheet="Old") as table:
+        assert table.header == ("a",)
+
+
 def test_an_excel_error_is_told(tmp_path: Path) -> None:
     """calamine gives nothing for `#N/A`: silence would send a default in its place."""
     path = workbook(tmp_path / "x.xlsx", {"One": row(1, text("a")) + row(2, '<c t="e"><v>#N/A</v></c>')})
