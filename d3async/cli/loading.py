@@ -58,11 +58,10 @@ def load(
     *own* is the D3 of rows without a profile. Nothing holds until the folder is committed, but for the mapping
     (*save_mapping*). Raises `JobFileError` and `SettingsError`.
     """
-    now = datetime.now(UTC)
     site, route = own.site if own else "", servers.route(own.site if own else None)
     with (
         Review() as review,
-        examine(file, job_file, site=site, now=now, need_site=True, route=route) as examined,
+        examine(file, job_file, site=site, now=datetime.now(UTC), need_site=True, route=route) as examined,
     ):
         if own is None and not examined.routed:
             servers.own()  # says what is missing
@@ -71,11 +70,7 @@ def load(
             if not quiet:
                 tell_file(examined, finished.changes.same, saved)
             return finished
-        stage = folder.stage()
-        stage.add(review.watch(examined))
-        for repeated in stage.duplicates(allow=job_file.allow_duplicates):
-            review.note(repeated)
-        review.invalid = stage.invalid
+        stage = _staged(folder, examined, review, allow=job_file.allow_duplicates)
         if not quiet:
             tell_file(examined, stage.rows, saved)
         if stage.invalid and not job_file.skip_invalid:
@@ -87,9 +82,17 @@ def load(
         _keep_errors(review, folder.folder)
         homes = _homes(stage, servers, own)
         check_homes(folder, homes)
-        if not save_mapping:  # what is typed is meant
-            check_mapping(folder, examined)
+        check_mapping(folder, examined, saved=save_mapping)
         return _adopted(folder, examined, stage, homes, read_by=_read_by(examined.read_as))
+
+
+def _staged(folder: RunFolder, examined: Examined, review: Review, *, allow: bool) -> Stage:
+    stage = folder.stage()
+    stage.add(review.watch(examined))
+    for repeated in stage.duplicates(allow=allow):
+        review.note(repeated)
+    review.invalid = stage.invalid
+    return stage
 
 
 def _keep_errors(review: Review, folder: Path) -> None:

@@ -16,13 +16,13 @@ MAPPING = "mapping"
 """Where a journal keeps the mapping that its rows were last read by, in words."""
 
 
-def check_mapping(folder: RunFolder, examined: Examined) -> None:
+def check_mapping(folder: RunFolder, examined: Examined, *, saved: bool) -> None:
     """Raise `SettingsError` where staged rows were sent before and are new ones by what the profile says since.
 
-    What is typed is meant; what a profile says may have changed for another file.
+    What is typed, and *saved* by this command, is meant; what a profile says may have changed for another file.
     """
     before = folder.meta().get(MAPPING, "")
-    if before == examined.kept:
+    if saved or before == examined.kept:
         return
     once = [name for name, command in all_commands().items() if not command.repeatable]
     (count,) = folder.db.execute(
