@@ -150,6 +150,22 @@ class Fleet:
                 raise AssertionError(f"after {seconds} s only {done} of {rows} rows are done:\n{self.said()[-4000:]}")
             time.sleep(0.2 if self.host is None else 2.0)
 
+    def wait_for(self, question: str, least: int, *, seconds: float) -> None:
+        """Until the answer to *question* is at least *least*."""
+        until = time.monotonic() + seconds
+        while (found := int(self.ask(question)[0][0])) < least:
+            if time.monotonic() > until:
+                raise AssertionError(f"after {seconds} s {question} is {found}:\n{self.said()[-4000:]}")
+            time.sleep(0.1)
+
+    def wait_for_words(self, words: str, *, seconds: float) -> None:
+        """Until a worker has said *words*."""
+        until = time.monotonic() + seconds
+        while words not in self.said():
+            if time.monotonic() > until:
+                raise AssertionError(f"nobody said {words!r}:\n{self.said()[-4000:]}")
+            time.sleep(0.1)
+
     def results(self, run: str) -> list[dict[str, str]]:
         """The results of *run*, as `d3async results` streams them."""
         path = self.folder / f"{run}.results.csv"

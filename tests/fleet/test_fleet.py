@@ -29,9 +29,9 @@ IN_FLIGHT = 32
 
 @contextmanager
 def several(
-    tmp_path: Path, postgres: Postgres, *, tenants: int, typed: Callable[..., Ran] | None = None
+    tmp_path: Path, postgres: Postgres, *, tenants: int, typed: Callable[..., Ran] | None = None, latency: float = 0.05
 ) -> Iterator[tuple[Fleet, Stub]]:
-    with stub(limit=50, latency=0.05, ports=tenants, count=True) as d3:
+    with stub(limit=50, latency=latency, ports=tenants, count=True) as d3:
         urls = {f"t{number}": url for number, url in enumerate(d3.urls)}
         with fleet(tmp_path / "fleet", postgres.database(), urls, typed=typed) as found:
             yield found, d3
@@ -106,6 +106,24 @@ def test_a_worker_that_is_asked_to_end_leaves_the_rest_and_a_cancelled_run_is_ta
         assert "to go on" in told.out
         assert "150 known from before" in again.err
     assert_kept(found, d3, {"t0": 150}, unknown=0)
+
+
+def test_a_worker_that_is_asked_twice_drops_what_is_in_flight_which_is_unknown(
+    tmp_path: Path, postgres: Postgres, typed: Callable[..., Ran]
+) -> None:
+    with several(tmp_path, postgres, tenants=1, typed=typed, latency=60.0) as (found, _):
+        found.run("submit", found.file("t0", 40))
+        worker = found.worker()
+        found.wait_for("select count(*) from d3async_job where state = 'sent'", 5, seconds=20)
+        worker.send_signal(signal.SIGTERM)
+        found.wait_for_words("again to cancel it", seconds=10)
+        worker.send_signal(signal.SIGTERM)
+        code = worker.wait(20)
+
+        outcomes = found.outcomes()
+        assert code == 0
+        assert outcomes.keys() == {"unknown", "pending"}
+        assert 5 <= outcomes["unknown"] <= IN_FLIGHT
 
 
 def test_a_worker_leaves_tenants_it_does_not_know_to_others_and_status_says_so(
