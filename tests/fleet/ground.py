@@ -39,6 +39,7 @@ class Fleet:
     database: str
     tenants: Mapping[str, str]
     rate: float = 50
+    key: str = KEY
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     host: Callable[..., list[str]] | None = None
     """Makes a command line that runs Python with arguments on another host."""
@@ -63,7 +64,7 @@ class Fleet:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("D3_")}
         return {
             **clean, "D3_FLEET_URL": self.database, "D3_CONFIG": str(self.folder / "config.toml"),
-            "FLEET_TEST_KEY": KEY, "HOME": str(self.folder),
+            "FLEET_TEST_KEY": self.key, "HOME": str(self.folder),
         }  # fmt: skip
 
     def file(self, name: str, count: int) -> Path:

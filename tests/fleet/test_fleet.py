@@ -9,12 +9,13 @@ import sys
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from benchmarks.stub import Stub, stub
 from tests.database import running
+from tests.end_to_end.ground import running as sandbox
 from tests.fleet.ground import KEY, Fleet, Ran, fleet
 
 if TYPE_CHECKING:
@@ -138,6 +139,35 @@ def test_a_worker_leaves_tenants_it_does_not_know_to_others_and_status_says_so(
 
         waiting = {run["run"]: (run["to_send"], run["served"]) for run in told["runs"]}
         assert waiting == {"t0": (0, True), "t1": (10, False)}
+
+
+def test_unknown_rows_of_a_run_are_looked_up_in_its_tenants_d3(
+    tmp_path: Path, postgres: Postgres, typed: Callable[..., Ran]
+) -> None:
+    def lost(ask: Any) -> str | None:
+        return "drop-after" if ask.command == "CreateTask" and "lost" in ask.params["Task Name"] else None
+
+    with sandbox(rate=0, faults=lost) as d3:
+        key = d3.env["D3_API_KEY"]
+        with fleet(tmp_path / "fleet", postgres.database(), {"t0": str(d3.url)}, typed=typed, key=key) as found:
+            file = found.file("t0", 4)
+            file.write_text(file.read_text().replace("user 2", "user 2 is lost"))
+            found.run("submit", file)
+            found.worker()
+            found.wait(4, seconds=20)
+            found.end()
+            before = found.run("status", "t0")
+            settled = found.run("reconcile", "t0")
+            after = found.results("t0")
+            nothing = found.run("reconcile", "t0")
+
+    assert "1 unknown" in before.out
+    assert "d3async reconcile t0" in before.out
+    assert settled.code == 0
+    assert "settled 1 of 1" in settled.err
+    assert [row["_outcome"] for row in after] == ["ok"] * 4
+    assert nothing.code == 0
+    assert "no row is unknown" in nothing.err
 
 
 @pytest.fixture
