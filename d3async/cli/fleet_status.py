@@ -13,16 +13,19 @@ from d3async.cli.ending import counts_words
 from d3async.cli.fleet_option import fleet_words, installed
 from d3async.cli.plan import duration
 from d3async.errors import JournalError
+from d3async.files.causes import find_causes
 from d3async.files.summary import instant
 from d3async.files.words import moment, number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from d3async.files.causes import Cause
     from d3async.fleet.address import Address
     from d3async.fleet.standing import FleetStanding, RunStanding, WorkerSeen
 
 _LINE = 110
+_CAUSES = 5
 _SILENT = 60.0
 
 
@@ -36,20 +39,30 @@ def tell(address: Address, name: str | None, option: str | None, *, as_json: boo
             found = standing(connection, now=time.time(), name=name)
     if name is not None and not found.runs:
         raise JournalError(f"{address} has no run {name}; `d3async status` lists them.", code="no_run")
-    where = fleet_words(option, address)
     if as_json:
         told = as_object(found, address) if name is None else run_object(found.runs[0], found)
         out(json.dumps(told, ensure_ascii=False))
         return 0
-    for line in as_lines(found, address) if name is None else run_lines(found.runs[0], found, where):
+    lines = as_lines(found, address) if name is None else _run_lines(found, address, fleet_words(option, address))
+    for line in lines:
         out(clean(line))
     return 0
+
+
+def _run_lines(found: FleetStanding, address: Address, where: str) -> list[str]:
+    from d3async.journal.postgres.read import PostgresReader  # noqa: PLC0415 - as above
+
+    [run] = found.runs
+    with PostgresReader(address.conninfo, run.name) as reader:
+        causes = find_causes(reader, keep=1).causes[:_CAUSES]
+    return list(run_lines(run, found, causes, where))
 
 
 def as_lines(at: FleetStanding, address: Address) -> Iterator[str]:
     """The lines a user reads."""
     rows = sum(run.rows for run in at.runs)
-    yield f"{address}: {len(at.runs):,} runs, {rows:,} rows, {sum(map(_alive, at.workers)):,} workers"
+    counts = ((len(at.runs), "run"), (rows, "row"), (sum(map(_alive, at.workers)), "worker"))
+    yield f"{address}: " + ", ".join(f"{count:,} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
     width = max((len(run.name) for run in at.runs), default=0)
     for run in at.runs:
         yield f"  {run.name:<{width}}  {_counts(run)}; {_how(run, at)}"
@@ -57,14 +70,16 @@ def as_lines(at: FleetStanding, address: Address) -> Iterator[str]:
     yield from (_worker(worker, at) for worker in at.workers)
 
 
-def run_lines(run: RunStanding, at: FleetStanding, where: str) -> Iterator[str]:
-    """The lines about one run; *where* is what reaches the same fleet when typed behind a command."""
+def run_lines(run: RunStanding, at: FleetStanding, causes: Sequence[Cause], where: str) -> Iterator[str]:
+    """The lines about one run and the *causes* of its troubles; *where* is what reaches the same fleet when typed behind a command."""
     site = f', site "{run.meta["site"]}"' if run.meta.get("site") else ""
     host = urlsplit(run.meta.get("base_url", "")).hostname or "D3"
     what = run.meta.get("command") or "mixed"
     yield f"{run.name}: {run.rows:,} rows of {run.meta.get('input')}, {what} for {run.tenant} at {host}{site}"
     yield _how(run, at)
     yield _counts(run)
+    for cause in causes:
+        yield f"  {cause.count:,} x {textwrap.shorten(cause.text, _LINE, placeholder=' …')}"
     yield from (f"  {line}" for line in _details(run))
     for working in run.working:
         yield f"  chunk {working.chunk}: {working.who} since {moment(working.since)} UTC"
