@@ -71,7 +71,7 @@ def as_lines(at: FleetStanding, address: Address) -> Iterator[str]:
 
 
 def run_lines(run: RunStanding, at: FleetStanding, causes: Sequence[Cause], where: str) -> Iterator[str]:
-    """The lines about one run and the *causes* of its troubles; *where* is what reaches the same fleet when typed behind a command."""
+    """The lines about one run, with the *causes* of its troubles; *where* is typed behind commands about the fleet."""
     site = f', site "{run.meta["site"]}"' if run.meta.get("site") else ""
     host = urlsplit(run.meta.get("base_url", "")).hostname or "D3"
     what = run.meta.get("command") or "mixed"
