@@ -19,28 +19,35 @@ if TYPE_CHECKING:
 @asynccontextmanager
 async def connected(address: Address) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
     """Each statement holds at once. Raises `JournalError` where the database cannot be reached, or is no fleet's."""
-    try:
-        connection = await psycopg.AsyncConnection.connect(address.conninfo, autocommit=True)
-    except psycopg.OperationalError as error:
-        raise unreachable(address, error) from None
-    async with connection:
-        await schema.check(connection)
-        yield connection
+    with translated(address):
+        async with await psycopg.AsyncConnection.connect(address.conninfo, autocommit=True) as connection:
+            await schema.check(connection)
+            yield connection
 
 
 @contextmanager
 def connected_now(address: Address) -> Iterator[psycopg.Connection[Any]]:
     """The same, blocking."""
-    try:
-        connection = psycopg.connect(address.conninfo, autocommit=True)
-    except psycopg.OperationalError as error:
-        raise unreachable(address, error) from None
-    with connection:
+    with translated(address), psycopg.connect(address.conninfo, autocommit=True) as connection:
         schema.check_now(connection)
         yield connection
 
 
+@contextmanager
+def translated(address: Address) -> Iterator[None]:
+    """A block whose database errors become a `JournalError` in words, without the password."""
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        raise unreachable(address, error) from None
+    except psycopg.Error as error:
+        raise JournalError(f"The fleet's database {address} refuses: {_reason(address, error)}", code="fleet") from None
+
+
 def unreachable(address: Address, error: BaseException) -> JournalError:
     """What is said of a database that does not answer."""
-    reason = address.mask(" ".join(str(error).split()))
-    return JournalError(f"The fleet's database {address} cannot be reached: {reason}", code="fleet")
+    return JournalError(f"The fleet's database {address} cannot be reached: {_reason(address, error)}", code="fleet")
+
+
+def _reason(address: Address, error: BaseException) -> str:
+    return address.mask(" ".join(str(error).split()))

@@ -18,7 +18,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from d3async import __version__
 from d3async.fleet import queue, rows
 from d3async.fleet.chunks import Chunks
-from d3async.fleet.connecting import unreachable
+from d3async.fleet.connecting import translated, unreachable
 from d3async.fleet.limits import Limits
 from d3async.fleet.metrics import Metrics, served
 from d3async.fleet.reaper import Reaper
@@ -54,13 +54,10 @@ class Orders:
 
 async def prepare(address: Address) -> None:
     """Make the tables where they are missing. Raises `JournalError` where the database cannot be reached or used."""
-    try:
+    with translated(address):
         async with await AsyncConnection.connect(address.conninfo) as connection:
             await schema.install(connection)
             await queue.install(connection)
-            await connection.commit()
-    except OperationalError as error:
-        raise unreachable(address, error) from None
 
 
 async def serve(

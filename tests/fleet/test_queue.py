@@ -283,6 +283,18 @@ async def test_a_database_that_crashes_and_comes_back_is_waited_for() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_database_in_which_no_table_may_be_made_says_so(postgres: Postgres) -> None:
+    url = postgres.database()
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute("create role guest login")
+        try:
+            with pytest.raises(JournalError, match=r"refuses: permission denied"):
+                await prepare(needed(url.replace("postgres@", "guest@"), {}))
+        finally:
+            await connection.execute("drop role guest")
+
+
+@pytest.mark.asyncio
 async def test_a_database_that_is_not_there_at_the_beginning_is_said_at_once() -> None:
     with pytest.raises(JournalError, match="cannot be reached"):
         await prepare(needed("postgresql://u:hush@127.0.0.1:1/x", {}))
