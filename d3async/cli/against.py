@@ -12,6 +12,7 @@ from d3async.cli.console import say
 from d3async.cli.servers import name_of
 from d3async.cli.ways import link_ways
 from d3async.client import D3Client
+from d3async.connect import host_limiter
 from d3async.errors import D3Error
 from d3async.journal.stage import Stage
 from d3async.readback import LinkCounts, against, verify
@@ -77,7 +78,7 @@ def _tell(at: _Asked, db: sqlite3.Connection, first: int) -> None:
 
 
 async def _against(at: _Asked, db: sqlite3.Connection, not_linked: Callable[[Source, Pair], None]) -> LinkCounts:
-    async with D3Client(at.settings) as client:
+    async with D3Client(at.settings, limiter=host_limiter(at.settings, say)) as client:
         return await against(client, db, at.ways, not_linked=not_linked, profile=at.profile)
 
 

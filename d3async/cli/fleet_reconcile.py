@@ -13,6 +13,7 @@ from d3async.cli.console import out, say
 from d3async.cli.fleet_option import fleet_words, installed
 from d3async.cli.ways import FOR_LINKS, FOR_TASKS, how_to_set_any, ways
 from d3async.client import D3Client
+from d3async.connect import host_limiter
 from d3async.errors import D3Error, JournalError, SettingsError, ThrottledError, UnauthorizedError
 from d3async.readback import settle_links, settle_tasks
 from d3async.sansio import exit_code as codes
@@ -109,7 +110,7 @@ def _chosen(rows: int, names: Sequence[str], settings: Settings, options: Option
 async def _look_up(
     book: PostgresBook, settings: Settings, options: Options, chosen: dict[str, tuple[str, ...]], found: _Found
 ) -> None:
-    async with D3Client(settings) as client:
+    async with D3Client(settings, limiter=host_limiter(settings, say)) as client:
         if chosen["tasks"]:
             found.tasks = await settle_tasks(client, book, not_found_is_failed=options.not_found_is_failed)
         if chosen["links"]:

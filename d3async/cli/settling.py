@@ -15,6 +15,7 @@ from d3async.cli.homes import known_homes
 from d3async.cli.servers import name_of
 from d3async.cli.ways import FOR_LINKS, FOR_TASKS, how_to_set_any, ways
 from d3async.client import D3Client
+from d3async.connect import host_limiter
 from d3async.errors import D3Error, JournalError, SettingsError, ThrottledError, UnauthorizedError
 from d3async.files.summary import last_facts
 from d3async.files.write import write_again
@@ -207,7 +208,7 @@ def _trouble(error: D3Error) -> tuple[int, str]:
 
 
 async def _look_up(folder: RunFolder, options: Options, at: _Asked, found: _Found) -> None:
-    async with D3Client(at.settings) as client:
+    async with D3Client(at.settings, limiter=host_limiter(at.settings, say)) as client:
         if at.tasks:
             refused = options.not_found_is_failed
             tasks = await reconcile_tasks(client, folder, not_found_is_failed=refused, profile=at.profile)
