@@ -61,7 +61,7 @@ class How:
     mark_tasks: bool = False
     retry_unknown: bool = False
     take_over: bool = False
-    chunk_rows: int = 1000
+    chunk_rows: int = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--retry-unknown", is_flag=True, help="Send unknown rows again: they may then exist twice.")
 @click.option("--take-over", is_flag=True, help="Do so although a worker is sending the run: it is stopped.")
 @click.option(
-    "--chunk-rows", type=click.IntRange(min=250), default=1000, show_default=True, help="What a worker takes at a time."
+    "--chunk-rows", type=click.IntRange(min=250), default=2000, show_default=True, help="What a worker takes at a time."
 )
 @click.option("--processes", type=click.IntRange(min=1), metavar="N", help="That read files.  [default: one a core]")
 @click.option("--dry-run", is_flag=True, help="Check everything, say what would be submitted.")

@@ -47,7 +47,7 @@ class Options:
     mark_tasks: bool = False
     retry_unknown: bool = False
     take_over: bool = False
-    chunk_rows: int = 1000
+    chunk_rows: int = 2000
     processes: int | None = None
     dry_run: bool = False
     as_json: bool = False
