@@ -48,7 +48,7 @@ class Turn(Protocol):
     """What is done when the queue calls a tenant."""
 
     async def __call__(self, tenant: str) -> float | None:
-        """Run chunks of *tenant* for a while. Seconds until it is to be called again; None when it has nothing left to do."""
+        """Run chunks of *tenant* for a while; seconds until it is to be called again, None when it has no more."""
         ...
 
 
