@@ -55,35 +55,35 @@ def test_a_kill_and_a_crash_of_the_database_lose_nothing_and_double_nothing(
 ) -> None:
     with running() as server:
         with several(tmp_path, server, tenants=2, typed=typed) as (found, d3):
-            files = [found.file("t0", 90), found.file("t1", 80)]
+            files = [found.file("t0", 60), found.file("t1", 50)]
             submitted = found.run("submit", *files, "--processes", 1)
             first = found.worker("--stalled-after", "2s")
             found.worker("--stalled-after", "2s")
             found.wait(20, seconds=20)
             server.stop("immediate")
             server.start()
-            found.wait(60, seconds=30)
+            found.wait(45, seconds=30)
             first.kill()
-            found.wait(170, seconds=30)
+            found.wait(110, seconds=30)
             again = found.run("submit", *files, "--processes", 1)
             told = found.status()
             codes = found.end()
 
             assert submitted.code == 0
-            assert "170 rows to send" in submitted.err
+            assert "110 rows to send" in submitted.err
             assert "0 rows to send" in again.err
             assert codes == [-signal.SIGKILL, 0]
             assert "the database is away" in found.said()
             assert KEY not in submitted.err + again.err + found.said() + str(told)
             assert found.secret_free()
-        assert_kept(found, d3, {"t0": 90, "t1": 80}, unknown=2 * IN_FLIGHT)
+        assert_kept(found, d3, {"t0": 60, "t1": 50}, unknown=2 * IN_FLIGHT)
 
 
 def test_a_worker_that_is_asked_to_end_leaves_the_rest_and_a_cancelled_run_is_taken_up_again(
     tmp_path: Path, postgres: Postgres, typed: Callable[..., Ran]
 ) -> None:
     with several(tmp_path, postgres, tenants=1, typed=typed) as (found, d3):
-        file = found.file("t0", 150)
+        file = found.file("t0", 90)
         found.run("submit", file)
         found.worker()
         found.wait(20, seconds=20)
@@ -96,17 +96,17 @@ def test_a_worker_that_is_asked_to_end_leaves_the_rest_and_a_cancelled_run_is_ta
         stood = found.outcomes()
         told = found.run("status", "t0")
         again = found.run("submit", file)
-        found.wait(150, seconds=20)
+        found.wait(90, seconds=20)
 
         assert codes == [0]
         assert drained.keys() == {"ok", "pending"}
-        assert [row["_row"] for row in during] == [str(number) for number in range(1, 151)]
+        assert [row["_row"] for row in during] == [str(number) for number in range(1, 91)]
         assert cancelled.code == 0
         assert stood.keys() == {"ok", "pending"}
         assert "stopped" in told.out
         assert "to go on" in told.out
-        assert "150 known from before" in again.err
-    assert_kept(found, d3, {"t0": 150}, unknown=0)
+        assert "90 known from before" in again.err
+    assert_kept(found, d3, {"t0": 90}, unknown=0)
 
 
 def test_a_worker_that_is_asked_twice_drops_what_is_in_flight_which_is_unknown(
