@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Self
 from d3async.auth import Auth
 from d3async.delivery import Delivery
 from d3async.limiter import Limiter
+from d3async.network import Network
 from d3async.sansio.request import Account
 from d3async.sansio.retry import Policy
 from d3async.shared_limit.opening import host_share, library_share
-from d3async.transport import Network, Transport
+from d3async.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

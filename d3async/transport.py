@@ -7,7 +7,7 @@ import errno
 import ssl
 import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 import aiohttp
@@ -17,17 +17,19 @@ from yarl import URL
 
 from d3async import __version__
 from d3async.errors import SettingsError
+from d3async.network import tls
 from d3async.sansio.protocol import API_PATH, ApiRequest, ApiResponse, Broken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
     from types import SimpleNamespace
 
     from aiohttp.abc import AbstractStreamWriter
     from aiohttp.client_reqrep import ConnectionKey
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
+
+    from d3async.network import Network
 
 MAX_ANSWER = 16 * 1024 * 1024
 """Bytes of an answer, after decompression, that are read at most."""
@@ -65,18 +67,6 @@ class _Body(BytesPayload):
         self.seen = True
         self.gone()
         await super().write_with_length(writer, content_length)
-
-
-@dataclass(frozen=True, slots=True)
-class Network:
-    """How D3 is reached. Times in seconds; *ca_bundle* is trusted beside the system's authorities."""
-
-    base_url: str
-    timeout: float = 60.0
-    concurrency: int = 32
-    ca_bundle: Path | None = None
-    client_cert: Path | None = None
-    client_key: Path | None = None
 
 
 class Transport:
@@ -243,24 +233,6 @@ class _Connector(TCPConnector):
             connection.close()
             connection = await super()._get(key, traces)
         return connection
-
-
-def tls(network: Network) -> ssl.SSLContext:
-    """TLS 1.2 or newer, the system's authorities and the given ones, the client's certificate if there is one.
-
-    Raises `SettingsError` when a file cannot be used.
-    """
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        if network.ca_bundle:
-            context.load_verify_locations(cafile=network.ca_bundle)
-        if network.client_cert:
-            context.load_cert_chain(network.client_cert, network.client_key)
-    except (OSError, ssl.SSLError) as error:
-        message = f"D3_CA_BUNDLE, D3_CLIENT_CERT or D3_CLIENT_KEY cannot be used: {error}"
-        raise SettingsError(message, code="tls_files") from error
-    return context
 
 
 def broken(error: Exception, *, sent: bool, status: int | None = None) -> Broken:

@@ -12,8 +12,9 @@ import aiohttp
 import pytest
 
 from d3async.errors import SettingsError
+from d3async.network import Network, tls
 from d3async.sansio.protocol import ApiRequest, ApiResponse, Broken
-from d3async.transport import MAX_ANSWER, Network, Transport, broken, tls
+from d3async.transport import MAX_ANSWER, Transport, broken
 from tests.end_to_end.faults.wire import Act, Scripted, always, bomb, huge, listening, status
 
 REQUEST = ApiRequest("CreateTask", b'{"Username": "Admin"}')

@@ -134,7 +134,7 @@ def _of_server(way: Way, settings: Settings) -> Iterator[Finding]:
 
 
 def _connection(way: Way, settings: Settings) -> http.client.HTTPConnection:
-    from d3async.transport import Network, tls  # noqa: PLC0415 - the same TLS as a run has; loads aiohttp
+    from d3async.network import Network, tls  # noqa: PLC0415 - the same TLS as a run has
 
     host, port = way.next_hop
     if way.scheme == "http":

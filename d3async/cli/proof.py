@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import anyio
 
 from d3async.cli.findings import Finding
+from d3async.network import Network
 from d3async.sansio.protocol import (
     ApiResponse,
     Broken,
@@ -19,7 +20,7 @@ from d3async.sansio.protocol import (
     read,
     returned,
 )
-from d3async.transport import Network, Transport
+from d3async.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,11 +17,11 @@ from d3async.errors import D3Error, JournalError
 from d3async.journal.group import GroupJournal
 from d3async.journal.share import Share
 from d3async.journal.store import Store
+from d3async.network import Network, tls
 from d3async.noted import TICK, every
 from d3async.sansio.exit_code import worst
 from d3async.sansio.retry import Stop
 from d3async.shared_limit.opening import limit_key
-from d3async.transport import Network, tls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
