@@ -17,6 +17,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from d3async.cli.findings import Finding
 from d3async.errors import SettingsError
+from d3async.network import Network, tls
 from d3async.settings.base_url import is_loopback
 
 if TYPE_CHECKING:
@@ -134,8 +135,6 @@ def _of_server(way: Way, settings: Settings) -> Iterator[Finding]:
 
 
 def _connection(way: Way, settings: Settings) -> http.client.HTTPConnection:
-    from d3async.network import Network, tls  # noqa: PLC0415 - the same TLS as a run has
-
     host, port = way.next_hop
     if way.scheme == "http":
         return http.client.HTTPConnection(host, port, timeout=PATIENCE)
