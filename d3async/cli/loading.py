@@ -74,9 +74,7 @@ def load(
         if not quiet:
             tell_file(examined, stage.rows, saved)
         if stage.invalid and not job_file.skip_invalid:
-            review.tell()
-            say(f"All of them: {review.keep(folder.folder)}")
-            return None
+            return _refused(review, folder.folder)
         if not quiet:
             review.tell(sent="left out")
         _keep_errors(review, folder.folder)
@@ -84,6 +82,11 @@ def load(
         check_homes(folder, homes)
         check_mapping(folder, examined, saved=save_mapping)
         return _adopted(folder, examined, stage, homes, read_by=_read_by(examined.read_as))
+
+
+def _refused(review: Review, folder: Path) -> None:
+    review.tell()
+    say(f"All of them: {review.keep(folder)}")
 
 
 def _staged(folder: RunFolder, examined: Examined, review: Review, *, allow: bool) -> Stage:
