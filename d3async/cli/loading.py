@@ -74,7 +74,8 @@ def load(
         if not quiet:
             tell_file(examined, stage.rows, saved)
         if stage.invalid and not job_file.skip_invalid:
-            return _refused(review, folder.folder)
+            _tell_refused(review, folder.folder)
+            return None
         if not quiet:
             review.tell(sent="left out")
         _keep_errors(review, folder.folder)
@@ -84,7 +85,7 @@ def load(
         return _adopted(folder, examined, stage, homes, read_by=_read_by(examined.read_as))
 
 
-def _refused(review: Review, folder: Path) -> None:
+def _tell_refused(review: Review, folder: Path) -> None:
     review.tell()
     say(f"All of them: {review.keep(folder)}")
 
