@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 RATE = 20
+_BACK = 2.0
+"""Seconds until all are back at a store that was lost, or have heard of its clock's new time."""
 Event = tuple[float, str, int, float]
 
 
@@ -124,7 +126,7 @@ async def happen(world: World, events: Sequence[Event]) -> None:
     """Let *events* come to pass, and all that can be mended be well again after two seconds.
 
     Who starts without a store takes a share of its own, and who has just started is not known to all: no process starts
-    in an outage or shortly before one.
+    in an outage or shortly before one. Nor is the store's clock set then: who is cut off goes by the time it knew.
     """
     outages = asyncio.Lock()
     async with asyncio.TaskGroup() as group:
@@ -135,14 +137,12 @@ async def happen(world: World, events: Sequence[Event]) -> None:
 async def _happen(world: World, outages: asyncio.Lock, at: float, what: str, which: int, amount: float) -> None:
     await asyncio.sleep(at)
     process = world.processes[which % len(world.processes)]
-    if what in {"start", "down", "cut off"}:
+    if what in {"start", "down", "cut off", "set clock"}:
         async with outages:
             await _lasting(world, process, what, amount)
     match what:
         case "kill":
             await process.kill()
-        case "set clock":
-            world.skew += amount * 1000
         case "freeze":
             process.freeze()
             await asyncio.sleep(abs(amount))
@@ -153,6 +153,10 @@ async def _lasting(world: World, process: Process, what: str, amount: float) -> 
     if what == "start":
         world.start()
         await asyncio.sleep(1.5)
+    elif what == "set clock":
+        await asyncio.sleep(_BACK)
+        world.skew += amount * 1000
+        await asyncio.sleep(_BACK)
     elif what == "down":
         world.down = True
         await asyncio.sleep(abs(amount))
