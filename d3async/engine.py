@@ -11,7 +11,7 @@ import anyio
 
 from d3async.commands import all_commands
 from d3async.delivery import Stopper
-from d3async.errors import FencedError, JournalError
+from d3async.errors import FencedError, JournalError, first_failure
 from d3async.journal.base import Event, Settlement
 from d3async.line import Line
 from d3async.sansio.merge import ListLimit, Part, wave_of, worth_splitting
@@ -88,7 +88,7 @@ class Engine:
             # what stands in the way of storing the rest must not hide what went wrong first
             with suppress(JournalError):
                 await self._flush()
-            raise _first(error) from None
+            raise first_failure(error) from None
         await self._flush()
         return self.stopper.reason
 
@@ -214,10 +214,3 @@ class Engine:
         for rule in self._halts:
             if self.stopper.reason is None and rule.reached(self.counts, self._rows):
                 self.stopper.stop(Stop("halt", f"--halt {rule}: {self.counts[rule.outcome]} rows {rule.outcome}"))
-
-
-def _first(error: BaseException) -> BaseException:
-    """The first failure of a group: once it happened, everything else was cancelled."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

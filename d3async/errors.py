@@ -72,3 +72,10 @@ class FencedError(JournalError):
 
 class ConservationError(D3Error):
     """Rows or items do not add up: a defect in d3async. Nothing is overwritten."""
+
+
+def first_failure(error: BaseException) -> BaseException:
+    """The first failure of a group: once it happened, everything else was cancelled."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

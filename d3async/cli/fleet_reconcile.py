@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from d3async.cli.console import out, say
 from d3async.cli.fleet_option import fleet_words, installed
+from d3async.cli.settled import tell_counts
 from d3async.cli.ways import FOR_LINKS, FOR_TASKS, how_to_set_any, ways
 from d3async.client import D3Client
 from d3async.connect import host_limiter
@@ -130,12 +131,7 @@ def _note(address: Address, book: PostgresBook, found: _Found) -> None:
 
 
 def _tell(name: str, before: int, left: int, found: _Found) -> None:
-    if found.tasks:
-        tasks = found.tasks
-        say(f"  tasks   {tasks.found:,} found · {tasks.absent:,} not there · {tasks.open:,} not proven")
-    if found.links:
-        links = found.links
-        say(f"  links   {links.gone:,} gone · {links.linked:,} still linked · {links.cannot_tell:,} not proven")
+    tell_counts(found.tasks, found.links)
     if found.trouble:
         say(f"Stopped: {found.trouble}")
     if before:

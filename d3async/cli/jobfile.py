@@ -84,6 +84,20 @@ def save_mapping_option(function: F) -> F:
     return click.option("--save-mapping", is_flag=True, help=text)(function)
 
 
+def link_options(function: F) -> F:
+    """How requests about one incident go together, for commands that send."""
+    merged = click.option(
+        "--max-links-per-call",
+        type=click.IntRange(min=1),
+        default=50,
+        show_default=True,
+        metavar="N",
+        help="Links of one source that one request carries at most; 1 turns merging off.",
+    )
+    text = "Never two requests at once about one incident."
+    return merged(click.option("--serial-by", type=click.Choice(["incident"]), help=text)(function))
+
+
 def examine(
     file: Path,
     options: JobFileOptions,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from d3async.cli.durations import DURATION
-from d3async.cli.jobfile import job_file_options, save_mapping_option
+from d3async.cli.jobfile import job_file_options, link_options, save_mapping_option
 from d3async.cli.settings_options import settings_options
 from d3async.sansio import halt
 
@@ -36,15 +36,7 @@ class _HaltRule(click.ParamType[halt.Halt]):
 @job_file_options
 @settings_options
 @save_mapping_option
-@click.option(
-    "--max-links-per-call",
-    type=click.IntRange(min=1),
-    default=50,
-    show_default=True,
-    metavar="N",
-    help="Links of one source that one request carries at most; 1 turns merging off.",
-)
-@click.option("--serial-by", type=click.Choice(["incident"]), help="Never two requests at once about one incident.")
+@link_options
 @click.option(
     "--halt", "halts", type=_HaltRule(), multiple=True, metavar="RULE", help="failed=3%, failed=20, unknown=5."
 )

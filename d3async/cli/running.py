@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,18 +11,19 @@ from d3async.cli.console import say
 from d3async.cli.errand import Errand, Orders, ServerRan
 from d3async.cli.plan import AT_ONCE
 from d3async.cli.sight import together
-from d3async.errors import D3Error, JournalError
+from d3async.errors import D3Error, JournalError, first_failure
 from d3async.journal.group import GroupJournal
 from d3async.journal.share import Share
 from d3async.journal.store import Store
 from d3async.network import Network, tls
 from d3async.noted import TICK, every
+from d3async.program import loop_factory, signals
 from d3async.sansio.exit_code import worst
 from d3async.sansio.retry import Stop
 from d3async.shared_limit.opening import limit_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from d3async.cli.progress import Progress
     from d3async.cli.servers import Server
@@ -62,25 +61,15 @@ def check_files(settings: Settings) -> None:
 
 def send(folder: RunFolder, servers: Sequence[Server], orders: Orders, progress: Progress) -> Ran:
     """Send what the journal of *folder* holds to be sent. Blocks until it is done or stopped."""
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_send(folder, servers, orders, progress))
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Uvloop where it is installed (extra `fast`)."""
-    try:
-        import uvloop  # noqa: PLC0415 - optional
-    except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
 
 
 async def _send(folder: RunFolder, servers: Sequence[Server], orders: Orders, progress: Progress) -> Ran:
     journal = GroupJournal(folder.db, Store(folder.db, epoch=folder.epoch, serial=orders.serial), patience=orders.drain)
     crew = _Crew(journal, servers, orders, progress)
     started = time.monotonic()
-    with _signals(crew, progress):
+    with signals(_ending(crew, progress)):
         lost = await crew.run()
     if orders.verify:
         await _verify(folder, crew)
@@ -160,7 +149,7 @@ class _Crew:
         except JournalError as error:
             return Stop("journal", error.message)
         except BaseExceptionGroup as group:
-            raise _first(group) from None
+            raise first_failure(group) from None
         finally:
             ticking.cancel()
         return None
@@ -205,18 +194,8 @@ def one_limit_each(servers: Sequence[Server]) -> list[Server]:
     ]
 
 
-def _first(error: BaseException) -> BaseException:
-    """The first failure of a group: once it happened, everything else was cancelled."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
-@contextmanager
-def _signals(crew: _Crew, progress: Progress) -> Iterator[None]:
-    """Ctrl-C and SIGTERM: the first drains, the second drops what is in flight."""
-    loop = asyncio.get_running_loop()
-    kinds = {signal.SIGINT: Stop("interrupted", "Ctrl-C"), signal.SIGTERM: Stop("terminated", "SIGTERM")}
+def _ending(crew: _Crew, progress: Progress) -> Callable[[Stop], None]:
+    """What a signal does: the first drains, the second drops what is in flight."""
 
     def received(reason: Stop) -> None:
         if crew.stopping:
@@ -225,12 +204,4 @@ def _signals(crew: _Crew, progress: Progress) -> Iterator[None]:
             progress.tell("finishing what is in flight (again to cancel it) …")
             crew.stop(reason)
 
-    before = {number: signal.getsignal(number) for number in kinds}
-    for number, reason in kinds.items():
-        # not add_signal_handler: Windows has none
-        signal.signal(number, lambda *_, reason=reason: loop.call_soon_threadsafe(received, reason))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return received

@@ -13,6 +13,7 @@ from d3async.cli import ending
 from d3async.cli.console import out, say
 from d3async.cli.homes import known_homes
 from d3async.cli.servers import name_of
+from d3async.cli.settled import tell_counts
 from d3async.cli.ways import FOR_LINKS, FOR_TASKS, how_to_set_any, ways
 from d3async.client import D3Client
 from d3async.connect import host_limiter
@@ -249,12 +250,7 @@ def _tell_start(path: Path, before: _Unknown, asked: Sequence[_Asked]) -> None:
 
 
 def _tell(path: Path, before: _Unknown, left: _Unknown, found: _Found) -> None:
-    if found.tasks:
-        tasks = found.tasks
-        say(f"  tasks   {tasks.found:,} found · {tasks.absent:,} not there · {tasks.open:,} not proven")
-    if found.links:
-        links = found.links
-        say(f"  links   {links.gone:,} gone · {links.linked:,} still linked · {links.cannot_tell:,} not proven")
+    tell_counts(found.tasks, found.links)
     for trouble in found.troubles:
         say(f"Stopped: {trouble}")
     if not before.rows:

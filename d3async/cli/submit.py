@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from d3async.cli.fleet_option import fleet_option
-from d3async.cli.jobfile import job_file_options
+from d3async.cli.jobfile import job_file_options, link_options
 
 if TYPE_CHECKING:
     from d3async.cli.jobfile import JobFileOptions
@@ -21,15 +21,7 @@ if TYPE_CHECKING:
 @click.option("--profile", metavar="NAME", help="The tenant.  [default: a profile column, else the file's name]")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="The config file (D3_CONFIG).")
 @click.option("--run", "name", metavar="NAME", help="What the run of one FILE is called.  [default: the file's name]")
-@click.option(
-    "--max-links-per-call",
-    type=click.IntRange(min=1),
-    default=50,
-    show_default=True,
-    metavar="N",
-    help="Links of one source that one request carries at most; 1 turns merging off.",
-)
-@click.option("--serial-by", type=click.Choice(["incident"]), help="Never two requests at once about one incident.")
+@link_options
 @click.option("--mark-tasks", is_flag=True, help="Add a short reference to each description, for reconcile to find.")
 @click.option("--retry-unknown", is_flag=True, help="Send unknown rows again: they may then exist twice.")
 @click.option("--take-over", is_flag=True, help="Do so although a worker is sending the run: it is stopped.")

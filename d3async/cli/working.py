@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from d3async.cli.console import say
 from d3async.cli.fleet_option import fleet_address, installed
 from d3async.errors import SettingsError
+from d3async.program import loop_factory
 from d3async.settings import Profiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from d3async.fleet.address import Address
@@ -67,18 +68,8 @@ def work(fleet: str | None, options: Options) -> int:
             return Profiles(config=options.config).settings(tenant)
 
         tell = (lambda _: None) if options.quiet else say
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(serve(address, orders, settings_of, tell=tell))
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Uvloop where it is installed (extra `fast`)."""
-    try:
-        import uvloop  # noqa: PLC0415 - optional
-    except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
 
 
 def _orders(known: Sequence[str], options: Options) -> Orders:

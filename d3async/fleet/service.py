@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import socket
 import time
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,20 +25,20 @@ from d3async.fleet.tenants import Tenants
 from d3async.fleet.worker import FleetWorker, Pace
 from d3async.journal.postgres import schema
 from d3async.journal.postgres.journal import Writer
-from d3async.sansio.retry import Stop
+from d3async.program import signals
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from d3async.delivery import Attempt
     from d3async.fleet.address import Address
     from d3async.fleet.patience import PatientConnector
     from d3async.fleet.tenants import SettingsOf
+    from d3async.sansio.retry import Stop
 
 log = logging.getLogger("d3async.fleet")
 _WATCH = 1.0
 _SETTLE = 5.0
-_ENDS = {signal.SIGINT: Stop("interrupted", "Ctrl-C"), signal.SIGTERM: Stop("terminated", "SIGTERM")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +92,7 @@ async def serve(
         port = stack.enter_context(served(metrics, *(orders.metrics or ("", None))))
         if port is not None:
             tell(f"metrics at http://{orders.metrics[0] if orders.metrics else ''}:{port}/metrics")
-        stack.enter_context(_signals(_Stopping(worker, chunks, connector, orders.drain, tell)))
+        stack.enter_context(signals(_Stopping(worker, chunks, connector, orders.drain, tell)))
         await stack.enter_async_context(_watching(chunks, connector, metrics))
         tell(f"worker {who()}: {len(orders.tenants):,} tenants, {orders.pace.tenants} at a time, fleet {address}")
         await worker.run()
@@ -192,17 +191,3 @@ class _Stopping:
         self._chunks.cancel()
         # of a database that does not come back nothing more is expected
         asyncio.get_running_loop().call_later(_SETTLE, setattr, self._connector, "patient", False)  # noqa: FBT003 - setattr has no keywords
-
-
-@contextmanager
-def _signals(received: Callable[[Stop], None]) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in _ENDS}
-    for number, reason in _ENDS.items():
-        # not add_signal_handler: Windows has none
-        signal.signal(number, lambda *_, reason=reason: loop.call_soon_threadsafe(received, reason))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

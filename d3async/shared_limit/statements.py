@@ -30,9 +30,8 @@ select %(key)s, now, now, now from (select extract(epoch from clock_timestamp())
 on conflict do nothing
 """
 
-# as `sansio.reservation.reserve`, in one statement; the clock is read once the row is ours
-RESERVE = """
-with limits as materialized (
+# the limit, ours until the statement ends, by a clock that may have been set back
+_KEPT = """with limits as materialized (
     select free, at, gate from d3async_limit where key = %(key)s for update
 ), clock as materialized (
     select limits.*, extract(epoch from clock_timestamp())::float8 as now from limits
@@ -42,7 +41,11 @@ with limits as materialized (
         case when now < at - %(set_back)s::float8 then now else greatest(at, now) end as at,
         case when now < at - %(set_back)s::float8 then now + greatest(gate - at, 0) else gate end as gate
     from clock
-), got as materialized (
+)"""
+
+# as `sansio.reservation.reserve`, in one statement; the clock is read once the row is ours
+RESERVE = f"""
+{_KEPT}, got as materialized (
     select *, greatest(free, gate, now - %(late)s::float8) as first,
         greatest(free, gate, now - %(late)s::float8) - now <= %(within)s::float8 as granted
     from kept
@@ -57,18 +60,8 @@ returning got.now, got.first, got.granted, b.gate, b.epoch, b.rate, b.lesson, b.
 """
 
 # as `sansio.reservation.closed`, and the lesson where nobody was quicker
-BEAT = """
-with limits as materialized (
-    select free, at, gate from d3async_limit where key = %(key)s for update
-), clock as materialized (
-    select limits.*, extract(epoch from clock_timestamp())::float8 as now from limits
-), kept as materialized (
-    select now,
-        case when now < at - %(set_back)s::float8 then now + %(window)s::float8 else free end as free,
-        case when now < at - %(set_back)s::float8 then now else greatest(at, now) end as at,
-        case when now < at - %(set_back)s::float8 then now + greatest(gate - at, 0) else gate end as gate
-    from clock
-), mine as (
+BEAT = f"""
+{_KEPT}, mine as (
     insert into d3async_limit_member (key, name, pid, due, accepted)
     select %(key)s, %(name)s, pg_backend_pid(), now + %(promise)s::float8, %(accepted)s::int from clock
     on conflict (key, name) do update set pid = excluded.pid, due = excluded.due, accepted = excluded.accepted
