@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 from d3async.credentials import Secret
 
 _SCHEMES = frozenset({"postgresql", "postgres"})
+_NO_PERCENT = re.compile("%(?!(?!00)[0-9a-fA-F]{2})")
 
 
 class LimitUrl(Secret):
@@ -32,7 +34,19 @@ def limit_url(value: object) -> LimitUrl:
         raise ValueError("has a blank or a control character in it: was it copied whole and alone?")
     if shown(url.reveal()) == "":
         raise ValueError("is no database that can share a limit: it looks like postgresql://user@host/name")
+    if why := misread(url.reveal()):
+        raise ValueError(why)
     return url
+
+
+def misread(url: str) -> str:
+    """Why the driver would take a part of the password for something else, and tell it; "" where it would not."""
+    parts = urlsplit(url)
+    if "@" in parts.path or parts.netloc.count("@") > 1:
+        return "has an @, or a / before it, in its user or password: write @ as %40, / as %2F"
+    if _NO_PERCENT.search(url):
+        return "has a % without two hexadecimal digits behind it: write % as %25"
+    return ""
 
 
 def shown(url: str) -> str:

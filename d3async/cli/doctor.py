@@ -48,7 +48,7 @@ def command(*, options: Mapping[str, Any], as_json: bool) -> int:
 def examine(options: Mapping[str, Any]) -> Iterator[Finding]:
     """Every finding, as it is made."""
     from d3async.auth import Auth  # noqa: PLC0415 - `--help` need not load the rest
-    from d3async.cli import findings, network_findings, proof  # noqa: PLC0415 - as above
+    from d3async.cli import findings, network_findings, proof, shared_findings  # noqa: PLC0415 - as above
     from d3async.credentials import Hidden  # noqa: PLC0415 - as above
     from d3async.errors import SettingsError  # noqa: PLC0415 - as above
     from d3async.settings import Profiles, Settings  # noqa: PLC0415 - as above
@@ -70,6 +70,8 @@ def examine(options: Mapping[str, Any]) -> Iterator[Finding]:
     if found.profile.name:
         profiles = Profiles(environ, config=config, **{name: given[name] for name in given})
         yield from findings.of_rows(found, profiles.collected(found.profile.name))
+    yield from shared_findings.of_limit(found.values)
+    yield from shared_findings.of_fleet(environ)
     if len(found.values) < len(SETTINGS):
         return
     settings = Settings(**found.values, credentials=found.credentials, profile=found.profile.name or None)

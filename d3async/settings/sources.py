@@ -23,7 +23,7 @@ SHARED = frozenset(
 )
 """What options and variables say for every D3 of a run; all else is said for one D3, and never tells another."""
 LIMIT_URL = ("limit_url", "limit_url_file")
-OTHERS = frozenset({"D3_PROFILE", "D3_CONFIG", "D3_LIMIT_URL_FILE"})
+OTHERS = frozenset({"D3_PROFILE", "D3_CONFIG", "D3_LIMIT_URL_FILE", "D3_FLEET_URL", "D3_FLEET_URL_FILE"})
 _PREFIXES = tuple((kind, f"D3_{kind.upper()}") for kind in (Kind.API_KEY, Kind.JWT_SECRET, Kind.JWT))
 _SECRET_OPTIONS = {f"{kind}{ending}": (kind, ending) for kind in Kind for ending in ("", "s", "_file")}
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
-_ANSWER, _CONNECT = 0.25, 1.5
+ANSWER, CONNECT = 0.25, 1.5
 """Seconds until a database that says nothing counts as lost: once connected, and while connecting."""
 
 
@@ -107,27 +107,27 @@ class PostgresStore:
             db = self._db
             if db is None:
                 raise StoreError("it is not connected")
-            watch = asyncio.get_running_loop().call_later(_ANSWER, _hang_up, db)
+            watch = asyncio.get_running_loop().call_later(ANSWER, _hang_up, db)
             try:
                 cursor = await db.execute(statement, params)
                 return (await cursor.fetchone() or ()) if cursor.description else ()
             except (psycopg.Error, OSError) as error:
                 silent = watch.when() <= asyncio.get_running_loop().time()
                 await self._drop()
-                raise StoreError("it does not answer" if silent else _why(error), sent=True) from None
+                raise StoreError("it does not answer" if silent else why(error), sent=True) from None
             finally:
                 watch.cancel()
 
     async def _connect(self) -> None:
         try:
-            async with asyncio.timeout(_CONNECT):
+            async with asyncio.timeout(CONNECT):
                 self._db = await psycopg.AsyncConnection.connect(
                     self._url.reveal(), autocommit=True, application_name="d3async limit"
                 )
         except TimeoutError:
             raise StoreError("it does not answer") from None
         except (psycopg.Error, OSError) as error:
-            raise StoreError(_why(error)) from None
+            raise StoreError(why(error)) from None
         await self._ask(statements.SESSION, {})
         if await self._ask(statements.THERE, {}) != (True,):
             for statement in statements.SCHEMA:
@@ -149,7 +149,7 @@ def _hang_up(db: Connection) -> None:
         line.shutdown(socket.SHUT_RDWR)
 
 
-def _why(error: Exception) -> str:
+def why(error: Exception) -> str:
     """The first line of what it said, which names no secret."""
     text = str(getattr(error, "strerror", None) or error).strip()
     return text.splitlines()[0] if text else type(error).__name__

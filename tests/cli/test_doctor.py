@@ -168,6 +168,18 @@ def test_nothing_set_names_everything_at_once(doctor: Any) -> None:
     assert "D3_BASE_ULR is set and not known here" in shown
 
 
+def test_a_shared_limit_that_cannot_be_had_is_exit_2_and_d3_is_tried_all_the_same(d3: Server, doctor: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"postgresql://u:{CANARY}@127.0.0.1:{taken.getsockname()[1]}/x"
+
+    code, shown = doctor(**reach(d3, D3_LIMIT_URL=url), **ALL_KEYS)
+
+    assert code == 2
+    assert "✗ shared limit   postgresql://127.0.0.1:" in shown
+    assert "✓ proof" in shown
+    assert CANARY not in shown
+
+
 def test_json_says_the_same_as_data(d3: Server, doctor: Any) -> None:
     code, shown = doctor("--json", **reach(d3), **ALL_KEYS)
     told = json.loads(shown)

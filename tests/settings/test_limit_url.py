@@ -101,6 +101,10 @@ def test_a_password_in_a_config_file_that_others_may_read_is_refused(tmp_path: P
     [
         ({"D3_LIMIT_URL": f"mysql://u:{CANARY}@h/x"}, "D3_LIMIT_URL is no database that can share a limit"),
         ({"D3_LIMIT_URL": f"postgresql://u:{CANARY} @h/x"}, "D3_LIMIT_URL has a blank"),
+        ({"D3_LIMIT_URL": f"postgresql://u:p@{CANARY}@h/x"}, "D3_LIMIT_URL has an @, or a / before it"),
+        ({"D3_LIMIT_URL": f"postgresql://u:1/{CANARY}@h/x"}, "D3_LIMIT_URL has an @, or a / before it"),
+        ({"D3_LIMIT_URL": f"postgresql://u:{CANARY}%z@h/x"}, "write % as %25"),
+        ({"D3_LIMIT_URL": f"postgresql://u:{CANARY}%00@h/x"}, "write % as %25"),
         ({"D3_LIMIT_URL_FILE": "/nowhere/url"}, "D3_LIMIT_URL_FILE: the file /nowhere/url cannot be read"),
         ({"D3_LIMIT_URL": URL, "D3_LIMIT_URL_FILE": "x"}, "say the same thing"),
         ({"D3_SHARE_LIMIT": "perhaps"}, "D3_SHARE_LIMIT must be yes or no"),
