@@ -1,7 +1,7 @@
 """Starts and stops a sandbox."""
 
 import random
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -80,32 +80,16 @@ class Sandbox(str):  # noqa: SLOT000 - a str cannot have slots with content
 @asynccontextmanager
 async def serve(
     *,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    keys: Mapping[str, str] | None = None,
-    secrets: Mapping[str, str] | None = None,
-    key_header: str = "d3key",
-    rate: float = 50,
-    limiter: Kind = "sliding",
-    burst: float | None = None,
-    retry_after: RetryAfter = "none",
-    latency: float = 0.0,
-    jitter: float = 0.0,
-    faults: Plan | None = None,
-    seed: int = 0,
-    hang_for: float = 3600.0,
-    drip: float = 0.2,
-    links: Iterable[tuple[str, str]] = (),
-    symmetric: bool = True,
-    strict: bool = False,
-    incidents: Collection[str] = (),
-    missing: Collection[str] = MISSING,
-    assignees: Collection[str] | None = None,
-    unknown_assignees: Collection[str] = UNKNOWN_ASSIGNEES,
-    zone_label: str = "China Standard Time",
-    log_shape: int = 1,
-    keep: bool = True,
-) -> AsyncIterator[Sandbox]:
+    host: str = "127.0.0.1", port: int = 0,
+    keys: Mapping[str, str] | None = None, secrets: Mapping[str, str] | None = None, key_header: str = "d3key",
+    rate: float = 50, limiter: Kind = "sliding", burst: float | None = None, retry_after: RetryAfter = "none",
+    latency: float = 0.0, jitter: float = 0.0, faults: Plan | None = None, seed: int = 0,
+    hang_for: float = 3600.0, drip: float = 0.2,
+    links: Iterable[tuple[str, str]] = (), symmetric: bool = True, strict: bool = False,
+    incidents: Collection[str] = (), missing: Collection[str] = MISSING,
+    assignees: Collection[str] | None = None, unknown_assignees: Collection[str] = UNKNOWN_ASSIGNEES,
+    zone_label: str = "China Standard Time", log_shape: int = 1, keep: bool = True,
+) -> AsyncIterator[Sandbox]:  # fmt: skip
     """Run a D3 look-alike on this event loop; yields its base URL.
 
     *keys* and *secrets* go by command name, `*` stands for all. *rate* is in requests a second, 0 for no limit;
@@ -117,28 +101,28 @@ async def serve(
     dice = random.Random(seed)  # noqa: S311 - faults, not secrets
     backend = Backend(
         world=World(
-            links,
-            symmetric=symmetric,
-            strict=strict,
-            incidents=incidents,
-            missing=missing,
-            assignees=assignees,
-            unknown_assignees=unknown_assignees,
-            keep_tasks=keep,
+            links, symmetric=symmetric, strict=strict, incidents=incidents, missing=missing,
+            assignees=assignees, unknown_assignees=unknown_assignees, keep_tasks=keep,
         ),
-        access=Access(
-            DEFAULT_KEYS if keys is None else keys, DEFAULT_SECRETS if secrets is None else secrets, key_header
-        ),
+        access=_access(keys, secrets, key_header),
         faults=Faults(faults, dice.random),
         ledger=Ledger(keep=keep),
         limit=make_limit(limiter, rate, burst) if rate else None,
         retry_after=retry_after,
         look=Look(zone_label, log_shape),
         pace=Pace(hang_for, drip),
-        latency=(lambda: max(0.0, dice.uniform(latency - jitter, latency + jitter))) if latency or jitter else None,
-    )
+        latency=_uneven(latency, jitter, dice) if latency or jitter else None,
+    )  # fmt: skip
     async with _listening(backend, host, port) as url:
         yield Sandbox.at(url, backend)
+
+
+def _access(keys: Mapping[str, str] | None, secrets: Mapping[str, str] | None, header: str) -> Access:
+    return Access(DEFAULT_KEYS if keys is None else keys, DEFAULT_SECRETS if secrets is None else secrets, header)
+
+
+def _uneven(latency: float, jitter: float, dice: random.Random) -> Callable[[], float]:
+    return lambda: max(0.0, dice.uniform(latency - jitter, latency + jitter))
 
 
 @asynccontextmanager
