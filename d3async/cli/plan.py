@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from d3async.cli.servers import Server
 from d3async.commands import all_commands
+from d3async.journal.states import outcome_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -243,9 +244,8 @@ def question(plan: Plan) -> str:
 
 def outcomes(db: sqlite3.Connection) -> dict[str, int]:
     """What the journal knows of the file's rows before this run sends anything."""
-    spoken = {"pending": "unsent", "sent": "unknown"}
     counts: dict[str, int] = {}
     for state, count in db.execute("select state, count(*) from job where row is not null group by state"):
-        name = spoken.get(state, state)
+        name = outcome_of(state)
         counts[name] = counts.get(name, 0) + count
     return counts

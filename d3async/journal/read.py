@@ -7,10 +7,11 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from d3async.errors import ConservationError, JournalError
+from d3async.errors import JournalError
 from d3async.journal.figures import SQLITE
 from d3async.journal.records import ItemRecord, Owner, RowRecord, Run
 from d3async.journal.schema import VERSION
+from d3async.journal.states import INTERRUPTED, check_items, check_numbers, counted, outcome_of, states_of
 from d3async.sansio.outcome import OUTCOMES
 
 if TYPE_CHECKING:
@@ -20,9 +21,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 FILE = "journal.sqlite"
-INTERRUPTED = "It was sent and no answer is recorded: it may have happened."
 
-_STATES = {"unsent": ("pending",), "unknown": ("unknown", "sent")}
 _SPOKEN = """
     case {0}.state when 'pending' then 'unsent' when 'sent' then 'unknown' else {0}.state end,
     case {0}.state when 'sent' then 'interrupted' else coalesce({0}.code, '') end,
@@ -99,7 +98,7 @@ class JournalReader:
 
     def counts(self) -> dict[str, int]:
         """Rows of the current file by outcome, all six always; a row in flight counts as `unknown`."""
-        return self._counted("select state, count(*) from job where row is not null group by state")
+        return counted(self._each("select state, count(*) from job where row is not null group by state"), self._path)
 
     def counts_by_profile(self) -> dict[str | None, dict[str, int]]:
         """As `counts`, for each profile that rows of the current file go to; None are those without one."""
@@ -107,14 +106,15 @@ class JournalReader:
         asked = "select profile, state, count(*) from job where row is not null and state != 'invalid' group by 1, 2"
         for profile, state, number in self._each(asked):
             counts = found.setdefault(profile, dict.fromkeys(OUTCOMES, 0))
-            counts[{"pending": "unsent", "sent": "unknown"}.get(state, state)] += number
+            counts[outcome_of(state)] += number
         return found
 
     def item_counts(self) -> dict[str, int]:
         """Items of the current file's rows by outcome: ok, failed, unknown, unsent, always."""
-        counts = self._counted(
+        asked = (
             "select i.state, count(*) from item i join job j on j.id = i.job where j.row is not null group by i.state"
         )
+        counts = counted(self._each(asked), self._path)
         return {outcome: counts[outcome] for outcome in ("ok", "failed", "unknown", "unsent")}
 
     def vanished(self) -> int:
@@ -175,20 +175,9 @@ class JournalReader:
 
     def check(self) -> None:
         """Raise `ConservationError` unless every row, and every item of a row that was tried, has one outcome."""
-        expected = int(self.meta().get("rows", 0))
-        found, first, last = self._all("select count(row), min(row), max(row) from job where row is not null")[0]
-        by_outcome = sum(self.counts().values())
-        if found != expected or by_outcome != expected or (found and (first, last) != (1, expected)):
-            raise ConservationError(
-                f"{self._path}: the file has {expected} rows, the journal {found} ({first} to {last}), "
-                f"outcomes add up to {by_outcome}; nothing was overwritten"
-            )
-        broken = self._all(_BROKEN) if self._has_items else []
-        if broken:
-            row, state = broken[0]
-            raise ConservationError(
-                f"{self._path}: the items of row {row} do not add up to its outcome `{state}`; nothing was overwritten"
-            )
+        [found] = self._all("select count(row), min(row), max(row) from job where row is not null")
+        check_numbers(self._path, int(self.meta().get("rows", 0)), found, self.counts())
+        check_items(self._path, self._all(_BROKEN) if self._has_items else [])
 
     def _check_schema(self) -> None:
         version = self._one("select value from meta where key = 'schema'")
@@ -199,15 +188,6 @@ class JournalReader:
                 f"{self._path} is of a newer d3async (journal version {version}, this one reads up to {VERSION}): "
                 "use that d3async, or update this one"
             )
-
-    def _counted(self, sql: str) -> dict[str, int]:
-        counts = dict.fromkeys(OUTCOMES, 0)
-        for state, number in self._each(sql):
-            outcome = {"pending": "unsent", "sent": "unknown"}.get(state, state)
-            if outcome not in counts:
-                raise ConservationError(f"{self._path}: a row has the unheard-of state {state!r}")
-            counts[outcome] += number
-        return counts
 
     def _number(self, sql: str, *values: object) -> int:
         return int(self._one(sql, *values))
@@ -256,5 +236,5 @@ def _opened(path: Path) -> sqlite3.Connection:
 def _chosen(outcomes: Iterable[str] | None) -> tuple[str, list[str]]:
     if outcomes is None:
         return "", []
-    states = [state for outcome in outcomes for state in _STATES.get(outcome, (outcome,))]
+    states = states_of(outcomes)
     return f"and j.state in ({', '.join('?' * len(states))})", states

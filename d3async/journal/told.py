@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from d3async.commands import all_commands
 from d3async.journal.base import RowOutcome
+from d3async.journal.states import INTERRUPTED, outcome_of
 from d3async.journal.store import Store
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from d3async.journal.base import Settlement
 
 _ROWS = "select id, row, state, code, message, command, params, username, site, http, attempts from job"
-_INTERRUPTED = "It was sent and no answer is recorded: it may have happened."
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def rows_told(db: sqlite3.Connection, *, todo: bool, after: int, most: int) -> l
 def _told(db: sqlite3.Connection, found: Sequence[Any], *, earlier: bool) -> JobOutcome:
     job, row, state, code, message, name, params, username, site, http, attempts = found
     items = tuple(
-        JobItem(item, {"pending": "unsent", "sent": "unknown"}.get(became, became), why or "", text or "")
+        JobItem(item, outcome_of(became), why or "", text or "")
         for item, became, why, text in db.execute(
             "select name, state, code, message from item where job = ? order by pos", (job,)
         )
@@ -98,9 +98,9 @@ def _told(db: sqlite3.Connection, found: Sequence[Any], *, earlier: bool) -> Job
     sent = state == "sent"
     return JobOutcome(
         row=row,
-        outcome={"pending": "unsent", "sent": "unknown"}.get(state, state),
+        outcome=outcome_of(state),
         code=("interrupted" if sent else code) or "",
-        message=(_INTERRUPTED if sent else message) or "",
+        message=(INTERRUPTED if sent else message) or "",
         command=_command(name, params, items),
         username=username,
         site=site or "",

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from d3async.errors import ConservationError, JournalError
-from d3async.journal.read import FILE, INTERRUPTED, JournalReader
+from d3async.journal.read import FILE, JournalReader
 from d3async.journal.records import Owner
+from d3async.journal.states import INTERRUPTED
 from tests.journal.factory import LINK_HEADER, START, Entry, Told, every_outcome, make, unsent
 
 if TYPE_CHECKING:

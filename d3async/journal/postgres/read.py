@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from d3async.errors import ConservationError, JournalError
+from d3async.errors import JournalError
 from d3async.journal.figures import Figures
 from d3async.journal.postgres.schema import check_now
 from d3async.journal.postgres.texts import told
+from d3async.journal.postgres.translated import translated
 from d3async.journal.records import ItemRecord, Owner, RowRecord, Run
-from d3async.sansio.outcome import OUTCOMES
+from d3async.journal.states import INTERRUPTED, check_items, check_numbers, counted, states_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
     from types import TracebackType
     from typing import Self
 
 _PAGE = 2000
-_INTERRUPTED = "It was sent and no answer is recorded: it may have happened."
-_STATES = {"unsent": ("pending",), "unknown": ("unknown", "sent")}
 _SPOKEN = """
     case {0}.state when 'pending' then 'unsent' when 'sent' then 'unknown' else {0}.state end,
     case {0}.state when 'sent' then 'interrupted' else coalesce({0}.code, '') end,
@@ -141,7 +140,8 @@ class PostgresReader:
 
     def counts(self) -> dict[str, int]:
         """Rows of the current file by outcome, all six always; a row in flight counts as `unknown`."""
-        return self._counted("select state, count(*) from d3async_job where run = {run} and not gone group by state")
+        asked = "select state, count(*) from d3async_job where run = {run} and not gone group by state"
+        return counted(self.query(asked), self.name)
 
     def counts_by_profile(self) -> dict[str | None, dict[str, int]]:
         """A run of the fleet has one tenant."""
@@ -149,10 +149,11 @@ class PostgresReader:
 
     def item_counts(self) -> dict[str, int]:
         """Items of the current file's rows by outcome: ok, failed, unknown, unsent, always."""
-        counts = self._counted(
+        asked = (
             "select i.state, count(*) from d3async_item i join d3async_job j on j.run = i.run and j.id = i.job"
             " where i.run = {run} and not j.gone group by i.state"
         )
+        counts = counted(self.query(asked), self.name)
         return {outcome: counts[outcome] for outcome in ("ok", "failed", "unknown", "unsent")}
 
     def vanished(self) -> int:
@@ -180,7 +181,7 @@ class PostgresReader:
         """Rows of the current file, in its order; only those of *outcomes* if any; label and answer only if *full*."""
         sql = _ROWS.format(
             run=self.id,
-            spoken=_SPOKEN.format("j", _INTERRUPTED),
+            spoken=_SPOKEN.format("j", INTERRUPTED),
             tally=_TALLY if self._has_items else "null, null, null",
             more="r.label, j.answer" if full else "null, null",
             joined=_ITEMS.format(run=self.id) if self._has_items else "",
@@ -192,7 +193,7 @@ class PostgresReader:
 
     def items(self, outcomes: Iterable[str] | None = None) -> Iterator[ItemRecord]:
         """Items of the current file's rows, in the rows' order; only of rows of *outcomes* if any are given."""
-        sql = _ITEM_ROWS.format(run=self.id, spoken=_SPOKEN.format("i", _INTERRUPTED))
+        sql = _ITEM_ROWS.format(run=self.id, spoken=_SPOKEN.format("i", INTERRUPTED))
         for row, line, *texts in self._streamed(sql, outcomes):
             yield ItemRecord(row, line, *map(told, texts))
 
@@ -218,28 +219,9 @@ class PostgresReader:
 
     def check(self) -> None:
         """Raise `ConservationError` unless every row, and every item of a row that was tried, has one outcome."""
-        expected = int(self._meta.get("rows", 0))
         asked = "select count(row), min(row), max(row) from d3async_row where run = {run} and row is not null"
-        found, first, last = self.query(asked)[0]
-        by_outcome = sum(self.counts().values())
-        if found != expected or by_outcome != expected or (found and (first, last) != (1, expected)):
-            raise ConservationError(
-                f"{self.name}: the file has {expected} rows, the journal {found} ({first} to {last}), "
-                f"outcomes add up to {by_outcome}; nothing was overwritten"
-            )
-        for row, state in self.query(_BROKEN) if self._has_items else []:
-            raise ConservationError(
-                f"{self.name}: the items of row {row} do not add up to its outcome `{state}`; nothing was overwritten"
-            )
-
-    def _counted(self, sql: str) -> dict[str, int]:
-        counts = dict.fromkeys(OUTCOMES, 0)
-        for state, number in self.query(sql):
-            outcome = {"pending": "unsent", "sent": "unknown"}.get(state, state)
-            if outcome not in counts:
-                raise ConservationError(f"{self.name}: a row has the unheard-of state {state!r}")
-            counts[outcome] += number
-        return counts
+        check_numbers(self.name, int(self._meta.get("rows", 0)), self.query(asked)[0], self.counts())
+        check_items(self.name, self.query(_BROKEN) if self._has_items else [])
 
     def _number(self, sql: str, *values: object) -> int:
         return int(self._one(sql, *values))
@@ -250,9 +232,7 @@ class PostgresReader:
 
     def _streamed(self, sql: str, outcomes: Iterable[str] | None, *, merged: bool = False) -> Iterator[tuple[Any, ...]]:
         """Rows as the server finds them; *merged* where two indexes have their order and nothing need be sorted."""
-        states = None
-        if outcomes is not None:
-            states = [state for outcome in outcomes for state in _STATES.get(outcome, (outcome,))]
+        states = None if outcomes is None else states_of(outcomes)
         with self._translated(), self._db.cursor(name=f"d3async_{next(self._cursors)}") as cursor:
             cursor.itersize = _PAGE
             self._plan("off" if merged else "default")
@@ -264,13 +244,8 @@ class PostgresReader:
         for way in ("bitmapscan", "hashjoin", "nestloop", "sort"):
             self._db.execute(f"set local enable_{way} to {how}".encode())
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except psycopg.Error as error:
-            said = " ".join(str(error).split())
-            raise JournalError(f"{self.name} cannot be read: {said}", code="journal") from error
+    def _translated(self) -> AbstractContextManager[None]:
+        return translated(f"{self.name} cannot be read")
 
 
 def _readable(row: RowRecord) -> RowRecord:

@@ -16,10 +16,12 @@ from d3async.journal.postgres.schema import check_now
 from d3async.journal.postgres.scripts import run_all
 from d3async.journal.postgres.standing import settle_rows
 from d3async.journal.postgres.texts import kept, told
+from d3async.journal.postgres.translated import translated
 from d3async.journal.reconcile import TaskIncident, sent_task, with_why
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from typing import Self
 
     from d3async.journal.reconcile import News
@@ -180,13 +182,8 @@ class PostgresBook:
             self._db.execute("select from d3async_chunk where run = %s order by chunk for update", (self.id,))
             yield
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except psycopg.Error as error:
-            said = " ".join(str(error).split())
-            raise JournalError(f"{self.name} cannot be reconciled: {said}", code="journal") from error
+    def _translated(self) -> AbstractContextManager[None]:
+        return translated(f"{self.name} cannot be reconciled")
 
 
 class PostgresPairs:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from d3async.errors import JournalError
+from d3async.journal.states import outcome_of
 from d3async.sansio.outcome import OUTCOMES, check_rows
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ async def overview(connection: AsyncConnection[Any], names: Sequence[str] | None
     flying: dict[int, int] = defaultdict(int)
     waiting: dict[int, int] = defaultdict(int)
     for run, state, count, todo in await _counted(connection, None if names is None else [run[0] for run in runs]):
-        outcomes[run][{"pending": "unsent", "sent": "unknown"}.get(state, state)] += count
+        outcomes[run][outcome_of(state)] += count
         flying[run] += count if state == "sent" else 0
         waiting[run] += todo
     return [
