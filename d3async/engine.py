@@ -14,6 +14,7 @@ from d3async.delivery import Stopper
 from d3async.errors import FencedError, JournalError, first_failure
 from d3async.journal.base import Event, Settlement
 from d3async.line import Line
+from d3async.sansio.halt import reached
 from d3async.sansio.merge import ListLimit, Part, wave_of, worth_splitting
 from d3async.sansio.outcome import judge
 from d3async.sansio.protocol import Reply
@@ -211,6 +212,5 @@ class Engine:
             self.counts[row.outcome] += 1
             if self._on_row:
                 self._on_row(row)
-        for rule in self._halts:
-            if self.stopper.reason is None and rule.reached(self.counts, self._rows):
-                self.stopper.stop(Stop("halt", f"--halt {rule}: {self.counts[rule.outcome]} rows {rule.outcome}"))
+        if self.stopper.reason is None and (words := reached(self._halts, self.counts, self._rows)):
+            self.stopper.stop(Stop("halt", words))

@@ -19,6 +19,7 @@ from d3async.cli.console import say
 from d3async.cli.fleet_split import Split, route
 from d3async.cli.jobfile import examine
 from d3async.cli.mapping import tell_file, with_kept
+from d3async.cli.other_mapping import MAPPING, check_submitted
 from d3async.cli.review import Review
 from d3async.errors import D3Error, JobFileError, SettingsError
 from d3async.fleet.connecting import unreachable
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from d3async.cli.jobfile import JobFileOptions
     from d3async.fleet.address import Address
     from d3async.journal.postgres.intake import Begun, Submission
+    from d3async.sansio.halt import Halt
     from d3async.sansio.job import Invalid, Job
     from d3async.settings import Settings
 
@@ -58,6 +60,7 @@ class How:
     config: Path | None = None
     max_links_per_call: int = 50
     serial: bool = False
+    halts: tuple[Halt, ...] = ()
     mark_tasks: bool = False
     retry_unknown: bool = False
     take_over: bool = False
@@ -181,6 +184,7 @@ class Loader:
         if new.invalid and not how.job_file.skip_invalid:
             new.abandon()
             return known
+        check_submitted(self._db, new, file)
         changes = new.adopt(_meta(file, settings, new.rows))
         begun = self._begun(new, settings)
         new.commit()
@@ -218,6 +222,7 @@ def _meta(file: Examined, settings: Settings, rows: int) -> dict[str, str]:
         "input": file.name,
         "sha256": file.table.sha256(),
         "rows": str(rows),
+        MAPPING: file.kept,
     }
 
 
@@ -229,4 +234,5 @@ def _facts(address: Address, settings: Settings, how: How) -> dict[str, Any]:
         "command_line": shlex.join(["d3async", *words]),
         "settings": settings.public(),
         "links_per_call": how.max_links_per_call,
+        "halts": list(map(str, how.halts)),
     }

@@ -172,6 +172,7 @@ def run_object(run: RunStanding, at: FleetStanding) -> dict[str, Any]:
         "rate": round(run.rate, 2),
         **{name: instant(getattr(run, name)) for name in ("started_at", "finished_at", "cancelled_at")},
         "exit_code": run.exit_code,
+        "stop": run.facts.get("stop"),
         "working": [
             {"chunk": working.chunk, "who": working.who, "since": instant(working.since)} for working in run.working
         ],

@@ -8,26 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from d3async.cli.durations import DURATION
+from d3async.cli.halt_option import halt_option
 from d3async.cli.jobfile import job_file_options, link_options, save_mapping_option
 from d3async.cli.settings_options import settings_options
-from d3async.sansio import halt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from d3async.cli.jobfile import JobFileOptions
-
-
-class _HaltRule(click.ParamType[halt.Halt]):
-    name = "rule"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> halt.Halt:
-        if isinstance(value, halt.Halt):
-            return value
-        try:
-            return halt.parse(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 @click.command("run")
@@ -37,9 +25,7 @@ class _HaltRule(click.ParamType[halt.Halt]):
 @settings_options
 @save_mapping_option
 @link_options
-@click.option(
-    "--halt", "halts", type=_HaltRule(), multiple=True, metavar="RULE", help="failed=3%, failed=20, unknown=5."
-)
+@halt_option
 @click.option(
     "--drain-timeout",
     type=DURATION,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from d3async.cli.fleet_option import fleet_option
+from d3async.cli.halt_option import halt_option
 from d3async.cli.jobfile import job_file_options, link_options
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="The config file (D3_CONFIG).")
 @click.option("--run", "name", metavar="NAME", help="What the run of one FILE is called.  [default: the file's name]")
 @link_options
+@halt_option
 @click.option("--mark-tasks", is_flag=True, help="Add a short reference to each description, for reconcile to find.")
 @click.option("--retry-unknown", is_flag=True, help="Send unknown rows again: they may then exist twice.")
 @click.option("--take-over", is_flag=True, help="Do so although a worker is sending the run: it is stopped.")

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from d3async.cli.fleet_loading import How, Loaded, Unit
     from d3async.cli.jobfile import JobFileOptions
     from d3async.fleet.address import Address
+    from d3async.sansio.halt import Halt
 
 _FEW = 5
 _LARGE = 50_000
@@ -46,6 +47,7 @@ class Options:
     name: str | None = None
     max_links_per_call: int = 50
     serial_by: str | None = None
+    halts: Sequence[Halt] = ()
     mark_tasks: bool = False
     retry_unknown: bool = False
     take_over: bool = False
@@ -83,6 +85,7 @@ def _how(job_file: JobFileOptions, options: Options) -> How:
         config=options.config,
         max_links_per_call=options.max_links_per_call,
         serial=options.serial_by is not None,
+        halts=tuple(options.halts),
         mark_tasks=options.mark_tasks,
         retry_unknown=options.retry_unknown,
         take_over=options.take_over,

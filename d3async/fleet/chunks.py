@@ -12,21 +12,22 @@ from d3async.fleet import rows, tries
 from d3async.fleet.ending import BOUNDS, Again, Done, GiveUp, StopRun, what_next
 from d3async.journal.base import Event
 from d3async.journal.postgres.journal import open_chunk
-from d3async.sansio.halt import with_default
+from d3async.sansio import halt
 from d3async.sansio.protocol import Throttled
 from d3async.sansio.retry import Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from psycopg import AsyncConnection
     from psycopg_pool import AsyncConnectionPool
 
     from d3async.delivery import Attempt
     from d3async.fleet.metrics import Metrics
-    from d3async.fleet.rows import Next
+    from d3async.fleet.rows import Next, SoFar
     from d3async.fleet.tenants import Tenant, Tenants
     from d3async.journal.postgres.journal import PostgresJournal, Writer
+    from d3async.sansio.halt import Halt
 
 log = logging.getLogger("d3async.fleet")
 _WORTH_TELLING = 0.25
@@ -113,23 +114,28 @@ class Chunks:
                 await rows.finish_if_over(connection, before.run, now=self._wall())
             if at is None:
                 return None, None
+            so_far = await rows.so_far(connection, at)
             tried = await tries.begun(connection, at.place)
         if tried.code == "crashed" and tried.tries > BOUNDS["crashed"].tries:
             message = f"given up after {tried.tries - 1} tries: {tried.message}"
             return await self._follow(at, GiveUp("crashed", message), _Ended(None, 0, 1), 0), at
-        ended = await self._run(at)
+        ended = await self._run(at, so_far)
         self._metrics.chunk(tenant, ended.stop.code if ended.stop else "done")
         count = 1 if ended.finished else tried.tries
         return await self._follow(at, what_next(ended.stop, count), ended, count), at
 
-    async def _run(self, at: Next) -> _Ended:
+    async def _run(self, at: Next, so_far: SoFar) -> _Ended:
         engine: Engine | None = None
         left = 1
         try:
+            halts = halt.with_default(map(halt.parse, at.halts))
+            if words := halt.reached(halts, *so_far):
+                # reached by a worker that was lost before it could say so
+                return _Ended(Stop("halt", words), 0, left)
             tenant = await self._tenants.get(at.tenant)
             _check_same_d3(at, tenant)
             journal = await open_chunk(self._writer, at.run, at.chunk, round=at.round, who=self._who, now=self._wall())
-            engine = self._engine(at, tenant, journal)
+            engine = self._engine(at, tenant, journal, halts, so_far)
             stop, left = await self._carried(engine, at, tenant, journal)
         except FencedError as error:
             stop = Stop("fenced", error.message)
@@ -141,7 +147,7 @@ class Chunks:
             # whatever a chunk does to its worker, the other tenants' chunks go on
             log.exception("%s, chunk %s", at.name, at.chunk)
             stop = Stop("crashed", f"a defect: {type(error).__name__}")
-        return _Ended(stop, sum(engine.counts.values()) if engine else 0, left)
+        return _Ended(stop, engine.counts.total() - so_far.counts.total() if engine else 0, left)
 
     async def _carried(
         self, engine: Engine, at: Next, tenant: Tenant, journal: PostgresJournal
@@ -163,17 +169,22 @@ class Chunks:
             left = await journal.aclose()
         return stop, left
 
-    def _engine(self, at: Next, tenant: Tenant, journal: PostgresJournal) -> Engine:
-        return Engine(
+    def _engine(
+        self, at: Next, tenant: Tenant, journal: PostgresJournal, halts: Sequence[Halt], so_far: SoFar
+    ) -> Engine:
+        """What sends the chunk; it counts on from the run's counts, of which halt rules speak."""
+        engine = Engine(
             carrier=tenant.connection.delivery,
             journal=journal,
-            rows=journal.rows,
+            rows=so_far.rows,
             workers=tenant.settings.concurrency,
-            halts=with_default(()),
+            halts=halts,
             links_per_call=at.links_per_call,
             drain=self._drain,
             on_row=lambda row: self._metrics.row(tenant.name, row.outcome),
         )
+        engine.counts.update(so_far.counts)
+        return engine
 
     async def _follow(self, at: Next, follows: Done | Again | GiveUp | StopRun, ended: _Ended, count: int) -> float:
         """Write down what follows; seconds until the tenant is to be called again."""
@@ -191,6 +202,7 @@ class Chunks:
                 case StopRun(code=code, message=message):
                     log.warning("%s is stopped: %s", at.name, message)
                     await rows.stop(connection, at, Stop(code, message), now=self._wall())
+                    await tries.forget(connection, at.place)
         if not isinstance(follows, Again):
             return 0.0
         if follows.code in {"unauthorized", "settings"}:

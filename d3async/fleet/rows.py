@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from d3async.fleet.tries import Place
 from d3async.journal.postgres import owners, runs
@@ -48,8 +49,15 @@ select r.round, r.cancelled_at, o.started_at, o.finished_at, o.facts,
         and exists (select from d3async_job j where j.run = c.run and j.lane between c.lo and c.hi and j.todo))
 from d3async_run r join d3async_round o on o.run = r.id and o.round = r.round where r.id = %s"""
 _WORKED_ON = "select from d3async_chunk where run = %s and who is not null limit 1"
+_SO_FAR = """
+select state, count(*) from d3async_job
+where run = %(run)s and round = %(round)s and not todo and state <> 'sent' and done_at is not null group by state
+union all select '', coalesce(sum(rows), 0) from d3async_chunk where run = %(run)s and round = %(round)s"""
 _COUNTED = "select state, count(*), sum(attempts) from d3async_job where run = %s and not gone group by state"
 _THROTTLED = "select count(*) from d3async_event where run = %s and round = %s and kind = 'throttled'"
+_STANDS = """
+select o.facts from d3async_run r join d3async_round o on o.run = r.id and o.round = r.round
+where r.id = %s and r.round = %s for update"""
 _STOPPED = "update d3async_round set facts = %s where run = %s and round = %s"
 _UNFINISHED = """
 select r.id, r.tenant from d3async_run r join d3async_round o on o.run = r.id and o.round = r.round
@@ -58,7 +66,7 @@ where o.finished_at is null"""
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """A chunk to be run: of which run, called *name*, for whom, against which D3."""
+    """A chunk to be run: of which run, called *name*, for whom, against which D3; *halts* as they were submitted."""
 
     run: int
     round: int
@@ -67,11 +75,19 @@ class Next:
     tenant: str
     base_url: str
     links_per_call: int
+    halts: tuple[str, ...] = ()
 
     @property
     def place(self) -> Place:
         """Where it is."""
         return Place(self.run, self.round, self.chunk)
+
+
+class SoFar(NamedTuple):
+    """What a round's rows have become by now, by outcome, and how many *rows* it is to send in all."""
+
+    counts: Counter[str]
+    rows: int
 
 
 async def next_chunk(connection: AsyncConnection[Any], tenant: str) -> Next | None:
@@ -80,8 +96,20 @@ async def next_chunk(connection: AsyncConnection[Any], tenant: str) -> Next | No
     if found is None:
         return None
     run, name, tenant, meta, facts, number, chunk = found
-    base_url = str(json.loads(meta).get("base_url", ""))
-    return Next(run, number, chunk, name, tenant, base_url, int(json.loads(facts).get("links_per_call", 50)))
+    base_url, orders = str(json.loads(meta).get("base_url", "")), json.loads(facts)
+    links_per_call, halts = int(orders.get("links_per_call", 50)), tuple(orders.get("halts", ()))
+    return Next(run, number, chunk, name, tenant, base_url, links_per_call, halts)
+
+
+async def so_far(connection: AsyncConnection[Any], at: Next) -> SoFar:
+    """How the present round of the run of *at* goes, all its chunks together; one pass over the rows of the run.
+
+    A run's chunks are worked on one after the other, so whoever opens one can count on from here. Rows that a lost
+    worker had in flight are not counted, as those are not of a run on one machine that was killed.
+    """
+    found = await (await connection.execute(_SO_FAR, {"run": at.run, "round": at.round})).fetchall()
+    counts = Counter({state: int(count) for state, count in found})
+    return SoFar(counts, counts.pop("", 0))
 
 
 async def waiting(connection: AsyncConnection[Any]) -> set[str]:
@@ -105,12 +133,14 @@ async def give_up(connection: AsyncConnection[Any], at: Next, code: str, message
 
 
 async def stop(connection: AsyncConnection[Any], at: Next, reason: Stop, *, now: float) -> None:
-    """Start nothing more of the run, for *reason*, which is written down."""
-    found = await (await connection.execute(_ENDING, (at.run,))).fetchone()
-    if found is not None:
-        facts = {**json.loads(found[4]), "stop": {"code": reason.code, "message": reason.message}}
+    """Start nothing more of the run, for *reason*, which is written down; a run submitted again since goes on."""
+    async with connection.transaction():
+        found = await (await connection.execute(_STANDS, (at.run, at.round))).fetchone()
+        if found is None:
+            return
+        facts = {**json.loads(found[0]), "stop": {"code": reason.code, "message": reason.message}}
         await connection.execute(_STOPPED, (json.dumps(facts), at.run, at.round))
-    await runs.cancel(connection, at.run, now=now)
+        await runs.cancel(connection, at.run, now=now)
 
 
 async def at_rest(connection: AsyncConnection[Any], run: int) -> bool:

@@ -41,6 +41,14 @@ def parse(text: str) -> Halt:
     return Halt(found[1].lower(), float(found[2]), percent=bool(found[3]))
 
 
+def reached(rules: Iterable[Halt], counts: Mapping[str, int], rows: int) -> str | None:
+    """The words of the first of *rules* that is reached, see `Halt.reached`; None where none is."""
+    for rule in rules:
+        if rule.reached(counts, rows):
+            return f"--halt {rule}: {counts[rule.outcome]} rows {rule.outcome}"
+    return None
+
+
 def with_default(rules: Iterable[Halt]) -> tuple[Halt, ...]:
     """The given rules, and `unknown=50` unless one of them speaks of `unknown`."""
     given = tuple(rules)

@@ -28,18 +28,20 @@ from d3async.settings import Settings
 from tests.fleet.test_late_words import a_job
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from tests.database import Postgres
 
 
-def submit(url: str, base_url: str, *, name: str = "run", count: int = 3, chunk_rows: int = 500) -> None:
+def submit(
+    url: str, base_url: str, *, name: str = "run", count: int = 3, chunk_rows: int = 500, halts: Sequence[str] = ()
+) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         new = submission(connection, name, "tenant", now=time.time())
         new.add([a_job(row) for row in range(1, count + 1)])
         list(new.duplicates(allow=False))
         new.adopt({"rows": str(count), "base_url": base_url})
-        new.begin(Selection(), now=time.time(), facts={}, chunk_rows=chunk_rows)
+        new.begin(Selection(), now=time.time(), facts={"halts": halts}, chunk_rows=chunk_rows)
         new.commit()
 
 
@@ -221,6 +223,67 @@ async def test_too_many_unknown_rows_stop_the_whole_run(postgres: Postgres) -> N
     assert outcomes["pending"] >= 200
     assert "--halt unknown=50" in facts
     assert code == 5
+
+
+@pytest.mark.parametrize("rule", ["unknown=150", "unknown=50%"])
+@pytest.mark.asyncio
+async def test_a_halt_rule_speaks_of_the_whole_run_whatever_its_chunks(postgres: Postgres, rule: str) -> None:
+    url = await ready(postgres)
+    async with serve(rate=0, faults={"error-500-after": 1.0}) as d3:
+        submit(url, str(d3), count=300, chunk_rows=100, halts=[rule])
+        async with turning(url, lambda _: settings_at(str(d3), d3.env["D3_API_KEY"])) as (turn, _):
+            again = await turn("tenant")
+
+    outcomes = dict(await asked(url, "select state, count(*) from d3async_job group by state"))
+    [(facts, code)] = await asked(url, "select facts, exit_code from d3async_round")
+    events = await asked(url, "select note from d3async_event where kind = 'stop'")
+    assert again is None
+    assert 150 <= outcomes["unknown"] <= 182
+    assert f"--halt {rule}: 150 rows unknown" in facts
+    assert events == [(f"halt: --halt {rule}: 150 rows unknown",)]
+    assert code == 5
+
+
+@pytest.mark.asyncio
+async def test_a_rule_reached_by_a_worker_that_was_lost_before_it_could_say_so_stops_the_run(
+    postgres: Postgres,
+) -> None:
+    """Only what this round's answers tell counts: not what lost workers had in flight, nor an earlier round."""
+    url = await ready(postgres)
+    async with serve(rate=0) as d3:
+        submit(url, str(d3), count=9, halts=["failed=50%", "unknown=3"])
+        async with turning(url, lambda _: settings_at(str(d3), d3.env["D3_API_KEY"])) as (turn, _):
+            async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+                about = "update d3async_job set todo = false, done_at = 5, round = 1, state = 'unknown' where id <= 4"
+                await connection.execute(about)
+                await connection.execute("update d3async_job set done_at = null, code = 'interrupted' where id = 3")
+                await connection.execute("update d3async_job set round = 0 where id = 4")
+                at = await rows.next_chunk(connection, "tenant")
+                assert at is not None
+                before = await rows.so_far(connection, at)
+                await connection.execute("update d3async_job set done_at = 6 where id = 3")
+            again = await turn("tenant")
+        requests = d3.backend.ledger.counts()["requests"]
+
+    [(facts, code)] = await asked(url, "select facts, exit_code from d3async_round")
+    assert (before.counts, before.rows) == ({"unknown": 2}, 9)
+    assert (again, requests, code) == (None, 0, 5)
+    assert "--halt unknown=3: 3 rows unknown" in facts
+
+
+@pytest.mark.asyncio
+async def test_a_run_that_was_submitted_again_since_is_not_stopped_for_what_was_before(postgres: Postgres) -> None:
+    url = await ready(postgres)
+    submit(url, "http://127.0.0.1:9/x")
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        before = await rows.next_chunk(connection, "tenant")
+        submit(url, "http://127.0.0.1:9/x")
+        assert before is not None
+        await rows.stop(connection, before, Stop("halt", "--halt failed=1: 1 rows failed"), now=5.0)
+        now = await rows.next_chunk(connection, "tenant")
+
+    assert now is not None
+    assert (before.round, now.round) == (1, 2)
 
 
 @pytest.mark.asyncio

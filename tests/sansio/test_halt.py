@@ -1,11 +1,13 @@
 """When no new work is started, and with which code a run ends."""
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from d3async.sansio.exit_code import exit_code
-from d3async.sansio.halt import DEFAULT, Halt, parse, with_default
+from d3async.sansio.halt import DEFAULT, Halt, parse, reached, with_default
 from d3async.sansio.retry import Stop
 
 
@@ -57,6 +59,19 @@ def test_more_of_the_outcome_never_unreaches_a_rule(amount: float, found: int, r
     rule = Halt("failed", amount, percent=True)
 
     assert rule.reached({"failed": found + 1}, rows) or not rule.reached({"failed": found}, rows)
+
+
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        ([], None),
+        (["failed=3", "unknown=2"], None),
+        (["failed=3", "unknown=1"], "--halt unknown=1: 1 rows unknown"),
+        (["failed=2%", "unknown=1"], "--halt failed=2%: 2 rows failed"),
+    ],
+)
+def test_the_first_rule_that_is_reached_is_told(rules: list[str], words: str | None) -> None:
+    assert reached(map(parse, rules), Counter(failed=2, unknown=1), 100) == words
 
 
 def test_fifty_unknown_rows_halt_unless_a_rule_speaks_of_unknown() -> None:
