@@ -20,7 +20,7 @@ from d3async.journal.marking import mark_tasks
 from d3async.journal.sqlite import Selection, in_memory, open_folder
 from d3async.journal.told import rows_told
 from d3async.sansio.exit_code import exit_code
-from d3async.sansio.job import Invalid, Job, Problem
+from d3async.sansio.job import Invalid, Job, Problem, asked
 
 if TYPE_CHECKING:
     import sqlite3
@@ -216,14 +216,14 @@ def entry_of(row: int, given: Given, site: str, profile: str | None = None) -> J
     """
     match given:
         case Command():
-            return Job(row, row, _raw(given, None, None), given, None, site)
+            return Job(row, row, _raw(given, None, None), asked(given), None, site)
         case (Command() as command, None | str() as username, None | str() as own):
-            return Job(row, row, _raw(command, username, own), command, username or None, own or site)
+            return Job(row, row, _raw(command, username, own), asked(command), username or None, own or site)
         case Job() if given.profile not in {None, profile}:
             problem = Problem("profile", "profile", given.profile or "", "is another D3 than this client's", _ELSEWHERE)
-            return Invalid(row, row, _raw(given.command, given.username, given.site), (problem,), given.key)
+            return Invalid(row, row, _raw(given.asked.command, given.username, given.site), (problem,), given.key)
         case Job():
-            raw = _raw(given.command, given.username, None if given.site == site else given.site)
+            raw = _raw(given.asked.command, given.username, None if given.site == site else given.site)
             return given._replace(row=row, raw=raw, site=given.site or site, profile=None)
         case Invalid():
             return given._replace(row=row, raw=json.dumps({"row": given.raw}))

@@ -89,7 +89,7 @@ async def assign_tasks(file: UploadFile, request: Request) -> StreamingResponse:
 async def told(d3: D3Client, table: Table, reader: RowReader, journal: Path) -> AsyncIterator[str]:
     """A line a row as it is finished; a caller who goes away ends the run, and the next one goes on with it."""
     with table:
-        async with d3.run((reader.read(row) for row in table), journal=journal) as run:
+        async with d3.run(reader.read_all(table), journal=journal) as run:
             try:
                 async for outcome in run:
                     yield line(row=outcome.row, outcome=outcome.outcome, code=outcome.code, message=outcome.message)

@@ -62,7 +62,7 @@ def profile_of(row: Row | Invalid) -> str:
 def jobs_for(table: Table, profile: str, site: str) -> Iterator[Job | Invalid]:
     """The rows of *profile*, read anew: memory does not grow with the file."""
     reader = RowReader(RowOptions(Reading(plain_due), site=site), table.header)
-    return (reader.read(row) for row in table if profile_of(row) == profile)
+    return reader.read_all(row for row in table if profile_of(row) == profile)
 
 
 async def bring(file: Path, name: str, site: Site, folder: Path) -> None:

@@ -30,7 +30,7 @@ async def clean_up(file: Path, runs: Path, window: float) -> int:
     with open_table(file) as table:
         reader = RowReader(options, table.header)
         async with D3Client(settings) as d3:
-            run = d3.run((reader.read(row) for row in table), journal=journal, halts=["failed=20%"])
+            run = d3.run(reader.read_all(table), journal=journal, halts=["failed=20%"])
             try:
                 async with asyncio.timeout(window):
                     async for outcome in run:

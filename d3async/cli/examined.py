@@ -53,7 +53,7 @@ class Examined:
         first = next(rows, None)
         if first is None:
             raise JobFileError("has a header and no rows", code="job_file")
-        return map(self._reader().read, chain([first], rows))
+        return self._reader().read_all(chain([first], rows))
 
     @property
     def routed(self) -> bool:

@@ -74,7 +74,7 @@ class Review:
         self.rows += len(chunk)
         jobs = [entry for entry in chunk if isinstance(entry, Job)]
         self.selected += sum([job.selected for job in jobs])
-        self._kinds.update(map(type, [job.command for job in jobs]))
+        self._kinds.update([job.asked.kind for job in jobs])
         if len(jobs) < len(chunk):
             for entry in chunk:
                 if isinstance(entry, Invalid):

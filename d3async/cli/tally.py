@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING, Self
 
 from d3async.files.distinct import Distinct
@@ -11,8 +9,6 @@ from d3async.sansio.job import Invalid, Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
-
-    from d3async.commands.base import Command
 
 _MANY = 50_000
 
@@ -36,16 +32,10 @@ class Tally:
     def add(self, entries: Sequence[Job | Invalid]) -> None:
         """Count *entries*; many at a time are faster than one by one."""
         self._meanings.add(filter(None, map(_meaning, entries)))
-        commands = [entry.command for entry in entries if isinstance(entry, Job)]
-        for kind, some in groupby(commands, type):
-            self._count(kind, [command.__dict__ for command in some])
-
-    def _count(self, kind: type[Command], commands: Sequence[dict[str, str]]) -> None:
-        self.subjects.add(map(itemgetter(kind.subject), commands))
-        if "people" in kind.facets:
-            self.people.add(map(itemgetter(kind.facets["people"]), commands))
-        if kind.items is not None:
-            self.items += sum(len(values[kind.items]) for values in commands)
+        asked = [entry.asked for entry in entries if isinstance(entry, Job)]
+        self.subjects.add([one.subject for one in asked])
+        self.people.add([one.person for one in asked if one.person is not None])
+        self.items += sum([len(one.items) for one in asked])
 
     def suspect(self) -> Callable[[Job | Invalid], bool] | None:
         """Whether an entry may mean the same as another one; None when none does."""
@@ -66,4 +56,5 @@ def _meaning(entry: Job | Invalid) -> Hashable:
     where = entry.site if entry.profile is None else (entry.profile, entry.site)
     if entry.key is not None:
         return ("key", entry.key) if entry.profile is None else ("key", entry.profile, entry.key)
-    return (where, *entry.command.__dict__.values())
+    asked = entry.asked
+    return (where, asked.params, asked.items) if asked.items else (where, asked.params)

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 D3_TIME = "%Y-%m-%d %H:%M:%S"
 _SEPARATORS = re.compile(r"[;,\s]+")
@@ -26,6 +26,13 @@ class Reading:
     """How cells are read, handed to pydantic as its context. *due* turns a Due Date cell into D3's form."""
 
     due: Callable[[object], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Plainly:
+    """Beside a validator: what it makes of a column of texts, None where it is to look itself."""
+
+    values: Callable[[Sequence[str], Reading], list[str | None]]
 
 
 def as_text(value: object) -> str:
@@ -102,13 +109,35 @@ def _some(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
-Text = Annotated[str, BeforeValidator(_stripped)]
+def _plain_texts(cells: Sequence[str], _: Reading) -> list[str | None]:
+    return [cell.strip() or None for cell in cells]
+
+
+def _plain_as_given(cells: Sequence[str], _: Reading) -> list[str | None]:
+    return [cell if cell.strip() else None for cell in cells]
+
+
+def _plain_answers(cells: Sequence[str], _: Reading) -> list[str | None]:
+    return [_YES_NO.get(cell.strip().casefold()) for cell in cells]
+
+
+def _plain_dues(cells: Sequence[str], reading: Reading) -> list[str | None]:
+    known: dict[str, str | None] = {}
+    for cell in set(cells):
+        try:
+            known[cell] = reading.due(cell)
+        except PydanticCustomError:
+            known[cell] = None
+    return [known[cell] for cell in cells]
+
+
+Text = Annotated[str, BeforeValidator(_stripped), Plainly(_plain_texts)]
 """Text without blanks at its ends; empty is an error."""
-AsGiven = Annotated[str, BeforeValidator(_filled)]
+AsGiven = Annotated[str, BeforeValidator(_filled), Plainly(_plain_as_given)]
 """Text sent as given, blanks and all; nothing but blanks is an error."""
-YesNo = Annotated[str, BeforeValidator(_yes_no)]
+YesNo = Annotated[str, BeforeValidator(_yes_no), Plainly(_plain_answers)]
 """`Yes` or `No`; also y/n, true/false, 1/0."""
-DueDate = Annotated[str, BeforeValidator(_due)]
+DueDate = Annotated[str, BeforeValidator(_due), Plainly(_plain_dues)]
 """`yyyy-MM-dd HH:mm:ss`, as D3's Create Task page asks."""
 Numbers = Annotated[tuple[str, ...], BeforeValidator(_numbers), AfterValidator(_some)]
 """Incident numbers: a list, or text with `;`, `,`, blanks or newlines between them; each once, in order."""

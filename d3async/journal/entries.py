@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
 from d3async.sansio.job import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from d3async.commands.base import Command
     from d3async.sansio.job import Invalid, Job
 
 
@@ -21,18 +17,11 @@ _SHOWN = 60
 
 
 class JobEntry(NamedTuple):
-    """*identity* tells rows apart, *content* whether one was changed. *lane_key* is who asks about which incident.
-
-    *params* is what is sent, without the list of items; *person* what the plan counts people by.
-    """
+    """*identity* tells rows apart, *content* whether one was changed. *lane_key* is who asks about which incident."""
 
     identity: bytes
     content: bytes
-    command: str
     lane_key: str
-    label: str
-    params: str
-    person: str | None
 
 
 def digest(*parts: str) -> bytes:
@@ -41,44 +30,20 @@ def digest(*parts: str) -> bytes:
     return blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-class _Kind(NamedTuple):
-    """What is the same for all jobs of a command: its name, its serializer, and the fields of `Command`."""
-
-    name: str
-    to_json: Callable[..., bytes]
-    subject: str
-    items: str | None
-    left_out: frozenset[str] | None
-    person: str | None
-
-
-@cache
-def _kind_of(kind: type[Command]) -> _Kind:
-    items = kind.items
-    left_out = frozenset({items}) if items else None
-    # as model_dump_json does, which takes twice as long to get there
-    to_json = kind.__pydantic_serializer__.to_json
-    return _Kind(kind.__name__, to_json, kind.subject, items, left_out, kind.facets.get("people"))
-
-
 def job_entry(job: Job) -> JobEntry:
-    """What of *job* goes into a journal, its items apart."""
-    name, to_json, about, items, left_out, people = _kind_of(type(job.command))
-    command, site = job.command.__dict__, job.site
-    params = to_json(job.command, by_alias=True, exclude=left_out).decode()
-    subject: str = command[about]
-    account = job.username or ""
-    if items or job.profile is not None:
-        whose = () if job.profile is None else ("profile", job.profile)
-        content = digest(*whose, name, site, params, *(command[items] if items else ()))
-        account = f"{PROFILE_MARK}{job.profile}{PROFILE_MARK}{account}" if whose else account
+    """What of *job* goes into a journal beside what it asks for."""
+    kind, params, subject, _, items = job.asked
+    name, site, account, profile = kind.__name__, job.site, job.username or "", job.profile
+    if kind.items or profile is not None:
+        whose = () if profile is None else ("profile", profile)
+        content = digest(*whose, name, site, params, *items)
+        account = f"{PROFILE_MARK}{profile}{PROFILE_MARK}{account}" if whose else account
     else:
         # `digest` of the three, for most rows are such
         told = f"{len(name)}:{name}{len(site)}:{site}{len(params)}:{params}"
         content = blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-    identity = content if job.key is None else _identity_of(job.key, job.profile)
-    lane_key = f"{account}\x1f{site}\x1f{subject.casefold()}"
-    return JobEntry(identity, content, name, lane_key, subject, params, command[people] if people else None)
+    identity = content if job.key is None else _identity_of(job.key, profile)
+    return JobEntry(identity, content, f"{account}\x1f{site}\x1f{subject.casefold()}")
 
 
 def _identity_of(key: str, profile: str | None) -> bytes:

@@ -123,11 +123,12 @@ class Stage:
 
 
 def _encoded_job(job: Job, *, keep: bool) -> tuple[Any, ...]:
-    told = job_entry(job)
+    identity, content, lane_key = job_entry(job)
+    kind, params, subject, person, _ = job.asked
     return (
-        job.row, job.line, told.identity, 0, told.content, _storable(job.key), told.command, job.username, job.site,
-        told.lane_key, told.label, told.params if keep else None, job.raw if keep else None, "pending", None, None,
-        job.selected, told.label, told.person, job.profile,
+        job.row, job.line, identity, 0, content, _storable(job.key), kind.__name__, job.username, job.site,
+        lane_key, subject, params if keep else None, job.raw if keep else None, "pending", None, None,
+        job.selected, subject, person, job.profile,
     )  # fmt: skip
 
 
@@ -141,9 +142,8 @@ def _encoded_invalid(entry: Invalid, *, keep: bool) -> tuple[Any, ...]:
 
 def _items(chunk: list[Job | Invalid]) -> Iterator[tuple[int, int, str, str]]:
     for entry in chunk:
-        if isinstance(entry, Job) and type(entry.command).items:
-            names = getattr(entry.command, type(entry.command).items or "")
-            yield from ((entry.row, at, name, fold(name)) for at, name in enumerate(names))
+        if isinstance(entry, Job):
+            yield from ((entry.row, at, name, fold(name)) for at, name in enumerate(entry.asked.items))
 
 
 def _storable(key: str | None) -> str | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import partial
 from typing import TYPE_CHECKING, get_args
 
 from d3async.commands.values import DueDate
 from d3async.sansio.job import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from pydantic.fields import FieldInfo
 
@@ -32,23 +33,31 @@ class Advice:
         fields = command.model_fields.items()
         self._dates = [name for name, info in fields if _is_due(info)]
         self._long = [(name, _LONGEST[info.alias]) for name, info in fields if info.alias in _LONGEST]
+        self._looks: list[tuple[str, Callable[[Collection[str]], set[str]]]] = [
+            *((name, self._strange_times) for name in self._dates),
+            *((name, partial(_longer, most)) for name, most in self._long),
+            (self._subject, _strange_numbers),
+        ]
 
     def needless(self, job: Command) -> bool:
         """Whether a quick look finds nothing to say about *job*; true for nearly every row."""
         values = job.__dict__
-        for name in self._dates:
-            due = values[name]
-            if due < self._now or due.endswith(" 00:00:00"):
-                return False
-        for name, most in self._long:
-            if len(values[name]) > most:
-                return False
-        subject = values[self._subject]
-        if self._items is not None:
-            for item in values[self._items]:
-                if item.casefold() == subject.casefold() or not _ORDINARY.fullmatch(item):
-                    return False
-        return _ORDINARY.fullmatch(subject) is not None
+        if any(look((values[name],)) for name, look in self._looks):
+            return False
+        items = values[self._items] if self._items else ()
+        subject = values[self._subject].casefold()
+        return not _strange_numbers(items) and subject not in map(str.casefold, items)
+
+    def strange(self, name: str, values: Sequence[str | None]) -> set[str]:
+        """Those of *values* of the field *name* that a closer look may have something to say about."""
+        looks = [look for field, look in self._looks if field == name]
+        if not looks:
+            return set()
+        different = {value for value in values if value is not None}
+        return set().union(*(look(different) for look in looks))
+
+    def _strange_times(self, times: Collection[str]) -> set[str]:
+        return {due for due in times if due < self._now or due.endswith(" 00:00:00")}
 
     def unseen(self, job: Command) -> tuple[Problem, ...]:
         """Incident numbers with characters that can't be seen: they would name another incident, or none."""
@@ -90,6 +99,14 @@ class Advice:
             text = getattr(job, name)
             if len(text) > most:
                 yield Problem("long", name, text[:40], f"has more than {most} characters: D3 may cut it")
+
+
+def _strange_numbers(numbers: Collection[str]) -> set[str]:
+    return {number for number in numbers if not _ORDINARY.fullmatch(number)}
+
+
+def _longer(most: int, texts: Collection[str]) -> set[str]:
+    return {text for text in texts if len(text) > most}
 
 
 def _odd(name: str, number: str) -> Problem:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from itertools import islice, repeat
+from typing import TYPE_CHECKING, Any, cast
 
 from d3async.commands import all_commands, find
 from d3async.errors import JobFileError
@@ -25,14 +26,15 @@ from d3async.sansio.problems import sentence
 from d3async.sansio.shape import Shape, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from d3async.commands.base import Command
     from d3async.commands.values import Reading
     from d3async.sansio.headers import Columns
-    from d3async.sansio.shape import Route
+    from d3async.sansio.shape import Envelope, Route
 
 _KEPT_PLANS = 256
+_CHUNK = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +74,50 @@ class RowReader:
         self._commands = [one] if one else list(all_commands().values())
         self._filled = {meaning(name, self._commands): value for name, value in options.defaults.items()}
         renames = {theirs: ours and meaning(ours, self._commands) for theirs, ours in options.renames.items()}
-        site = self._filled.get(SITE) or options.site
-        self._plain = options.limit is None and not options.where and options.key_column is None
-        self._plain = self._plain and bool(site or not options.need_site)
+        self._whole = bool(header) and options.limit is None and not options.where
         self._naming = Naming(renames, frozenset(self._filled), options.key_column)
         self._plans: dict[tuple[str, ...], _Plan] = {}
         self._plan = _Plan(("",), match((), (), Naming()), None, (), ())
         if header:
             self._plan = self._checked(tuple(header))
         self.command = self._plan.command
+
+    def read_all(self, rows: Iterable[Row | Invalid]) -> Iterator[Job | Invalid]:
+        """`read` of each of *rows*, some hundred at a time, which is faster. Raises what *rows* raise, in its place."""
+        rows = iter(rows)
+        while True:
+            chunk: list[Row | Invalid] = []
+            try:
+                chunk.extend(islice(rows, _CHUNK))
+            except JobFileError:
+                yield from self._read_chunk(chunk)
+                raise
+            if not chunk:
+                return
+            yield from self._read_chunk(chunk)
+
+    def _read_chunk(self, chunk: Sequence[Row | Invalid]) -> Iterable[Job | Invalid]:
+        shape = self._plan.shape
+        if not (self._whole and isinstance(shape, Shape)) or set(map(type, chunk)) != {Row}:
+            return map(self.read, chunk)
+        return self._read_plain(shape, cast("Sequence[Row]", chunk))
+
+    def _read_plain(self, shape: Shape, chunk: Sequence[Row]) -> Iterable[Job | Invalid]:
+        """Rows by the column; those that are not plain one by one."""
+        if shape.plain is None or shape.envelope is None or not self._placed(shape.envelope):
+            return map(self.read, chunk)
+        site, username, profile, _ = shape.envelope
+        at = self._plan.columns.key
+        keys = repeat(None) if at is None else [_text(row.cells[at]) for row in chunk]
+        return [
+            Job(row.number, row.line, row.raw, asked, username, site, key, (), True, profile)  # noqa: FBT003 - by name it takes longer, and this runs for every row
+            if asked is not None and key != ""
+            else self.read(row)
+            for row, asked, key in zip(chunk, shape.plain.read([row.cells for row in chunk]), keys)  # noqa: B905 - keys may have no end
+        ]
+
+    def _placed(self, envelope: Envelope) -> bool:
+        return not envelope.problems and bool(envelope.site or not self._options.need_site)
 
     def read(self, row: Row | Invalid) -> Job | Invalid:
         """The job that *row* asks for, or everything that is wrong with it; an `Invalid` comes back as it is."""
@@ -90,18 +127,15 @@ class RowReader:
         shape = plan.shape or self._shape(plan, row.cells)
         if isinstance(shape, tuple):
             return Invalid(row.number, row.line, row.raw, shape, self._key(plan, row.cells) or None)
-        command, problems, warnings = shape.command(row.cells)
-        if command is not None and self._plain and shape.envelope is not None:
-            site, username, profile = shape.envelope
-            return Job(row.number, row.line, row.raw, command, username, site, None, warnings, True, profile)  # noqa: FBT003 - by name it takes longer, and this runs for every row
+        asked, problems, warnings = shape.asked(row.cells)
         cells = row.cells
         key = self._key(plan, cells)
-        site, username, profile, wrong = shape.addressed(cells)
+        site, username, profile, wrong = shape.envelope or shape.addressed(cells)
         problems += (*wrong, *self._lacking(key, placed=bool(site or wrong)))
-        if command is None or problems:
+        if asked is None or problems:
             return Invalid(row.number, row.line, row.raw, problems, key or None)
         selected = self._selected(plan, cells)
-        return Job(row.number, row.line, row.raw, command, username, site, key, warnings, selected, profile)
+        return Job(row.number, row.line, row.raw, asked, username, site, key, warnings, selected, profile)
 
     def routed(self, keys: Sequence[str]) -> bool:
         """Whether rows of these *keys* may name a profile."""

@@ -14,15 +14,17 @@ from pydantic_core import PydanticCustomError
 from d3async.commands.values import as_text
 from d3async.sansio.advice import Advice
 from d3async.sansio.headers import PROFILE, SITE, USERNAME
-from d3async.sansio.job import Problem
+from d3async.sansio.job import Problem, asked
+from d3async.sansio.plain import plain_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from d3async.commands.base import Command
     from d3async.commands.values import Reading
+    from d3async.sansio.job import Asked
 
-    Built = tuple[Command | None, tuple[Problem, ...], tuple[Problem, ...]]
+    Built = tuple[Asked | None, tuple[Problem, ...], tuple[Problem, ...]]
     Route = Callable[[str, type[Command]], str | Problem]
     """Of a profile ("" where a row names none) the site of its rows, or why it can't be sent rows of a command."""
 
@@ -70,13 +72,14 @@ class Shape:
         self._at = {name: at.get(name) for name in (SITE, USERNAME, PROFILE)}
         self._given = {name: filled.get(name, "") for name in self._at}
         self._site = site
-        everywhere = None if at.keys() & self._at.keys() else self.addressed(())
-        self.envelope = everywhere[:3] if everywhere and not everywhere.problems else None
-        """Site, user and profile of every row; None where rows may have their own."""
+        self.envelope = None if at.keys() & self._at.keys() else self.addressed(())
+        """Where every row goes and as whom; None where rows may have their own."""
         self._advice = Advice(command, now)
+        self.plain = plain_rows(command, at, filled, reading=reading, advice=self._advice)
+        """What reads rows by the column; None where rows of such a file cannot be read so."""
 
-    def command(self, cells: Sequence[Any]) -> Built:
-        """The command, or what is wrong; and what is odd about it."""
+    def asked(self, cells: Sequence[Any]) -> Built:
+        """What the row asks for, or what is wrong; and what is odd about it."""
         picked = self._pick(cells)
         values = dict(zip(self._fields, picked))  # noqa: B905 - as long as each other, and this runs for every row
         if self._set or "" in picked:
@@ -87,7 +90,7 @@ class Shape:
             # cells of blanks are rare: they are looked for when something is wrong anyway
             filled = self._filled(values)
             return self._wrong(error) if filled == values else self._again(filled)
-        return (job, (), ()) if self._advice.needless(job) else self._looked_at(job, values)
+        return (asked(job), (), ()) if self._advice.needless(job) else self._looked_at(job, values)
 
     def _again(self, values: dict[str, Any]) -> Built:
         try:
@@ -99,7 +102,7 @@ class Shape:
     def _looked_at(self, job: Command, values: Mapping[str, Any]) -> Built:
         if wrong := self._advice.unseen(job):
             return None, self._in_file(wrong), ()
-        return job, (), self._in_file(self._advice.of(job, values))
+        return asked(job), (), self._in_file(self._advice.of(job, values))
 
     def _wrong(self, error: ValidationError) -> Built:
         return None, tuple(self._problem(one) for one in error.errors(include_url=False)), ()

@@ -13,7 +13,7 @@ from d3async.cli.tally import Tally
 from d3async.commands.create_task import CreateTask
 from d3async.commands.remove_linked_incidents import RemoveLinkedIncidents
 from d3async.journal.stage import Stage
-from d3async.sansio.job import Invalid, Job, Problem
+from d3async.sansio.job import Invalid, Job, Problem, asked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,7 +39,7 @@ KEYS = st.sampled_from([None, "k", "l"])
 def entry(row: int, command: Command | None, site: str, key: str | None, profile: str | None) -> Job | Invalid:
     if command is None:
         return Invalid(row, row, "raw", (Problem("due", "due", "", "is empty"),), key)
-    return Job(row, row, "raw", command, None, site, key, profile=profile)
+    return Job(row, row, "raw", asked(command), None, site, key, profile=profile)
 
 
 ENTRIES = st.lists(

@@ -13,7 +13,7 @@ from d3async.journal.postgres import runs, schema
 from d3async.journal.postgres.intake import submission
 from d3async.journal.postgres.journal import Writer, open_chunk
 from d3async.journal.sqlite import Selection
-from d3async.sansio.job import Job
+from d3async.sansio.job import Job, asked
 
 if TYPE_CHECKING:
     from tests.database import Postgres
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def a_job(row: int) -> Job:
     command = CreateTask(incident="1-1", name=f"task {row}", description="d", assignee="a", due="2099-01-01 00:00:00")
-    return Job(row, row + 1, f"row {row}", command, None, "Site", None)
+    return Job(row, row + 1, f"row {row}", asked(command), None, "Site", None)
 
 
 async def _submitted(url: str) -> None:

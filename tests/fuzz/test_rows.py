@@ -130,7 +130,8 @@ def check(content: bytes, kind: str, options: dict[str, object], date_format: st
         row_options = RowOptions(reading, **options)  # type: ignore[arg-type]
         with open_table(None, stream=io.BytesIO(content), kind=kind) as table:
             reader = RowReader(row_options, table.header)
-            found = [reader.read(row) for row in table]
+            found = list(reader.read_all(table))
+            assert found == [reader.read(row) for row in table] or row_options.limit is not None
     except JobFileError as error:
         refusal = error.message.encode()
         assert refusal
@@ -139,7 +140,7 @@ def check(content: bytes, kind: str, options: dict[str, object], date_format: st
     for entry in found:
         assert isinstance(entry, Job) or entry.problems
         if isinstance(entry, Job):
-            json.dumps(entry.command.params(), ensure_ascii=False).encode()
+            json.dumps(entry.asked.command.params(), ensure_ascii=False).encode()
     stored(found)
 
 

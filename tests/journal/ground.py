@@ -11,7 +11,7 @@ from d3async.journal.base import RowOutcome, Settlement
 from d3async.journal.sqlite import RunFolder, Selection, open_folder
 from d3async.journal.store import Store
 from d3async.sansio.call import Call
-from d3async.sansio.job import Invalid, Job, Problem
+from d3async.sansio.job import Invalid, Job, Problem, asked
 from d3async.sansio.outcome import judge
 from d3async.sansio.protocol import Answer
 
@@ -26,7 +26,7 @@ def task(name: str, *, key: str | None = None, site: str = "SOC", selected: bool
         row=0,
         line=0,
         raw=name,
-        command=CreateTask.model_validate({**fields, "name": name, **more}),
+        asked=asked(CreateTask.model_validate({**fields, "name": name, **more})),
         username=None,
         site=site,
         key=key,
@@ -40,7 +40,7 @@ def links(linked: str, *, source: str = "20231025-130", key: str | None = None, 
         row=0,
         line=0,
         raw=f"{source},{linked}",
-        command=RemoveLinkedIncidents(source=source, linked=linked),  # type: ignore[arg-type] - the validator reads text
+        asked=asked(RemoveLinkedIncidents(source=source, linked=linked)),  # type: ignore[arg-type] - the validator reads text
         username=None,
         site="SOC",
         key=key,

@@ -14,7 +14,7 @@ from d3async.journal.read import JournalReader
 from d3async.journal.reconcile import Reconciling, hold
 from d3async.journal.schema import VERSION
 from d3async.journal.sqlite import FILE, open_folder
-from d3async.sansio.job import Job
+from d3async.sansio.job import Job, asked
 from d3async.sansio.merge import wave_of
 from d3async.sansio.protocol import Broken, Reply
 from tests.journal.ground import Run, changed, links, load, task
@@ -184,7 +184,7 @@ def test_rows_of_a_journal_of_version_1_are_known_again_by_their_ids_and_by_what
         row: (identity, content) for row, identity, content in old.db.execute("select row, identity, content from job")
     }
     done = RemoveLinkedIncidents(source="20231025-130", linked=["20210127-198", "20210127-197"])
-    again = changed(links("x"), command=done, site="Security Operations")
+    again = changed(links("x"), asked=asked(done), site="Security Operations")
     told = job_entry(again)  # type: ignore[arg-type]
     assert (told.identity, told.content) == was[5]
     changes = load(old, [again])

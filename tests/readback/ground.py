@@ -19,7 +19,7 @@ from d3async.journal.marking import mark_tasks
 from d3async.journal.sqlite import RunFolder, Selection, open_folder
 from d3async.journal.store import Store
 from d3async.sandbox import Sandbox, serve
-from d3async.sansio.job import Job
+from d3async.sansio.job import Job, asked
 from d3async.settings import Settings
 
 DUE = "2026-12-31 17:00:00"
@@ -28,12 +28,12 @@ RATE = 1000.0
 
 def link(row: int, source: str, *linked: str, **more: Any) -> Job:
     command = RemoveLinkedIncidents(source=source, linked=list(linked))
-    return Job(row, row + 1, f"{source},{';'.join(linked)}", command, None, "Security Operations", **more)
+    return Job(row, row + 1, f"{source},{';'.join(linked)}", asked(command), None, "Security Operations", **more)
 
 
 def task(row: int, incident: str, name: str, assignee: str = "Bob Ray", **more: Any) -> Job:
     command = CreateTask(incident=incident, name=name, description="Ask.", assignee=assignee, due=DUE)
-    return Job(row, row + 1, f"{incident},{name},{assignee},{DUE}", command, None, "Security Operations", **more)
+    return Job(row, row + 1, f"{incident},{name},{assignee},{DUE}", asked(command), None, "Security Operations", **more)
 
 
 @dataclass

@@ -39,7 +39,7 @@ async def test_of_many_lost_tasks_just_those_that_happened_are_ok(tmp_path: Path
 
         happened = {entry["Task Name"] for entry in site.d3.ledger()["tasks"]}
         assert {
-            job.command.name for job, (state, _) in zip(jobs, site.rows(), strict=True) if state == "ok"
+            job.asked.command.name for job, (state, _) in zip(jobs, site.rows(), strict=True) if state == "ok"
         } == happened
         assert (counts.found, counts.absent + counts.open) == (10, 10)
         assert counts.absent == (10 if mark else 0)

@@ -20,7 +20,7 @@ from d3async.journal.base import Event, Log, RowOutcome, Settlement
 from d3async.journal.sqlite import Selection, in_memory
 from d3async.journal.store import Store
 from d3async.sansio.call import Call, fold
-from d3async.sansio.job import Job
+from d3async.sansio.job import Job, asked
 from d3async.sansio.protocol import Answer, ItemError, Refused, Reply
 
 NOT_LINKED = "The source incident is not linked to this incident."
@@ -159,7 +159,9 @@ def send(rows: Sequence[Row], world: World, *, per_call: int, workers: int = 4) 
 def job(at: int, row: Row) -> Job:
     source, linked, username = row
     command = RemoveLinkedIncidents(source=source, linked=linked)
-    return Job(row=at, line=at + 1, raw="", command=command, username=username, site="SOC", key=None, selected=True)
+    return Job(
+        row=at, line=at + 1, raw="", asked=asked(command), username=username, site="SOC", key=None, selected=True
+    )
 
 
 NUMBERS = [f"{letter}-1" for letter in "abcdef"]

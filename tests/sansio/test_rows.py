@@ -61,7 +61,7 @@ def warned(entry: Job | Invalid) -> list[tuple[str, str]]:
 def test_a_row_is_its_command() -> None:
     found = job(one(HEADER, *CELLS))
 
-    assert found.command.params() == {
+    assert found.asked.command.params() == {
         "Incident Number": "2026-1",
         "Task Name": "Call",
         "Task Type": "Default",
@@ -87,7 +87,7 @@ def test_a_row_is_its_command() -> None:
     ],
 )
 def test_linked_is_one_number_or_several(linked: Any, items: tuple[str, ...]) -> None:
-    assert job(one(LINKS, "2026-1", linked)).command.params()["Linked Incident Numbers to be Removed"] == items
+    assert job(one(LINKS, "2026-1", linked)).asked.command.params()["Linked Incident Numbers to be Removed"] == items
 
 
 def test_everything_wrong_with_a_row_is_told_at_once() -> None:
@@ -108,8 +108,8 @@ def test_everything_wrong_with_a_row_is_told_at_once() -> None:
 
 
 def test_incident_numbers_are_text() -> None:
-    assert job(one(HEADER, *but(incident="0012"))).command.params()["Incident Number"] == "0012"
-    assert job(one(HEADER, *but(incident=12))).command.params()["Incident Number"] == "12"
+    assert job(one(HEADER, *but(incident="0012"))).asked.command.params()["Incident Number"] == "0012"
+    assert job(one(HEADER, *but(incident=12))).asked.command.params()["Incident Number"] == "12"
 
 
 @pytest.mark.parametrize(
@@ -184,18 +184,18 @@ def test_set_fills_cells_that_are_empty_and_columns_that_are_missing(cell: objec
         one(header, *(c for n, c in zip(HEADER, CELLS, strict=True) if n != "assignee"), defaults={"assignee": "bob"})
     )
 
-    assert filled.command.params()["Assignee"] == missing.command.params()["Assignee"] == "bob"
+    assert filled.asked.command.params()["Assignee"] == missing.asked.command.params()["Assignee"] == "bob"
 
 
 def test_a_cell_outranks_set() -> None:
-    assert job(one(HEADER, *CELLS, defaults={"assignee": "bob"})).command.params()["Assignee"] == "ann"
+    assert job(one(HEADER, *CELLS, defaults={"assignee": "bob"})).asked.command.params()["Assignee"] == "ann"
 
 
 @pytest.mark.parametrize("cell", ["", " ", "\t", None])
 def test_an_empty_cell_of_an_optional_column_is_its_default(cell: object) -> None:
     found = job(one(HEADER, *but(type=cell, required=cell)))
 
-    assert (found.command.params()["Task Type"], found.command.params()["Required"]) == ("Default", "No")
+    assert (found.asked.command.params()["Task Type"], found.asked.command.params()["Required"]) == ("Default", "No")
 
 
 def test_site_and_user_of_the_row_win() -> None:
@@ -253,8 +253,8 @@ def test_rows_of_one_file_may_ask_for_different_commands() -> None:
     remove = job(found.read(Row(2, 3, header, ("RemoveLinkedIncidents", *[""] * 7, "1-1", "1-2"), "")))
 
     assert found.command is None
-    assert isinstance(create.command, CREATE or ())
-    assert isinstance(remove.command, REMOVE or ())
+    assert isinstance(create.asked.command, CREATE or ())
+    assert isinstance(remove.asked.command, REMOVE or ())
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_a_command_that_cannot_be_meant_is_a_problem(cell: object, command: Any,
 
 def test_an_empty_command_cell_is_the_command_given() -> None:
     for said in ({"command": REMOVE}, {"defaults": {"command": "remove-linked-incidents"}}):
-        assert isinstance(job(one(("command", *LINKS), "", "1-1", "1-2", **said)).command, REMOVE or ())
+        assert isinstance(job(one(("command", *LINKS), "", "1-1", "1-2", **said)).asked.command, REMOVE or ())
 
 
 def test_a_column_missing_for_one_command_is_a_problem_of_its_rows() -> None:
@@ -284,8 +284,8 @@ def test_a_column_missing_for_one_command_is_a_problem_of_its_rows() -> None:
 
 
 def test_lines_of_json_choose_their_command_by_their_keys() -> None:
-    assert isinstance(job(from_json({"source": "1-1", "linked": ["1-2"]})).command, REMOVE or ())
-    assert isinstance(job(from_json(dict(zip(HEADER, CELLS, strict=True)))).command, CREATE or ())
+    assert isinstance(job(from_json({"source": "1-1", "linked": ["1-2"]})).asked.command, REMOVE or ())
+    assert isinstance(job(from_json(dict(zip(HEADER, CELLS, strict=True)))).asked.command, CREATE or ())
     assert problems(from_json({"linked": ["1-2"]})) == [("source", "", '(D3: "Source Incident Number") is missing')]
     assert problems(from_json({"source": "1-1", "Linkd": "1-2"}))[0] == (
         "linked", "", 'is no known column: did you mean "linked"?'
@@ -360,7 +360,7 @@ def test_any_json_object_is_a_job_or_invalid(found: dict[str, Any], key: str | N
         assert entry.problems
         assert all(len(problem.value) <= 201 and problem.message for problem in entry.problems)
     else:
-        assert entry.command.params()
+        assert entry.asked.command.params()
 
 
 @given(

@@ -135,14 +135,15 @@ class Incoming:
                 write(row)
 
     def _job(self, job: Job) -> tuple[Any, ...]:
-        entry = job_entry(job)
-        row, user, site, lane_key, label, raw = job.row, job.username, job.site, entry.lane_key, entry.label, job.raw
-        source = source_number(lane_key) if type(job.command).items else None
+        identity, content, lane_key = job_entry(job)
+        kind, params, label, _, items = job.asked
+        row, user, site, raw = job.row, job.username, job.site, job.raw
+        source = source_number(lane_key) if items else None
         if not (raw.isprintable() and label.isprintable() and site.isprintable()) or user:
             user, site, lane_key, label, raw = user and kept(user), kept(site), kept(lane_key), kept(label), kept(raw)
         return (
-            self._run, row, row, job.line, entry.identity, None if job.key is None else entry.content, entry.command,
-            user, site, source, lane_key, label, entry.params, raw,
+            self._run, row, row, job.line, identity, None if job.key is None else content, kind.__name__,
+            user, site, source, lane_key, label, params, raw,
         )  # fmt: skip
 
     def _wrong(self, entry: Invalid) -> tuple[Any, ...]:
@@ -155,7 +156,7 @@ class Incoming:
             if source is None:
                 continue
             self.has_items = True
-            for at, name in enumerate(getattr(job.command, type(job.command).items or "")):
+            for at, name in enumerate(job.asked.items):
                 yield self._run, job.row, at, source, kept(name), kept(fold(name)), job.selected
 
     def duplicates(self, *, allow: bool) -> Iterator[Invalid]:

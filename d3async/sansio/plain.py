@@ -1,0 +1,102 @@
+"""Rows that nothing is odd about, read by the column: nearly all of a file, in a third of the time of one by one."""
+
+from __future__ import annotations
+
+from itertools import compress, repeat
+from json.encoder import encode_basestring
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from d3async.commands.values import Plainly
+from d3async.sansio.job import Asked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from pydantic.fields import FieldInfo
+
+    from d3async.commands.base import Command
+    from d3async.commands.values import Reading
+    from d3async.sansio.advice import Advice
+
+    Column = Sequence[str | None]
+
+
+class _Source(NamedTuple):
+    """Where the values of a field come from: the column *at*, None for none; *blank* stands for an empty cell."""
+
+    name: str
+    at: int | None
+    plainly: Plainly
+    blank: str | None
+
+
+class PlainRows:
+    """What the rows below one header ask for, as far as that is plain; `shape.Shape` says the same of every row."""
+
+    def __init__(self, command: type[Command], sources: Sequence[_Source], reading: Reading, advice: Advice) -> None:
+        self._command, self._sources = command, sources
+        self._reading, self._advice = reading, advice
+        self._form = f"{{{','.join(f'{_spelt(command.parameter(source.name))}:%s' for source in sources)}}}"
+
+    def read(self, cells: Sequence[Sequence[Any]]) -> list[Asked | None]:
+        """What each row of *cells* asks for; None for one that is to be looked at by itself."""
+        columns = list(zip(*cells, strict=True))
+        values = [self._values(source, columns, len(cells)) for source in self._sources]
+        if not any(None in column for column in values):
+            return [*self._asked(cast("list[Sequence[str]]", values))]
+        plain = [None not in row for row in zip(*values, strict=True)]
+        found = self._asked([cast("list[str]", list(compress(column, plain))) for column in values])
+        return [next(found) if whole else None for whole in plain]
+
+    def _values(self, source: _Source, columns: Sequence[Sequence[Any]], count: int) -> Column:
+        if source.at is None:
+            return [source.blank] * count
+        column = columns[source.at]
+        if set(map(type, column)) != {str}:
+            return [None] * count
+        found = source.plainly.values(column, self._reading)
+        if source.blank is not None and None in found:
+            blank = source.blank
+            found = [
+                blank if value is None and not cell.strip() else value
+                for value, cell in zip(found, column, strict=True)
+            ]
+        strange = self._advice.strange(source.name, found)
+        return [None if value in strange else value for value in found] if strange else found
+
+    def _asked(self, values: Sequence[Sequence[str]]) -> Iterator[Asked]:
+        kind, named = self._command, {source.name: column for source, column in zip(self._sources, values, strict=True)}
+        params = map(self._form.__mod__, zip(*(map(encode_basestring, column) for column in values), strict=True))
+        people: Iterable[str | None] = named.get(kind.facets.get("people", ""), repeat(None))
+        for told, subject, person in zip(params, named[kind.subject], people, strict=False):
+            yield Asked(kind, told, subject, person)
+
+
+def plain_rows(
+    command: type[Command], at: Mapping[str, int], filled: Mapping[str, str], *, reading: Reading, advice: Advice
+) -> PlainRows | None:
+    """What reads rows of *command* by the column; None where there is a field that only its validator can read."""
+    sources = [_source(name, info, at, filled, reading) for name, info in command.model_fields.items()]
+    fields = [source for source in sources if source is not None]
+    if command.items or len(fields) < len(sources):
+        return None
+    constant = [source for source in fields if source.at is None]
+    if any(source.blank is None or advice.strange(source.name, [source.blank]) for source in constant):
+        return None
+    return PlainRows(command, fields, reading, advice)
+
+
+def _source(
+    name: str, info: FieldInfo, at: Mapping[str, int], filled: Mapping[str, str], reading: Reading
+) -> _Source | None:
+    plainly = next((part for part in info.metadata if isinstance(part, Plainly)), None)
+    if plainly is None:
+        return None
+    blank = info.default if isinstance(info.default, str) else None
+    if name in filled:
+        (blank,) = plainly.values([filled[name]], reading)
+    return _Source(name, at.get(name), plainly, blank)
+
+
+def _spelt(name: str) -> str:
+    return encode_basestring(name).replace("%", "%%")
