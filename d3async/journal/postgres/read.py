@@ -25,10 +25,15 @@ if TYPE_CHECKING:
     from typing import Self
 
 _PAGE = 2000
+_RUN = """
+select r.id, r.round, r.meta, r.tenant, l.facts
+from d3async_run r left join d3async_round l on l.run = r.id and l.round = r.round where r.name = %s"""
 _SPOKEN = """
     case {0}.state when 'pending' then 'unsent' when 'sent' then 'unknown' else {0}.state end,
-    case {0}.state when 'sent' then 'interrupted' else coalesce({0}.code, '') end,
-    case {0}.state when 'sent' then '{1}' else coalesce({0}.message, '') end"""
+    case {0}.state when 'sent' then 'interrupted' else coalesce({0}.code{2}, '') end,
+    case {0}.state when 'sent' then '{1}' else coalesce({0}.message{3}, '') end"""
+# rows that were to be sent when the run was stopped say why
+_LEFT = ", case when j.state = 'pending' and j.todo and j.code is null then %({0})s::text end"
 _ITEMS = """
 left join (
     select job, count(*) as items, count(*) filter (where state = 'ok') as ok,
@@ -104,11 +109,13 @@ class PostgresReader:
             self._db.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             self._db.read_only = True
             check_now(self._db)
-            asked = "select id, round, meta, tenant from d3async_run where name = %s"
-            found = self._db.execute(asked, (self.name,)).fetchone()
+            found = self._db.execute(_RUN, (self.name,)).fetchone()
         if found is None:
             raise JournalError(f"The database has no run {self.name}.", code="no_run")
-        self.id, self._round, meta, self.tenant = found
+        self.id, self._round, meta, self.tenant, facts = found
+        stop = json.loads(facts or "{}").get("stop")
+        why = stop and f"The run stopped before it: {stop['message']}"
+        self._stop = {"stop": stop and stop["code"], "why": why}
         self._meta: dict[str, str] = json.loads(meta)
         self._has_items = bool(self._one("select exists(select 1 from d3async_item where run = {run})"))
 
@@ -181,7 +188,7 @@ class PostgresReader:
         """Rows of the current file, in its order; only those of *outcomes* if any; label and answer only if *full*."""
         sql = _ROWS.format(
             run=self.id,
-            spoken=_SPOKEN.format("j", INTERRUPTED),
+            spoken=_SPOKEN.format("j", INTERRUPTED, _LEFT.format("stop"), _LEFT.format("why")),
             tally=_TALLY if self._has_items else "null, null, null",
             more="r.label, j.answer" if full else "null, null",
             joined=_ITEMS.format(run=self.id) if self._has_items else "",
@@ -193,7 +200,7 @@ class PostgresReader:
 
     def items(self, outcomes: Iterable[str] | None = None) -> Iterator[ItemRecord]:
         """Items of the current file's rows, in the rows' order; only of rows of *outcomes* if any are given."""
-        sql = _ITEM_ROWS.format(run=self.id, spoken=_SPOKEN.format("i", INTERRUPTED))
+        sql = _ITEM_ROWS.format(run=self.id, spoken=_SPOKEN.format("i", INTERRUPTED, "", ""))
         for row, line, *texts in self._streamed(sql, outcomes):
             yield ItemRecord(row, line, *map(told, texts))
 
@@ -236,7 +243,7 @@ class PostgresReader:
         with self._translated(), self._db.cursor(name=f"d3async_{next(self._cursors)}") as cursor:
             cursor.itersize = _PAGE
             self._plan("off" if merged else "default")
-            cursor.execute(sql.encode(), {"states": states})
+            cursor.execute(sql.encode(), {"states": states, **self._stop})
             self._plan("default")
             yield from cursor
 
