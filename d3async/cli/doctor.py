@@ -1,4 +1,4 @@
-"""`d3async doctor`: what is set, whether D3 can be reached and the key is there, and what to mend."""
+"""`d3async doctor`: what is set, whether D3, key and what is shared can be had, and what to mend."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _PLAIN_SIGNS = {"ok": "ok ", "bad": "BAD", "note": "-  "}
 MEND = 2
 
 
-@click.command("doctor", short_help="Check settings, network, key and clock.")
+@click.command("doctor", short_help="Check settings, network, key, clock and shared limit.")
 @settings_options
 @click.option("--json", "as_json", is_flag=True, help="The findings as JSON on stdout.")
 def command(*, options: Mapping[str, Any], as_json: bool) -> int:
-    """Check settings, network, key and clock, and say what to mend. Sends nothing that changes D3.
+    """Check settings, network, key, clock and shared limit, and say what to mend. Sends nothing that changes D3.
 
     Exit code 0 when all is fine, 2 when something needs mending.
     """

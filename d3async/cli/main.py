@@ -26,7 +26,7 @@ ABOUT = {
     "cancel": "Stop a run of a fleet.",
     "template": "An empty job file with the right header.",
     "call": "One D3 command; prints the answer as JSON.",
-    "doctor": "Check settings, network, key and clock.",
+    "doctor": "Check settings, network, key, clock and shared limit.",
     "sandbox": "A local D3 look-alike to try against.",
     "demo": "Run the samples against the sandbox.",
     "login": "Put a key into the system keyring.",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -181,6 +183,19 @@ def test_a_password_that_the_driver_would_misread_is_refused_and_not_told(found:
 
     problem = told["settings" if variable == "D3_LIMIT_URL" else "fleet"]
     assert (problem["state"], "write " in problem["text"]) == ("bad", True)
+
+
+def test_without_a_driver_doctor_says_what_to_install(closed: str) -> None:
+    without = "import sys; sys.modules['psycopg'] = None; from d3async.cli.main import main; main()"
+    environ = {**os.environ, "D3_LIMIT_URL": closed, "D3_FLEET_URL": closed}
+
+    done = subprocess.run(
+        [sys.executable, "-c", without, "doctor"], env=environ, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 2
+    assert done.stdout.count("pip install 'd3async[fleet]'") == 2
+    assert CANARY not in done.stdout + done.stderr
 
 
 # the fleet
