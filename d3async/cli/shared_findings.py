@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from d3async.shared_limit.trial import Trial
 
 _LIMIT = "shared limit"
-_ALONE = f"until it can be used, each process keeps to 1/N of the rate, where it saw N last, and to 1/{UNSEEN} at first"
+_ALONE = f"until it can be used, each process goes on with its part of the rate, one that starts now with 1/{UNSEEN}"
 _GO_ON = "runs go on, and none knows of the others"
 _REACH = "is the URL right? Does the server run, does a firewall let this machine through?"
 _CURES = {

@@ -129,7 +129,7 @@ def test_a_database_that_is_not_there_is_bad_and_says_what_runs_do_without(found
     told = found(D3_LIMIT_URL=closed)["shared limit"]
 
     assert told["state"] == "bad"
-    for part in ("refused", "1/N of the rate", "1/8 at first"):
+    for part in ("refused", "its part of the rate", "1/8"):
         assert part in told["text"]
     assert "Does the server run" in told["cure"]
 
