@@ -44,7 +44,11 @@ def of_limit(values: Mapping[str, Any]) -> Iterator[Finding]:
     url: LimitUrl | None = values["limit_url"]
     if not values["share_limit"]:
         idle = f"; {url} is not used" if url else ""
-        yield Finding(_LIMIT, "note", f"off (share_limit): every run has the whole rate to itself{idle}")
+        yield Finding(
+            _LIMIT,
+            "note",
+            f"off (D3_SHARE_LIMIT, --no-share-limit or the profile): every run has the whole rate to itself{idle}",
+        )
     elif url is None:
         yield of_file(host_file())
     else:
