@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 class Unit:
     """One run to be: a file, the tenant it is for, its name.
 
-    *tenant* "" is a file whose rows say whom they are for: a run a tenant, called *run*.TENANT.
+    A file whose rows say whom they are for is a run a tenant, called *run*.TENANT; its own *tenant* is "" where that
+    is known already.
     """
 
     file: Path
@@ -118,7 +119,7 @@ class Loader:
         """Check the file of *unit* and bring its rows in. Raises nothing that one file is to blame for."""
         with redirect_stderr(io.StringIO()) as said:
             try:
-                found = [self._load(unit)] if unit.tenant else self._load_split(unit)
+                found = self._load(unit) if unit.tenant else self._load_split(unit)
             except D3Error as error:
                 found = [Loaded(unit=unit, trouble=error.message, file_trouble=isinstance(error, JobFileError))]
             except psycopg.Error as error:
@@ -126,14 +127,16 @@ class Loader:
                 found = [Loaded(unit=unit, trouble=f"{unit.run}: the database refused it: {trouble}")]
         return [replace(found[0], told=said.getvalue()), *found[1:]]
 
-    def _load(self, unit: Unit) -> Loaded:
+    def _load(self, unit: Unit) -> list[Loaded]:
         settings, now = self._profiles.settings(unit.tenant), datetime.now(UTC)
         job_file = with_kept(self._how.job_file, self._profiles.config.profile(unit.tenant))
         with (
             Review() as review,
             examine(unit.file, job_file, site=settings.site, now=now, need_site=True) as file,
         ):
-            return self._submitted(unit, settings, file, review, review.watch(file))
+            if not file.routed:
+                return [self._submitted(unit, settings, file, review, review.watch(file))]
+        return self._load_split(replace(unit, tenant=""))
 
     def _load_split(self, unit: Unit) -> list[Loaded]:
         """The runs of a file whose rows say whom they are for; rows that are left out are in none of them."""

@@ -101,7 +101,9 @@ def _units(files: Sequence[Path], job_file: JobFileOptions, options: Options) ->
         raise SettingsError("A fleet reads files, not stdin: give a FILE, whose name the run gets.", code="option")
     profiles = Profiles(config=options.config)
     chosen = options.profile or os.environ.get("D3_PROFILE", "").strip()
-    split = {file for file in files if _says_whom(file, job_file)}
+    # of a file that is called like a profile, the process that reads it finds out
+    unsure = [file for file in files if chosen or not profiles.has(file.stem)]
+    split = {file for file in unsure if _says_whom(file, job_file)}
     if split and chosen:
         message = f"{min(split)} has a profile column, which says whom its rows are for: leave --profile out."
         raise SettingsError(message, code="tenant")
@@ -177,11 +179,15 @@ async def _queue_up(address: Address, tenants: Sequence[str]) -> None:
 
 
 def _analyze(address: Address) -> None:
-    """Let the database know how many rows there are now: until it does, `status` takes twice as long."""
+    """Let the database know how many rows there are now: until it does, `status` takes twice as long.
+
+    A small sample will do until it takes a large one by itself.
+    """
     from d3async.fleet.connecting import connected_now  # noqa: PLC0415 - as above
 
     with suppress(JournalError), connected_now(address) as connection:
-        connection.execute("analyze d3async_row, d3async_job, d3async_chunk")
+        connection.execute("set default_statistics_target = 10")
+        connection.execute("analyze d3async_row(run, id), d3async_job(run, id, state, todo), d3async_chunk")
 
 
 def _say_file(loaded: Loaded, *, few: bool) -> None:

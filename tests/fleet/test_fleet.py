@@ -230,20 +230,22 @@ def test_a_dry_run_submits_nothing(idle: Fleet) -> None:
     assert idle.ask("select count(*) from d3async_run") == [(0,)]
 
 
-def test_a_profile_column_says_whom_rows_are_for(idle: Fleet) -> None:
-    lines = idle.file("mixed", 4).read_text().splitlines()
+@pytest.mark.parametrize("name", ["mixed", "a"])
+def test_a_profile_column_says_whom_rows_are_for(idle: Fleet, name: str) -> None:
+    """Also of a file that is called like one of the profiles."""
+    lines = idle.file(name, 4).read_text().splitlines()
     whom = ["profile", "b", "a", "b", "b"]
-    (idle.folder / "mixed.csv").write_text("".join(f"{who},{line}\n" for who, line in zip(whom, lines, strict=True)))
+    (idle.folder / f"{name}.csv").write_text("".join(f"{who},{line}\n" for who, line in zip(whom, lines, strict=True)))
 
-    told = idle.run("submit", "mixed.csv")
+    told = idle.run("submit", f"{name}.csv")
 
     assert told.code == 0
-    assert [(row["_row"], row["_line"], row["profile"]) for row in idle.results("mixed.b")] == [
+    assert [(row["_row"], row["_line"], row["profile"]) for row in idle.results(f"{name}.b")] == [
         ("1", "2", "b"),
         ("2", "4", "b"),
         ("3", "5", "b"),
     ]
-    assert [row["_line"] for row in idle.results("mixed.a")] == ["3"]
+    assert [row["_line"] for row in idle.results(f"{name}.a")] == ["3"]
 
 
 def test_a_profile_that_is_not_there_makes_its_row_invalid(idle: Fleet) -> None:
