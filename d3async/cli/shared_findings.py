@@ -12,7 +12,6 @@ from d3async.cli.fleet_option import installed
 from d3async.cli.network_findings import PATIENCE, within
 from d3async.errors import D3Error, JournalError, SettingsError
 from d3async.fleet.address import find
-from d3async.limit_url import misread
 from d3async.shared_limit.base import StoreError
 from d3async.shared_limit.host import host_file, on_network
 from d3async.shared_limit.share import UNSEEN
@@ -104,8 +103,6 @@ def of_fleet(environ: Mapping[str, str]) -> Iterator[Finding]:
         address = find(None, environ)
         if address is None:
             return
-        if why := misread(address.url.reveal()):
-            raise SettingsError(f"the URL of the fleet {why}")
         with installed():
             yield Finding("fleet", "ok", within(PATIENCE, lambda: _reached(address)))
     except JournalError as error:

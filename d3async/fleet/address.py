@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from d3async.credentials import Secret
 from d3async.errors import SettingsError
+from d3async.limit_url import misread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,6 +86,8 @@ def _read(text: str, origin: str) -> Address:
     if not good or not text.isprintable():
         # the text itself may hold a password
         raise SettingsError(f"{origin} is no URL of a PostgreSQL: it looks like {_FORM}", code="fleet")
+    if why := misread(text):
+        raise SettingsError(f"{origin} {why}", code="fleet")
     return Address(Secret(text))
 
 

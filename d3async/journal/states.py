@@ -52,7 +52,8 @@ def check_numbers(
 
 def check_items(place: Path | str, broken: Sequence[tuple[int, str]]) -> None:
     """Raise `ConservationError` for the first of the rows that are *broken*: (row, state)."""
-    for row, state in broken:
+    if broken:
+        row, state = broken[0]
         raise ConservationError(
             f"{place}: the items of row {row} do not add up to its outcome `{state}`; nothing was overwritten"
         )
