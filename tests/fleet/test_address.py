@@ -44,13 +44,23 @@ def test_a_password_that_a_driver_tells_is_masked_in_both_its_forms(text: str) -
     assert needed(URL, {}).mask(f"FATAL: {text} is wrong") == "FATAL: *** is wrong"
 
 
-def test_what_is_no_url_is_refused_without_being_repeated() -> None:
-    for text in ("mysql://u:hush@db/x", "hush", "postgresql://u:hush@db:notaport/x", "postgresql://u:hush@db/x\ny",
-                 "postgresql://u:12@hush@db/x", "postgresql://u:12/hush@db/x", "postgresql://u:hush%@db/x"):  # fmt: skip
-        with pytest.raises(SettingsError) as caught:
-            needed(text, {})
-        assert "hush" not in caught.value.message
-        assert "--fleet" in caught.value.message
+@pytest.mark.parametrize(
+    "text",
+    [
+        "mysql://u:hush@db/x",
+        "hush",
+        "postgresql://u:hush@db:notaport/x",
+        "postgresql://u:hush@db/x\ny",
+        "postgresql://u:12@hush@db/x",
+        "postgresql://u:12/hush@db/x",
+        "postgresql://u:hush%@db/x",
+    ],
+)
+def test_what_is_no_url_is_refused_without_being_repeated(text: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        needed(text, {})
+    assert "hush" not in caught.value.message
+    assert "--fleet" in caught.value.message
 
 
 def test_a_missing_fleet_says_how_to_name_one() -> None:
