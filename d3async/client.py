@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakSet
@@ -167,7 +166,7 @@ class D3Client:
         whole = Call(RemoveLinkedIncidents.__name__, params, username, site or "", 0, command.source)
         total = RemovedLinks([], [], None)
         for start in range(0, len(command.linked), _LINKS_PER_CALL):
-            call = replace(whole, items=command.linked[start : start + _LINKS_PER_CALL])
+            call = whole._replace(items=command.linked[start : start + _LINKS_PER_CALL])
             total = joined(total, await self._remove(call, timeout))
         return total
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from aiohttp.client_reqrep import ConnectionKey
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
+    from multidict import MultiMapping
 
     from d3async.network import Network
 
@@ -169,8 +170,7 @@ class Transport:
             answer = await self._read(response)
             if isinstance(answer, Broken):
                 return answer
-            names = {name.lower(): ", ".join(response.headers.getall(name)) for name in response.headers}
-            return ApiResponse(response.status, names, answer, time.monotonic() - body.sent_at)
+            return ApiResponse(response.status, _lower(response.headers), answer, time.monotonic() - body.sent_at)
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes | Broken:
         chunk = await response.content.readany()
@@ -189,6 +189,14 @@ class Transport:
                     return Broken(sent=True, code="answer_too_large", message=message, status=response.status)
                 chunk = await response.content.read(_CHUNK)
         return bytes(chunks)
+
+
+def _lower(headers: MultiMapping[str]) -> dict[str, str]:
+    """*headers* by their lower-case names, repeated ones joined (RFC 9110 section 5.2)."""
+    found = {name.lower(): value for name, value in headers.items()}
+    if len(found) == len(headers):
+        return found
+    return {name.lower(): ", ".join(headers.getall(name)) for name in headers}
 
 
 def _within(seconds: float) -> ClientTimeout:

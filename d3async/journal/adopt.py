@@ -172,7 +172,7 @@ def mark_todo(db: sqlite3.Connection, repeatable: Sequence[str], *, retry_unknow
         _renew_unknown(db, selected)
     db.execute("update item set todo = 0 where todo = 1")
     db.execute(
-        f"update job set todo = 1 where {selected} and (state in ('pending', 'failed', 'partial')"
+        f"update job set todo = 1, lane = row where {selected} and (state in ('pending', 'failed', 'partial')"
         f" or (state = 'unknown' and (? or command in ({marks}))))",
         (retry_unknown, *repeatable),
     )

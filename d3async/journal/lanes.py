@@ -21,7 +21,7 @@ _SHARING = "exists (select 1 from item where item.job = job.id)"
 
 
 def assign_lanes(db: sqlite3.Connection, *, serial: bool) -> None:
-    """Put the rows to be sent into lanes. A lane is named after its first row.
+    """Put the rows to be sent into lanes; until then each has its own. A lane is named after its first row.
 
     Rows with items share a lane with all others about the same source, whoever asks; with *serial* every row does so
     with those about the same incident; rows of different profiles never share one. Sources that name each other, in
@@ -29,7 +29,6 @@ def assign_lanes(db: sqlite3.Connection, *, serial: bool) -> None:
     what the first one did.
     """
     if not serial and not db.execute("select exists(select 1 from item)").fetchone()[0]:
-        db.execute("update job set lane = row where todo = 1")
         return
     shared = "1" if serial else _SHARING
     _name_sources(db, shared)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from d3async.commands import all_commands
@@ -91,8 +90,7 @@ class Store:
             (source, most),
         ).fetchall()
         tried, gone = self._known(subject, site, [folded for _, folded in items])
-        return replace(
-            call,
+        return call._replace(
             job=0,
             maybe=False,
             source=source,
@@ -184,7 +182,7 @@ class Store:
 
     def settle_all(self, settlements: Sequence[Settlement]) -> list[list[RowOutcome]]:
         """Record what became of each call; the rows that are finished by it."""
-        answers = [self._answer(settlement.answer) for settlement in settlements]
+        answers = self._answers([settlement.answer for settlement in settlements])
         self._settle_whole([pair for pair in zip(settlements, answers, strict=True) if not pair[0].call.items])
         return [
             self._settle_items(settlement, answer) if settlement.call.items else [_outcome(settlement)]
@@ -206,10 +204,13 @@ class Store:
             labels = ", ".join(done.call.label for done, _ in settled)
             raise ConservationError(f"An answer came for a row about {labels}, which was not sent.")
 
-    def _answer(self, text: str | None) -> int | None:
-        if text is None:
-            return None
-        return self._db.execute("insert into answer(body) values (?)", (text,)).lastrowid
+    def _answers(self, texts: Sequence[str | None]) -> list[int | None]:
+        """Keep *texts*; the numbers they are kept under."""
+        (last,) = self._db.execute("select coalesce(max(id), 0) from answer").fetchone()
+        numbers = [None if text is None else number for number, text in enumerate(texts, last + 1)]
+        kept = [pair for pair in zip(numbers, texts, strict=True) if pair[0] is not None]
+        self._db.executemany("insert into answer(id, body) values (?, ?)", kept)
+        return numbers
 
     def _settle_items(self, settlement: Settlement, answer: int | None) -> list[RowOutcome]:
         call = settlement.call

@@ -33,11 +33,12 @@ def parsed(text: str) -> Any:
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Raises `ValueError` where a key that decides stands twice: the last one winning would be a guess."""
-    if len({key.strip().casefold() for key, _ in pairs}) < len(pairs):
+    found = dict(pairs)
+    if len(set(map(str.casefold, map(str.strip, found)))) < len(pairs):
         decisive = [same for key, _ in pairs if (same := same_key(key)) in _DECISIVE]
         if len(set(decisive)) < len(decisive):
             raise ValueError(f"a key stands twice: {decisive}")
-    return dict(pairs)
+    return found
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object)
@@ -64,9 +65,11 @@ def shown(value: Any, most: int = 200) -> str:
 
 def field(content: Any, name: str) -> Any:
     """What stands in the object *content* under *name* (as `same_key` gives it); None where nothing does."""
-    if not isinstance(content, dict):
-        return None
-    return next((value for key, value in content.items() if same_key(key) == name), None)
+    if isinstance(content, dict):
+        for key, value in content.items():
+            if key.strip().casefold() == name:
+                return value
+    return None
 
 
 def unwrapped(content: Any) -> Any:

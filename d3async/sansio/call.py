@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,8 +37,7 @@ class JsonObject(Mapping[str, Any]):
         return f"JsonObject({self.text!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One request, carrying one row, or several items of one source.
 
     *params* is `CommandParams` without the list of items, *items* that list. *tried* holds the items (case-folded)
@@ -65,11 +63,11 @@ class Call:
     def halves(self) -> tuple[Call, Call]:
         """Two calls that carry what this one carries."""
         middle = (len(self.items) + 1) // 2
-        return replace(self, items=self.items[:middle]), replace(self, items=self.items[middle:])
+        return self._replace(items=self.items[:middle]), self._replace(items=self.items[middle:])
 
     def after_doubt(self) -> Call:
         """The same call once an attempt of it may have reached D3."""
-        return replace(self, tried=self.tried | {fold(item) for item in self.items}, maybe=True)
+        return self._replace(tried=self.tried | {fold(item) for item in self.items}, maybe=True)
 
 
 def fold(number: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -174,7 +173,7 @@ def test_a_row_with_an_outcome_is_not_claimed(place: Place) -> None:
 def test_a_row_left_out_is_not_claimed(place: Place) -> None:
     world = place.start([task("a", selected=False), task("b")])
     with pytest.raises(FencedError):
-        world.claim(replace(world.calls()[0], job=1))
+        world.claim(world.calls()[0]._replace(job=1))
     assert world.states() == ["pending", "pending"]
     world.end()
 
@@ -313,7 +312,7 @@ def test_an_answer_for_more_links_than_were_sent_is_a_defect_and_settles_none(pl
     world.claim(call)
 
     with pytest.raises(ConservationError):
-        world.settle(replace(call, items=("a-1", "z-9")), OK)
+        world.settle(call._replace(items=("a-1", "z-9")), OK)
 
 
 def test_an_answer_settles_no_row_of_another_source(place: Place) -> None:

@@ -3,7 +3,6 @@
 import os
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -219,7 +218,7 @@ def test_an_answer_for_more_links_than_were_sent_is_a_defect(merged: Run) -> Non
     merged.store.claim(call, NOW)
 
     with pytest.raises(ConservationError):
-        settled(merged, replace(call, items=("a-1", "z-9")), OK)
+        settled(merged, call._replace(items=("a-1", "z-9")), OK)
 
 
 def test_an_answer_settles_no_row_of_another_source(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from d3async.commands import all_commands
@@ -73,8 +72,7 @@ async def _with_items(db: AsyncConnection[Any], run: int, call: Call, most: int)
     folds = [folded for _, folded in items]
     about = {"run": run, "folds": folds, "subject": subject, "site": site}
     known = await (await db.execute(_KNOWN, about)).fetchall()
-    return replace(
-        call,
+    return call._replace(
         job=0,
         maybe=False,
         source=source,
