@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from itertools import compress, repeat
 from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from pydantic import BeforeValidator
 
 from d3async.commands.values import Plainly
 from d3async.sansio.job import Asked
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from d3async.sansio.advice import Advice
 
     Column = Sequence[str | None]
+
+_PARTS = 2
+"""Of such a type: its validator, and `Plainly` beside it."""
 
 
 class _Source(NamedTuple):
@@ -75,27 +81,43 @@ class PlainRows:
 def plain_rows(
     command: type[Command], at: Mapping[str, int], filled: Mapping[str, str], *, reading: Reading, advice: Advice
 ) -> PlainRows | None:
-    """What reads rows of *command* by the column; None where there is a field that only its validator can read."""
-    sources = [_source(name, info, at, filled, reading) for name, info in command.model_fields.items()]
-    fields = [source for source in sources if source is not None]
-    if command.items or len(fields) < len(sources):
+    """What reads rows of *command* by the column; None where only its validators can say what a row is."""
+    if command.items or _has_rules_of_its_own(command):
         return None
-    constant = [source for source in fields if source.at is None]
+    sources = [_source(name, info, at, filled, reading) for name, info in command.model_fields.items()]
+    known = [source for source in sources if source is not None]
+    if len(known) < len(sources):
+        return None
+    constant = [source for source in known if source.at is None]
     if any(source.blank is None or advice.strange(source.name, [source.blank]) for source in constant):
         return None
-    return PlainRows(command, fields, reading, advice)
+    return PlainRows(command, known, reading, advice)
 
 
 def _source(
     name: str, info: FieldInfo, at: Mapping[str, int], filled: Mapping[str, str], reading: Reading
 ) -> _Source | None:
-    plainly = next((part for part in info.metadata if isinstance(part, Plainly)), None)
+    plainly = _plainly(info)
     if plainly is None:
         return None
     blank = info.default if isinstance(info.default, str) else None
     if name in filled:
         (blank,) = plainly.values([filled[name]], reading)
     return _Source(name, at.get(name), plainly, blank)
+
+
+def _plainly(info: FieldInfo) -> Plainly | None:
+    """How the field is read by the column, if its type says so and the field itself asks for nothing more."""
+    found = [part for part in info.metadata if isinstance(part, Plainly)]
+    others = [part for part in info.metadata if not isinstance(part, Plainly | BeforeValidator)]
+    usual = info.annotation is str and info.exclude is None and info.serialization_alias == info.alias
+    return found[0] if len(found) == 1 and len(info.metadata) == _PARTS and not others and usual else None
+
+
+def _has_rules_of_its_own(command: type[Command]) -> bool:
+    """Whether the class adds validators or serializers to those of its fields' types."""
+    added = command.__pydantic_decorators__
+    return any(getattr(added, field.name) for field in fields(added))
 
 
 def _spelt(name: str) -> str:

@@ -145,7 +145,7 @@ class Shape:
             return ""
 
     def _problem(self, error: Mapping[str, Any]) -> Problem:
-        name = str(error["loc"][0])
+        name = str(next(iter(error["loc"]), ""))
         column = self._spelt.get(name, name)
         if error["type"] == "missing":
             return Problem(name, column, "", "is missing", f"--set '{name}=…' fills it")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pydantic import Field, field_validator, model_validator
 
-from d3async.commands.values import Reading
+from d3async.commands.create_task import CreateTask
+from d3async.commands.values import Reading, Text
 from d3async.errors import JobFileError
 from d3async.sansio.dates import Zones, due_reader
 from d3async.sansio.job import Invalid, Job, Problem, Row
@@ -123,3 +125,47 @@ def test_what_was_read_before_the_file_broke_off_is_told() -> None:
         found.extend(reader().read_all(rows()))
 
     assert len(found) == 300
+
+
+class Short(CreateTask):
+    """The field says more than its type."""
+
+    name: Text = Field(alias="Task Name", max_length=4)
+
+
+class Choosy(CreateTask):
+    """The class says more than its fields."""
+
+    @field_validator("name")
+    @classmethod
+    def _no_test(cls, name: str) -> str:
+        if name == "Calls":
+            raise ValueError("is no task")
+        return name
+
+
+class Consistent(CreateTask):
+    """So does this one."""
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if self.name == "Calls":
+            raise ValueError("is no task")
+        return self
+
+
+class Listed(CreateTask):
+    """The type of a field is none that is known here."""
+
+    name: Literal["Call"] = Field(alias="Task Name")
+
+
+@pytest.mark.parametrize("command", [Short, Choosy, Consistent, Listed])
+def test_a_command_that_asks_for_more_than_its_types_is_read_row_by_row(command: type[CreateTask]) -> None:
+    """Whoever adds a rule to a command need not know of this room."""
+    rows = table(HEADER, [PLAIN, ("2026-1", "Calls", *PLAIN[2:])])
+
+    found = list(reader(command=command).read_all(rows))
+
+    assert [type(entry) for entry in found] == [Job, Invalid]
+    assert found == [reader(command=command).read(row) for row in rows]
