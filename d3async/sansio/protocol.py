@@ -241,6 +241,10 @@ def _remaining(content: Any) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
     if data in (None, "", {}, []) or not lists:
         return None, ()
     numbers = lists[0]
-    if len(lists) > 1 or not isinstance(numbers, list) or set(map(type, numbers)) - {str, int}:
+    if len(lists) > 1 or not isinstance(numbers, list):
         return None, (f"Data cannot be read: {shown(data)}",)
-    return tuple(map(str, numbers)), ()
+    if set(map(type, numbers)) <= {str, int}:
+        return tuple(map(str, numbers)), ()
+    # what can be read of it still speaks against an ok
+    readable = tuple(str(number) for number in numbers if type(number) in {str, int})
+    return readable or None, (f"Data cannot be read: {shown(data)}",)

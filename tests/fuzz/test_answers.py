@@ -148,6 +148,7 @@ def test_ten_minutes_of_answers(fuzz_seconds: float) -> None:
         some()
 
 
+LISTED = b'{"returnData":[{"Status":"Successful","Data":{"":[true,"a-1"]}}]}'
 HALF = b'{"returnData":{"Status":"Failed","ErrorData":[{"Incident Number":"a-1","Error message":"\\ud800"}]}}'
 TWICE = json.dumps({"returnData": json.dumps(json.dumps({"Status": "Successful"}))}).encode()
 FOUND = {
@@ -157,6 +158,7 @@ FOUND = {
     "an exponent beyond every float": (b'{"returnData":{"Status":1e999}}', "unknown"),
     "a byte order mark alone": (b"\xef\xbb\xbf", "unknown"),
     "JSON in a text in a text": (TWICE, "unknown"),
+    "an incident listed as left beside something that is none": (LISTED, "partial"),
     "a list of lists": (b'{"returnData":[[{"Status":"Successful"}]]}', "unknown"),
 }
 
