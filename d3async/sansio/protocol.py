@@ -19,7 +19,7 @@ from d3async.sansio.answer_json import (
 from d3async.sansio.call import JsonObject
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 API_PATH = "/api/Command/"
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -236,15 +236,24 @@ def _item_errors(content: Any) -> tuple[tuple[ItemError, ...], tuple[str, ...]]:
 
 def _remaining(content: Any) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
     """Links D3 lists as left; the key names the source and ends in a blank, so the key is not matched."""
-    data = field(content, "data")
-    lists = [data] if isinstance(data, list) else list(data.values()) if isinstance(data, dict) else []
-    if data in (None, "", {}, []) or not lists:
+    data = unwrapped(field(content, "data"))
+    if data in (None, "", {}, []):
         return None, ()
-    numbers = lists[0]
-    if len(lists) > 1 or not isinstance(numbers, list):
-        return None, (f"Data cannot be read: {shown(data)}",)
-    if set(map(type, numbers)) <= {str, int}:
-        return tuple(map(str, numbers)), ()
-    # what can be read of it still speaks against an ok
-    readable = tuple(str(number) for number in numbers if type(number) in {str, int})
-    return readable or None, (f"Data cannot be read: {shown(data)}",)
+    lists = [data] if isinstance(data, list) else list(data.values()) if isinstance(data, dict) else [None]
+    if len(lists) == 1 and isinstance(lists[0], list) and set(map(type, lists[0])) <= {str, int}:
+        return tuple(map(str, lists[0])), ()
+    # whatever it names is not called ok
+    return tuple(_named(data)) or None, (f"Data cannot be read: {shown(data)}",)
+
+
+def _named(data: Any) -> Iterator[str]:
+    """Every text and number in *data*, however deep."""
+    left = [data]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
+        elif type(value) in {str, int} and str(value).strip():
+            yield str(value)

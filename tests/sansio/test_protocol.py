@@ -86,6 +86,35 @@ def test_a_reply_says_status_errors_and_the_links_that_remain(
     assert (reply.status, reply.errors, reply.remaining) == (status, errors, remaining)
 
 
+@pytest.mark.parametrize(
+    ("data", "remaining"),
+    [
+        ({"Left": ["a-1", None]}, {"a-1"}),
+        ({"Left": [True, 7]}, {"7"}),
+        ({"Left": ["a-1"], "And": ["b-2"]}, {"a-1", "b-2"}),
+        ({"Left": {"of it": [["a-1"], {"x": "b-2"}]}}, {"a-1", "b-2"}),
+        ({"Left": "a-1"}, {"a-1"}),
+        ("a-1", {"a-1"}),
+        ({"Left": None}, None),
+        ({"Left": " "}, None),
+        (True, None),
+    ],
+)
+def test_whatever_data_in_another_form_names_is_not_called_gone(data: object, remaining: set[str] | None) -> None:
+    reply = read(answered({"error": "", "returnData": {"Status": "Successful", "Data": data}}))
+
+    assert isinstance(reply, Reply)
+    assert (reply.remaining and set(reply.remaining)) == remaining
+    assert reply.anomalies[0].startswith("Data cannot be read: ")
+
+
+def test_data_in_a_text_is_read() -> None:
+    reply = read(answered({"error": "", "returnData": {"Status": "Successful", "Data": '{"Left": ["a-1"]}'}}))
+
+    assert isinstance(reply, Reply)
+    assert (reply.remaining, reply.anomalies) == (("a-1",), ())
+
+
 def test_an_error_entry_without_an_incident_is_told_and_marks_the_reply() -> None:
     reply = read(recorded("partial_one_nameless"))
 
