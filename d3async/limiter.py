@@ -176,7 +176,7 @@ class Limiter:
     def settle_jitter(self, header_delay_s: float) -> None:
         """Take in how long after its grant a request's headers were written; widens the margin where it varies."""
         before = self._margin.margin
-        if self._margin.late(header_delay_s):
+        for _ in range(self._margin.late(header_delay_s)):
             self._turns.metronome.owe()
         if self._margin.margin != before:
             self._mind.allow(jitter=self._margin.margin)

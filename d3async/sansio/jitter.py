@@ -1,5 +1,6 @@
 """The jitter margin: how far requests shift against each other between grant and wire."""
 
+import math
 from collections import deque
 
 from d3async.sansio.rate import JITTER
@@ -14,17 +15,28 @@ class JitterMargin:
 
     def __init__(self, least: float = JITTER) -> None:
         self._least = self.margin = least
-        self._usual = 0.0
+        self._usual = math.inf
         self._delays: deque[float] = deque(maxlen=_SAMPLES)
         self._seen = 0
 
-    def late(self, delay: float) -> bool:
-        """Take in one *delay*; say whether it is beyond the margin: that request counts in a later window too."""
+    def late(self, delay: float) -> int:
+        """Take in one *delay*; say how many requests count in a later window too, because they were beyond the margin.
+
+        The first requests make their connections: once one of them shows what is usual, others turn out to be late.
+        """
+        before = self._usual
         self._delays.append(delay)
         self._seen += 1
-        if self._seen == 1 or not self._seen % _EVERY:
-            ordered = sorted(self._delays)
-            odd = len(ordered) // 50
-            self._usual = ordered[odd]
-            self.margin = min(max(ordered[-1 - odd] - self._usual, self._least), _MOST)
-        return delay > self._usual + self.margin
+        if not self._seen % _EVERY:
+            self._look()
+        elif self._seen < _EVERY:
+            self._usual = min(before, delay)
+        if self._seen <= _EVERY and self._usual < before:
+            return sum(self._usual < other - self.margin <= before for other in self._delays)
+        return int(delay - self.margin > self._usual)
+
+    def _look(self) -> None:
+        ordered = sorted(self._delays)
+        odd = len(ordered) // 50
+        self._usual = ordered[odd]
+        self.margin = min(max(ordered[-1 - odd] - self._usual, self._least), _MOST)
