@@ -9,29 +9,31 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from d3async.fleet.tries import Place
 from d3async.journal.postgres import owners, runs
+from d3async.journal.postgres.untouched import HAS_WORK, ROWS
+from d3async.journal.states import outcome_of
 from d3async.sansio.exit_code import exit_code
 from d3async.sansio.retry import Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from psycopg import AsyncConnection
 
-_NEXT = """
+# `case`, since the planner is free to turn `and` round: a chunk that is done is not looked into
+_WORK = f"case when t.code is distinct from 'done' then {HAS_WORK} end"
+_NEXT = f"""
 select r.id, r.name, r.tenant, r.meta, o.facts, c.round, c.chunk
 from d3async_run r
 join d3async_round o on o.run = r.id and o.round = r.round
 join d3async_chunk c on c.run = r.id and c.round = r.round
 left join d3async_queue.d3async_try t on t.run = c.run and t.round = c.round and t.chunk = c.chunk
-where r.tenant = %s and r.cancelled_at is null and not c.stopped and t.code is distinct from 'done'
-    and exists (select from d3async_job j where j.run = c.run and j.lane between c.lo and c.hi and j.todo)
-order by r.id, c.chunk limit 1"""
-_WAITING = """
+where r.tenant = %s and r.cancelled_at is null and not c.stopped and {_WORK}
+order by r.id, c.chunk limit 1"""  # noqa: S608 - our own words
+_WAITING = f"""
 select distinct r.tenant from d3async_run r
 join d3async_chunk c on c.run = r.id and c.round = r.round
 left join d3async_queue.d3async_try t on t.run = c.run and t.round = c.round and t.chunk = c.chunk
-where r.cancelled_at is null and not c.stopped and t.code is distinct from 'done'
-    and exists (select from d3async_job j where j.run = c.run and j.lane between c.lo and c.hi and j.todo)"""
+where r.cancelled_at is null and not c.stopped and {_WORK}"""  # noqa: S608 - our own words
 _CANCELLED = "select id from d3async_run where cancelled_at is not null and id = any(%s)"
 _GIVE_UP_ITEMS = """
 update d3async_item t set todo = false from d3async_job j
@@ -40,20 +42,21 @@ _GIVE_UP = """
 update d3async_job set todo = false, code = case state when 'pending' then %(code)s else code end,
     message = case state when 'pending' then %(message)s else message end
 where run = %(run)s and lane between %(lo)s and %(hi)s and todo"""
-_ENDING = """
+_ENDING = f"""
 select r.round, r.cancelled_at, o.started_at, o.finished_at, o.facts,
     exists (select from d3async_chunk c where c.run = r.id and c.round = r.round and c.who is not null),
     exists (select from d3async_chunk c
         left join d3async_queue.d3async_try t on t.run = c.run and t.round = c.round and t.chunk = c.chunk
-        where c.run = r.id and c.round = r.round and t.code is distinct from 'done'
-        and exists (select from d3async_job j where j.run = c.run and j.lane between c.lo and c.hi and j.todo))
-from d3async_run r join d3async_round o on o.run = r.id and o.round = r.round where r.id = %s"""
+        where c.run = r.id and c.round = r.round and {_WORK})
+from d3async_run r join d3async_round o on o.run = r.id and o.round = r.round where r.id = %s"""  # noqa: S608 - our own words
 _WORKED_ON = "select from d3async_chunk where run = %s and who is not null limit 1"
 _SO_FAR = """
 select state, count(*) from d3async_job
 where run = %(run)s and round = %(round)s and not todo and state <> 'sent' and done_at is not null group by state
 union all select '', coalesce(sum(rows), 0) from d3async_chunk where run = %(run)s and round = %(round)s"""
-_COUNTED = "select state, count(*), sum(attempts) from d3async_job where run = %s and not gone group by state"
+_COUNTED = f"""
+select state, count(*), sum(attempts) from d3async_job where run = %(run)s and not gone group by state
+union all select 'pending', rows, 0 from {ROWS} where run = %(run)s"""  # noqa: S608 - our own words
 _THROTTLED = "select count(*) from d3async_event where run = %s and round = %s and kind = 'throttled'"
 _STANDS = """
 select o.facts from d3async_run r join d3async_round o on o.run = r.id and o.round = r.round
@@ -92,7 +95,7 @@ class SoFar(NamedTuple):
 
 async def next_chunk(connection: AsyncConnection[Any], tenant: str) -> Next | None:
     """The first chunk of *tenant* with work, of its oldest run; None when there is none."""
-    found = await (await connection.execute(_NEXT, (tenant,))).fetchone()
+    found = await (await connection.execute(_NEXT.encode(), (tenant,))).fetchone()
     if found is None:
         return None
     run, name, tenant, meta, facts, number, chunk = found
@@ -114,7 +117,7 @@ async def so_far(connection: AsyncConnection[Any], at: Next) -> SoFar:
 
 async def waiting(connection: AsyncConnection[Any]) -> set[str]:
     """The tenants that have chunks with work."""
-    return {tenant for (tenant,) in await (await connection.execute(_WAITING)).fetchall()}
+    return {tenant for (tenant,) in await (await connection.execute(_WAITING.encode())).fetchall()}
 
 
 async def cancelled(connection: AsyncConnection[Any], wanted: Collection[int]) -> set[int]:
@@ -159,23 +162,25 @@ async def sweep(connection: AsyncConnection[Any], *, now: float) -> set[str]:
 
 async def finish_if_over(connection: AsyncConnection[Any], run: int, *, now: float) -> bool:
     """Write down how *run* ended, if it is over: told by its rows, never by the queue. Whether it was done now."""
-    found = await (await connection.execute(_ENDING, (run,))).fetchone()
+    found = await (await connection.execute(_ENDING.encode(), (run,))).fetchone()
     if found is None:
         return False
     number, cancelled_at, started, finished, told, working, work = found
     if finished is not None or working or (work and cancelled_at is None):
         return False
     facts = json.loads(told)
-    counted = await (await connection.execute(_COUNTED, (run,))).fetchall()
+    counted = await (await connection.execute(_COUNTED.encode(), {"run": run})).fetchall()
     throttled = await (await connection.execute(_THROTTLED, (run, number))).fetchone()
-    outcomes = {{"pending": "unsent", "sent": "unknown"}.get(state, state): count for state, count, _ in counted}
+    outcomes = Counter[str]()
+    for state, count, _ in counted:
+        outcomes[outcome_of(state)] += int(count)
     code = exit_code(outcomes, _why(facts, outcomes, cancelled=cancelled_at is not None))
     facts |= _numbers(started, now, sum(requests for _, _, requests in counted))
     facts |= {"throttled": throttled[0] if throttled else 0, "exit_code": code}
     return await runs.finish(connection, run, number, now=now, exit_code=code, facts=facts)
 
 
-def _why(facts: dict[str, Any], outcomes: dict[str, int], *, cancelled: bool) -> Stop | None:
+def _why(facts: Mapping[str, Any], outcomes: Mapping[str, int], *, cancelled: bool) -> Stop | None:
     if isinstance(facts.get("stop"), dict):
         return Stop(facts["stop"]["code"], facts["stop"]["message"])
     if outcomes.get("unsent"):

@@ -7,6 +7,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from d3async.journal.postgres.untouched import ROWS
+from d3async.journal.states import outcome_of
 from d3async.sansio.outcome import OUTCOMES
 
 if TYPE_CHECKING:
@@ -15,15 +17,15 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 _WINDOW = 30.0
-_SPOKEN = {"pending": "unsent", "sent": "unknown"}
 _RUNS = """
 select r.id, r.name, r.tenant, r.meta, r.cancelled_at, o.started_at, o.finished_at, o.exit_code, o.facts
 from d3async_run r left join d3async_round o on o.run = r.id and o.round = r.round
 where %(name)s::text is null or r.name = %(name)s order by r.id"""
-_COUNTS = """
+_COUNTS = f"""
 select j.run, j.state, count(*), count(*) filter (where j.todo and j.state <> 'sent'),
     count(*) filter (where j.done_at > %(since)s)
-from d3async_job j where not j.gone and (%(run)s::integer is null or j.run = %(run)s) group by j.run, j.state"""
+from d3async_job j where not j.gone and (%(run)s::integer is null or j.run = %(run)s) group by j.run, j.state
+union all select run, 'pending', rows, rows, 0 from {ROWS} where %(run)s::integer is null or run = %(run)s"""  # noqa: S608 - our own words
 _WORKING = """
 select c.run, c.chunk, c.who, c.since from d3async_chunk c join d3async_run r on r.id = c.run and r.round = c.round
 where c.who is not null and c.closed_at is null order by c.run, c.chunk"""
@@ -116,12 +118,14 @@ def standing(connection: Connection[Any], *, now: float, name: str | None = None
         connection.execute("set transaction isolation level repeatable read, read only")
         runs = {row[0]: _run(row) for row in connection.execute(_RUNS, {"name": name}).fetchall()}
         only = next(iter(runs), -1) if name is not None else None
-        counted = connection.execute(_COUNTS, {"since": now - _WINDOW, "run": only}).fetchall()
+        counted = connection.execute(_COUNTS.encode(), {"since": now - _WINDOW, "run": only}).fetchall()
         working = _by_run(connection.execute(_WORKING).fetchall())
         tried = _by_run(connection.execute(_TRIED).fetchall())
         workers = [WorkerSeen(*row) for row in connection.execute(_WORKERS).fetchall()]
     for run, state, count, to_send, lately in counted:
-        _count(runs[run], state, count, to_send, lately / _window(runs[run], now))
+        # a run that is being forgotten is known no more while its rows go
+        if run in runs:
+            _count(runs[run], state, count, to_send, lately / _window(runs[run], now))
     for run in runs.values():
         run.working = [Working(*row) for row in working[run.id]]
         run.troubles = [Trouble(*row) for row in tried[run.id]]
@@ -142,7 +146,7 @@ def _window(run: RunStanding, now: float) -> float:
 
 
 def _count(run: RunStanding, state: str, count: int, to_send: int, rate: float) -> None:
-    run.outcomes[_SPOKEN.get(state, state)] += count
+    run.outcomes[outcome_of(state)] += count
     run.in_flight += count if state == "sent" else 0
     run.to_send += to_send
     run.rate += rate

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KEY = "a-key-that-no-output-may-show"
+OUTCOMES = """
+select state, sum(rows)::int from (
+    select state, count(*) as rows from d3async_job group by state
+    union all select 'pending', sum(rows) from d3async_chunk where untouched having count(*) > 0
+) found group by state"""
+"""Rows by state, of all runs."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,7 @@ class Fleet:
 
     def outcomes(self) -> dict[str, int]:
         """Rows by what is in the database."""
-        return dict(self.ask("select state, count(*) from d3async_job group by state"))
+        return dict(self.ask(OUTCOMES))
 
     def done(self) -> int:
         """Rows that will not be sent any more; -1 while nobody can tell."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
+from d3async.journal.postgres.untouched import lay_run
 from tests.fleet.ground import Fleet, Ran, fleet
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ def mapped(tmp_path: Path, postgres: Postgres, typed: Callable[..., Ran]) -> Ite
         file = found.folder / "a.csv"
         file.write_text(TASKS)
         assert found.run("submit", file).code == 0
+        with psycopg.connect(found.database) as connection:
+            lay_run(connection, 1)
         found.ask("update d3async_job set state = 'ok', todo = false where id = 1 returning id")
         yield found
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from d3async.journal.adopt import Changes
 from d3async.journal.postgres.scripts import run_all
 from d3async.journal.postgres.standing import settle_rows
+from d3async.journal.postgres.untouched import lay_run
 from d3async.sansio.outcome import NOT_LINKED
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ with mended as (
 def adopt(db: Connection[Any], run: int, repeatable: Sequence[str]) -> Changes:
     """Bring what stands in `d3async_incoming` into the rows of *run*."""
     asked = {"run": run, "repeatable": list(repeatable), **_WORDS}
+    lay_run(db, run)
     settle_leftovers(db, run)
     run_all(db, _TABLES)
     fates = _changed(db, asked)

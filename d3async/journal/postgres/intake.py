@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 500
 _LOCK = "select pg_try_advisory_xact_lock(hashtextextended('d3async ' || %s, 0))"
-_PLAIN = """
-insert into d3async_job(run, id, lane, todo, state)
-select %(run)s, row, row, true, 'pending' from generate_series(1, %(rows)s) row"""
 _MIXED = """
 insert into d3async_job(run, id, lane, todo, state, code, message)
 select r.run, r.id, case when t.todo then r.row end, t.todo,
@@ -150,7 +147,6 @@ class Submission:
         come = self._incoming
         plain = self.new and not (come.invalid or come.left_out or come.has_items or selection.serial)
         if plain and self.rows:
-            self._db.execute(_PLAIN.encode(), {"run": self.id, "rows": self.rows})
             chunks = lanes.cut_evenly(self._db, self.id, self._round, chunk_rows, rows=self.rows)
         else:
             self._mark(selection)

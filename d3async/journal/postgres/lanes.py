@@ -45,9 +45,9 @@ select %(run)s, row_number() over (order by slice) - 1, %(round)s, min(lane), ma
 ) slices group by slice"""
 
 _EVEN_CHUNKS = """
-insert into d3async_chunk(run, chunk, round, lo, hi, rows)
+insert into d3async_chunk(run, chunk, round, lo, hi, rows, untouched)
 select %(run)s, at, %(round)s, at * %(size)s + 1, least((at + 1) * %(size)s, %(rows)s),
-    least(%(size)s, %(rows)s - at * %(size)s)
+    least(%(size)s, %(rows)s - at * %(size)s), true
 from generate_series(0, (%(rows)s - 1) / %(size)s) at"""
 
 
@@ -76,7 +76,7 @@ def cut(db: Connection[Any], run: int, round_: int, size: int) -> int:
 
 
 def cut_evenly(db: Connection[Any], run: int, round_: int, size: int, *, rows: int) -> int:
-    """`cut` for a new run of *rows* rows, each of which is to be sent in a lane of its own."""
+    """`cut` for a new run of *rows* rows, each of which is to be sent in a lane of its own; see `untouched`."""
     about = {"run": run, "round": round_, "size": size, "rows": rows}
     return db.execute(_EVEN_CHUNKS.encode(), about).rowcount
 

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 _PAGE = 1000
 _TO_MARK = """
 select r.id, r.params, r.identity, r.occurrence from d3async_row r
-join d3async_job j on j.run = r.run and j.id = r.id
-where r.run = %(run)s and r.id > %(after)s and j.todo and r.command = 'CreateTask' and not j.maybe
-and j.state in ('pending', 'failed') order by r.id limit %(page)s"""
+left join d3async_job j on j.run = r.run and j.id = r.id
+where r.run = %(run)s and r.id > %(after)s and r.command = 'CreateTask'
+and (j.id is null or (j.todo and not j.maybe and j.state in ('pending', 'failed'))) order by r.id limit %(page)s"""
 _MARK = b"""
 update d3async_row r set params = w.params from unnest(%(ids)s::int[], %(params)s::text[]) w(id, params)
 where r.run = %(run)s and r.id = w.id"""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from d3async.commands import all_commands
 from d3async.errors import FencedError, JournalError
+from d3async.journal.postgres.untouched import lay_chunk
 from d3async.journal.postgres.wishes import Owner
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ async def open_as(
         raise JournalError(f"Run {run} has no chunk {chunk}.", code="no_run")
     lo, hi = bounds
     owner = Owner(run, chunk, epoch, round_, lo, hi, serial)
+    await lay_chunk(db, run, chunk)
     await settle_leftovers(db, owner)
     return owner, await left(db, owner)
 

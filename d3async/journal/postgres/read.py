@@ -15,6 +15,7 @@ from d3async.journal.figures import Figures
 from d3async.journal.postgres.schema import check_now
 from d3async.journal.postgres.texts import told
 from d3async.journal.postgres.translated import translated
+from d3async.journal.postgres.untouched import ROWS
 from d3async.journal.records import ItemRecord, Owner, RowRecord, Run
 from d3async.journal.states import INTERRUPTED, check_items, check_numbers, counted, states_of
 
@@ -29,11 +30,11 @@ _RUN = """
 select r.id, r.round, r.meta, r.tenant, l.facts
 from d3async_run r left join d3async_round l on l.run = r.id and l.round = r.round where r.name = %s"""
 _SPOKEN = """
-    case {0}.state when 'pending' then 'unsent' when 'sent' then 'unknown' else {0}.state end,
+    case {0}.state when 'pending' then 'unsent' when 'sent' then 'unknown' else coalesce({0}.state, 'unsent') end,
     case {0}.state when 'sent' then 'interrupted' else coalesce({0}.code{2}, '') end,
     case {0}.state when 'sent' then '{1}' else coalesce({0}.message{3}, '') end"""
 # rows that were to be sent when the run was stopped say why
-_LEFT = ", case when j.state = 'pending' and j.todo and j.code is null then %({0})s::text end"
+_LEFT = ", case when j.id is null or (j.state = 'pending' and j.todo and j.code is null) then %({0})s::text end"
 _ITEMS = """
 left join (
     select job, count(*) as items, count(*) filter (where state = 'ok') as ok,
@@ -41,12 +42,13 @@ left join (
         count(*) filter (where state in ('unknown', 'sent')) as unknown,
         count(*) filter (where state = 'pending') as pending
     from d3async_item where run = {run} group by job
-) i on i.job = j.id"""
+) i on i.job = r.id"""
 _TALLY = ", ".join(f"case when i.items > i.pending then i.{name} end" for name in ("ok", "failed", "unknown"))
 _ROWS = """
-select r.row, r.line, {spoken}, j.http, j.attempts, j.sent_at, j.done_at, r.raw, {tally}, {more}
-from d3async_job j join d3async_row r on r.run = j.run and r.id = j.id {joined}
-where j.run = {run} and not j.gone and (%(states)s::text[] is null or j.state = any(%(states)s)) order by {order}"""
+select r.row, r.line, {spoken}, j.http, coalesce(j.attempts, 0), j.sent_at, j.done_at, r.raw, {tally}, {more}
+from d3async_row r left join d3async_job j on j.run = r.run and j.id = r.id {joined}
+where r.run = {run} and r.row is not null
+    and (%(states)s::text[] is null or coalesce(j.state, 'pending') = any(%(states)s)) order by {order}"""
 _ITEM_ROWS = """
 select r.row, r.line, coalesce(r.label, ''), i.name, {spoken}
 from d3async_job j join d3async_row r on r.run = j.run and r.id = j.id
@@ -147,7 +149,10 @@ class PostgresReader:
 
     def counts(self) -> dict[str, int]:
         """Rows of the current file by outcome, all six always; a row in flight counts as `unknown`."""
-        asked = "select state, count(*) from d3async_job where run = {run} and not gone group by state"
+        asked = (
+            "select state, count(*) from d3async_job where run = {run} and not gone group by state"
+            f" union all select 'pending', rows from {ROWS} where run = {{run}}"
+        )
         return counted(self.query(asked), self.name)
 
     def counts_by_profile(self) -> dict[str | None, dict[str, int]]:
@@ -173,7 +178,8 @@ class PostgresReader:
 
     def to_send(self) -> int:
         """Rows the present round still has to send."""
-        return self._number("select count(*) from d3async_job where run = {run} and todo and state <> 'sent'")
+        waiting = f"select count(*) + coalesce((select rows from {ROWS} where run = {{run}}), 0)"
+        return self._number(f"{waiting} from d3async_job where run = {{run}} and todo and state <> 'sent'")
 
     def done_since(self, at: float) -> int:
         """Rows answered after *at*, in seconds since 1970, UTC."""
@@ -193,7 +199,7 @@ class PostgresReader:
             more="r.label, j.answer" if full else "null, null",
             joined=_ITEMS.format(run=self.id) if self._has_items else "",
             # until a file is submitted again its rows have the order in which they came
-            order="j.id" if self._round <= 1 else "r.row",
+            order="r.id" if self._round <= 1 else "r.row",
         )
         for row in self._streamed(sql, outcomes, merged=self._round <= 1):
             yield _readable(RowRecord._make(row))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from d3async.errors import JournalError
+from d3async.journal.postgres.untouched import ROWS
 from d3async.journal.states import outcome_of
 from d3async.sansio.outcome import OUTCOMES, check_rows
 
@@ -30,21 +31,28 @@ select r.id, r.name, r.tenant, r.round, l.started_at, l.finished_at, r.cancelled
     (select count(*) from d3async_chunk c where c.run = r.id and c.who is not null)
 from d3async_run r left join d3async_round l on l.run = r.id and l.round = r.round
 where %(names)s::text[] is null or r.name = any(%(names)s) order by r.id"""
-_COUNTS = """
-select run, state, count(*), count(*) filter (where todo and state <> 'sent') from d3async_job where not gone{}
-group by run, state"""
+_COUNTS = f"""
+select run, state, count(*), count(*) filter (where todo and state <> 'sent') from d3async_job where not gone{{0}}
+group by run, state
+union all select run, 'pending', rows, rows from {ROWS} where true{{0}}"""
+_TO_SEND = f"""
+select count(*) + coalesce((select rows from {ROWS} where run = %(run)s), 0)
+from d3async_job where run = %(run)s and todo and state <> 'sent'"""
 _CHUNKS = b"""
 select c.run, c.chunk, c.round, r.tenant, n.left, c.who, c.since
 from d3async_chunk c join d3async_run r on r.id = c.run
 cross join lateral (
-    select count(*) as left from d3async_job j where j.run = c.run and j.lane between c.lo and c.hi and j.todo
+    select case when c.untouched then c.rows else (
+        select count(*) from d3async_job j where j.run = c.run and j.lane between c.lo and c.hi and j.todo
+    ) end as left
 ) n
 where n.left > 0 and r.cancelled_at is null and (%(run)s::int is null or c.run = %(run)s) order by c.run, c.chunk"""
 _FINISH = b"""
 update d3async_round l set finished_at = %s, exit_code = %s, facts = %s from d3async_run r
 where l.run = %s and l.round = %s and l.finished_at is null and r.id = l.run
     and not exists (select from d3async_job j where j.run = l.run and j.todo
-        and (r.cancelled_at is null or j.state = 'sent'))"""
+        and (r.cancelled_at is null or j.state = 'sent'))
+    and (r.cancelled_at is not null or not exists (select from d3async_chunk c where c.run = l.run and c.untouched))"""
 _BY_ROW = {"d3async_item": "job", "d3async_answer": "id", "d3async_job": "id", "d3async_row": "id"}
 
 
@@ -127,8 +135,8 @@ async def overview(connection: AsyncConnection[Any], names: Sequence[str] | None
 async def _counted(connection: AsyncConnection[Any], runs: Sequence[int] | None) -> list[tuple[Any, ...]]:
     if runs is None:
         return await (await connection.execute(_COUNTS.format("").encode())).fetchall()
-    asked = _COUNTS.format(" and run = any(%s)").encode()
-    return await (await connection.execute(asked, (list(runs),))).fetchall()
+    asked = _COUNTS.format(" and run = any(%(runs)s)").encode()
+    return await (await connection.execute(asked, {"runs": list(runs)})).fetchall()
 
 
 async def chunks_left(connection: AsyncConnection[Any], run: int | None = None) -> list[Chunk]:
@@ -147,8 +155,7 @@ async def cancel(connection: AsyncConnection[Any], run: int, *, now: float) -> i
             "update d3async_run set cancelled_at = coalesce(cancelled_at, %s) where id = %s", (now, run)
         )
         await connection.execute("update d3async_chunk set stopped = true where run = %s", (run,))
-    asked = "select count(*) from d3async_job where run = %s and todo and state <> 'sent'"
-    found = await (await connection.execute(asked, (run,))).fetchone()
+    found = await (await connection.execute(_TO_SEND.encode(), {"run": run})).fetchone()
     return int(found[0]) if found else 0
 
 
@@ -181,9 +188,11 @@ async def drop(connection: AsyncConnection[Any], run: int) -> int:
 
     Whoever works on it is fenced by the first of them.
     """
-    for table in ("chunk", "round"):
-        await connection.execute(f"delete from d3async_{table} where run = %s".encode(), (run,))
-    await connection.execute("delete from d3async_run where id = %s", (run,))
+    async with connection.transaction():
+        # a run that is known has its chunks: of rows that are untouched nothing else tells
+        await connection.execute("delete from d3async_run where id = %s", (run,))
+        for table in ("round", "chunk"):
+            await connection.execute(f"delete from d3async_{table} where run = %s".encode(), (run,))
     found = await (
         await connection.execute("select coalesce(max(id), 0), count(*) from d3async_row where run = %s", (run,))
     ).fetchone()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from psycopg import AsyncConnection, Connection
 
-VERSION = 1
+VERSION = 2
 _LOCK = 0x0D3A_517C
 """Two that install at once take turns: an advisory lock of this number."""
 
@@ -32,6 +32,7 @@ create table d3async_chunk(
     run integer not null, chunk integer not null, round integer not null,
     lo bigint not null, hi bigint not null, rows integer not null,
     epoch integer not null default 0, stopped boolean not null default false,
+    untouched boolean not null default false,
     who text, since double precision, closed_at double precision, primary key (run, chunk)
 ) with (fillfactor = 50);
 create table d3async_row(
@@ -76,6 +77,9 @@ create index d3async_event_run on d3async_event(run, round);
 # run       what on one machine is a run folder. `epoch` counts owners of its chunks: each gets a number of its own
 # round     one `submit` of it; what on one machine is one run over the folder
 # chunk     a slice of the lanes of the last round, `lo` to `hi`. `epoch` is that of its present owner
+#           `untouched` = nobody has opened it since it was cut from a new run of plain rows: none of them stands in job
+#           yet; all are pending and to be sent, each in the lane of its own id, and ids are what lo and hi are. Every
+#           row that job does not have is in such a chunk, see `untouched`
 # writer    one process; `written` is the last group it has stored, by which it finds out after a broken connection
 # answer.id of a call with one row the row's, of any other the negative of a number from d3async_call
 # row       what the file says; written once, changed by a re-run alone. `content` is null where it is the identity:

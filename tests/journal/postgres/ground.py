@@ -77,6 +77,14 @@ class FleetPlace:
         self, entries: Sequence[Entry], *, allow: bool = False, chunk_rows: int = 1_000_000, **selection: bool
     ) -> FleetWorld:
         """Submit *entries*, over whoever is at it, and open every chunk."""
+        world = self.submit(entries, allow=allow, chunk_rows=chunk_rows, **selection)
+        world.journals = [world.open(chunk) for chunk in world.begun.chunks]
+        return world
+
+    def submit(
+        self, entries: Sequence[Entry], *, allow: bool = False, chunk_rows: int = 1_000_000, **selection: bool
+    ) -> FleetWorld:
+        """`start` without a worker: no chunk is open."""
         return FleetWorld(self, entries, allow=allow, chunk_rows=chunk_rows, **selection)
 
     def reader(self) -> PostgresReader:
@@ -102,7 +110,7 @@ class FleetWorld:
         going.commit()
         self.id = going.id
         self.to_send = self.begun.rows
-        self.journals: list[PostgresJournal] = [self.open(chunk) for chunk in self.begun.chunks]
+        self.journals: list[PostgresJournal] = []
 
     def open(self, chunk: int) -> PostgresJournal:
         opening = open_chunk(self.fleet.writer, self.id, chunk, round=self.begun.round, who="me", now=NOW)

@@ -158,7 +158,7 @@ def test_marks_are_put_on_tasks_and_taken_off_again(place: FleetPlace) -> None:
     assert told_of[2] == "x"
 
 
-def test_the_tables_are_made_once_and_those_of_a_newer_d3async_are_refused(postgres: Postgres) -> None:
+def test_the_tables_are_made_once_and_those_of_another_d3async_are_refused(postgres: Postgres) -> None:
     url = postgres.database()
     with psycopg.connect(url, autocommit=True) as db:
         with pytest.raises(JournalError) as caught:
@@ -167,11 +167,12 @@ def test_the_tables_are_made_once_and_those_of_a_newer_d3async_are_refused(postg
         fleet_install(url)
         fleet_install(url)
         submission(db, "a", "soc", now=NOW).abandon()
-        db.execute("update d3async_schema set version = version + 1")
-        for refused in (lambda: submission(db, "a", "soc", now=NOW), lambda: fleet_install(url)):
-            with pytest.raises(JournalError) as caught:
-                refused()
-            assert caught.value.code == "journal_newer"
+        for version, code in ((schema.VERSION + 1, "journal_newer"), (schema.VERSION - 1, "journal_older")):
+            db.execute("update d3async_schema set version = %s", (version,))
+            for refused in (lambda: submission(db, "a", "soc", now=NOW), lambda: fleet_install(url)):
+                with pytest.raises(JournalError) as caught:
+                    refused()
+                assert caught.value.code == code
 
 
 def fleet_install(url: str) -> None:
