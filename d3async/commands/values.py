@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import LiteralString
 
 D3_TIME = "%Y-%m-%d %H:%M:%S"
 _SEPARATORS = re.compile(r"[;,\s]+")
@@ -46,25 +47,35 @@ def as_text(value: object) -> str:
     raise PydanticCustomError("not_text", "is not text: write it in quotes")
 
 
+def _texts(cells: Sequence[str], _: object = None) -> list[str | None]:
+    return [cell.strip() or None for cell in cells]
+
+
+def _as_given(cells: Sequence[str], _: object = None) -> list[str | None]:
+    return [cell if cell.strip() else None for cell in cells]
+
+
+def _answers(cells: Sequence[str], _: object = None) -> list[str | None]:
+    return [_YES_NO.get(cell.strip().casefold()) for cell in cells]
+
+
 def _stripped(value: object) -> str:
-    text = as_text(value).strip()
-    if not text:
-        raise PydanticCustomError("empty", "is empty")
-    return text
+    return _found(_texts([as_text(value)]), "empty", "is empty")
 
 
 def _filled(value: object) -> str:
-    text = as_text(value)
-    if not text.strip():
-        raise PydanticCustomError("empty", "is empty")
-    return text
+    return _found(_as_given([as_text(value)]), "empty", "is empty")
 
 
 def _yes_no(value: object) -> str:
-    answer = _YES_NO.get(str(value).strip().casefold())
-    if answer is None:
-        raise PydanticCustomError("not_yes_no", "is neither Yes nor No")
-    return answer
+    return _found(_answers([str(value)]), "not_yes_no", "is neither Yes nor No")
+
+
+def _found(values: Sequence[str | None], code: LiteralString, message: LiteralString) -> str:
+    (value,) = values
+    if value is None:
+        raise PydanticCustomError(code, message)
+    return value
 
 
 def _due(value: object, info: ValidationInfo) -> str:
@@ -109,19 +120,7 @@ def _some(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
-def _plain_texts(cells: Sequence[str], _: Reading) -> list[str | None]:
-    return [cell.strip() or None for cell in cells]
-
-
-def _plain_as_given(cells: Sequence[str], _: Reading) -> list[str | None]:
-    return [cell if cell.strip() else None for cell in cells]
-
-
-def _plain_answers(cells: Sequence[str], _: Reading) -> list[str | None]:
-    return [_YES_NO.get(cell.strip().casefold()) for cell in cells]
-
-
-def _plain_dues(cells: Sequence[str], reading: Reading) -> list[str | None]:
+def _dues(cells: Sequence[str], reading: Reading) -> list[str | None]:
     known: dict[str, str | None] = {}
     for cell in set(cells):
         try:
@@ -131,13 +130,13 @@ def _plain_dues(cells: Sequence[str], reading: Reading) -> list[str | None]:
     return [known[cell] for cell in cells]
 
 
-Text = Annotated[str, BeforeValidator(_stripped), Plainly(_plain_texts)]
+Text = Annotated[str, BeforeValidator(_stripped), Plainly(_texts)]
 """Text without blanks at its ends; empty is an error."""
-AsGiven = Annotated[str, BeforeValidator(_filled), Plainly(_plain_as_given)]
+AsGiven = Annotated[str, BeforeValidator(_filled), Plainly(_as_given)]
 """Text sent as given, blanks and all; nothing but blanks is an error."""
-YesNo = Annotated[str, BeforeValidator(_yes_no), Plainly(_plain_answers)]
+YesNo = Annotated[str, BeforeValidator(_yes_no), Plainly(_answers)]
 """`Yes` or `No`; also y/n, true/false, 1/0."""
-DueDate = Annotated[str, BeforeValidator(_due), Plainly(_plain_dues)]
+DueDate = Annotated[str, BeforeValidator(_due), Plainly(_dues)]
 """`yyyy-MM-dd HH:mm:ss`, as D3's Create Task page asks."""
 Numbers = Annotated[tuple[str, ...], BeforeValidator(_numbers), AfterValidator(_some)]
 """Incident numbers: a list, or text with `;`, `,`, blanks or newlines between them; each once, in order."""

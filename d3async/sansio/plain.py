@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from itertools import compress, repeat
+from dataclasses import fields, replace
+from functools import lru_cache
+from itertools import chain, compress, repeat
 from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _PARTS = 2
 """Of such a type: its validator, and `Plainly` beside it."""
+_KEPT_DUES = 1000
 
 
 class _Source(NamedTuple):
@@ -41,8 +43,9 @@ class PlainRows:
 
     def __init__(self, command: type[Command], sources: Sequence[_Source], reading: Reading, advice: Advice) -> None:
         self._command, self._sources = command, sources
-        self._reading, self._advice = reading, advice
-        self._form = f"{{{','.join(f'{_spelt(command.parameter(source.name))}:%s' for source in sources)}}}"
+        self._reading, self._advice = replace(reading, due=lru_cache(_KEPT_DUES)(reading.due)), advice
+        names = [encode_basestring(command.parameter(source.name)) for source in sources]
+        self._between = [f"{',' if at else '{'}{name}:" for at, name in enumerate(names)]
 
     def read(self, cells: Sequence[Sequence[Any]]) -> list[Asked | None]:
         """What each row of *cells* asks for; None for one that is to be looked at by itself."""
@@ -72,10 +75,17 @@ class PlainRows:
 
     def _asked(self, values: Sequence[Sequence[str]]) -> Iterator[Asked]:
         kind, named = self._command, {source.name: column for source, column in zip(self._sources, values, strict=True)}
-        params = map(self._form.__mod__, zip(*(map(encode_basestring, column) for column in values), strict=True))
         people: Iterable[str | None] = named.get(kind.facets.get("people", ""), repeat(None))
-        for told, subject, person in zip(params, named[kind.subject], people, strict=False):
-            yield Asked(kind, told, subject, person)
+        parts = zip(repeat(kind), self._params(values), named[kind.subject], people, repeat(()), strict=False)
+        return map(Asked._make, parts)
+
+    def _params(self, values: Sequence[Sequence[str]]) -> Iterator[str]:
+        """`CommandParams` as JSON, of each row."""
+        columns = (map(encode_basestring, column) for column in values)
+        parts = chain.from_iterable(
+            (repeat(between), column) for between, column in zip(self._between, columns, strict=True)
+        )
+        return map("".join, zip(*parts, repeat("}"), strict=False))
 
 
 def plain_rows(
@@ -118,7 +128,3 @@ def _has_rules_of_its_own(command: type[Command]) -> bool:
     """Whether the class adds validators or serializers to those of its fields' types."""
     added = command.__pydantic_decorators__
     return any(getattr(added, field.name) for field in fields(added))
-
-
-def _spelt(name: str) -> str:
-    return encode_basestring(name).replace("%", "%%")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import islice, repeat
+from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 from d3async.commands import all_commands, find
@@ -107,13 +107,14 @@ class RowReader:
         if shape.plain is None or shape.envelope is None or not self._placed(shape.envelope):
             return map(self.read, chunk)
         site, username, profile, _ = shape.envelope
-        at = self._plan.columns.key
-        keys = repeat(None) if at is None else [_text(row.cells[at]) for row in chunk]
+        numbers, lines, _, cells, raws = zip(*chunk, strict=True)
+        asked, at, count = shape.plain.read(cells), self._plan.columns.key, len(chunk)
+        keys = [None] * count if at is None else [_text(row[at]) for row in cells]
+        whose, rest = ([username] * count, [site] * count), ([()] * count, [True] * count, [profile] * count)
+        jobs = map(Job._make, zip(numbers, lines, raws, asked, *whose, keys, *rest, strict=True))
         return [
-            Job(row.number, row.line, row.raw, asked, username, site, key, (), True, profile)  # noqa: FBT003 - by name it takes longer, and this runs for every row
-            if asked is not None and key != ""
-            else self.read(row)
-            for row, asked, key in zip(chunk, shape.plain.read([row.cells for row in chunk]), keys)  # noqa: B905 - keys may have no end
+            job if job.asked is not None and job.key != "" else self.read(row)
+            for job, row in zip(jobs, chunk, strict=True)
         ]
 
     def _placed(self, envelope: Envelope) -> bool:
