@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import partial
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from d3async.commands.values import DueDate
 from d3async.sansio.job import Problem
@@ -19,8 +19,17 @@ if TYPE_CHECKING:
 
 _ORDINARY = re.compile(r"(?!\d{4}-\d\d-\d\d$)[A-Za-z0-9_-]*\d[A-Za-z0-9_-]*", re.ASCII)
 _LONGEST = {"Task Name": 100}
+_MIDNIGHT = " 00:00:00"
 _DUE = get_args(DueDate)[1]
 _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+class _Look(NamedTuple):
+    """Which of some values of the field *name* are *strange*, and what is *told* of such a one, read from a cell."""
+
+    name: str
+    strange: Callable[[Collection[str]], set[str]]
+    told: Callable[[str, str, object], Iterator[Problem]]
 
 
 class Advice:
@@ -30,19 +39,18 @@ class Advice:
         self._subject = command.subject
         self._items = command.items
         self._now = now
-        fields = command.model_fields.items()
-        self._dates = [name for name, info in fields if _is_due(info)]
-        self._long = [(name, _LONGEST[info.alias]) for name, info in fields if info.alias in _LONGEST]
-        self._looks: list[tuple[str, Callable[[Collection[str]], set[str]]]] = [
-            *((name, self._strange_times) for name in self._dates),
-            *((name, partial(_longer, most)) for name, most in self._long),
-            (self._subject, _strange_numbers),
-        ]
+        self._looks = [_Look(self._subject, _strange_numbers, _odd_number)]
+        for name, info in command.model_fields.items():
+            if _is_due(info):
+                self._looks.append(_Look(name, self._strange_times, self._odd_time))
+            if info.alias in _LONGEST:
+                most = _LONGEST[info.alias]
+                self._looks.append(_Look(name, partial(_longer, most), partial(_too_long, most)))
 
     def needless(self, job: Command) -> bool:
         """Whether a quick look finds nothing to say about *job*; true for nearly every row."""
         values = job.__dict__
-        if any(look((values[name],)) for name, look in self._looks):
+        if any(look.strange((values[look.name],)) for look in self._looks):
             return False
         items = values[self._items] if self._items else ()
         subject = values[self._subject].casefold()
@@ -50,14 +58,11 @@ class Advice:
 
     def strange(self, name: str, values: Sequence[str | None]) -> set[str]:
         """Those of *values* of the field *name* that a closer look may have something to say about."""
-        looks = [look for field, look in self._looks if field == name]
+        looks = [look for look in self._looks if look.name == name]
         if not looks:
             return set()
         different = {value for value in values if value is not None}
-        return set().union(*(look(different) for look in looks))
-
-    def _strange_times(self, times: Collection[str]) -> set[str]:
-        return {due for due in times if due < self._now or due.endswith(" 00:00:00")}
+        return set().union(*(look.strange(different) for look in looks))
 
     def unseen(self, job: Command) -> tuple[Problem, ...]:
         """Incident numbers with characters that can't be seen: they would name another incident, or none."""
@@ -72,45 +77,46 @@ class Advice:
 
     def of(self, job: Command, cells: Mapping[str, object]) -> tuple[Problem, ...]:
         """Everything odd about *job*, which was read from *cells*."""
-        return (*self._odd_numbers(job), *self._odd_times(job, cells), *self._too_long(job))
+        found: list[Problem] = []
+        for look in self._looks:
+            value = getattr(job, look.name)
+            if look.strange((value,)):
+                found += look.told(look.name, value, cells.get(look.name))
+        return (*found, *self._odd_items(job))
 
-    def _odd_numbers(self, job: Command) -> Iterator[Problem]:
-        subject = getattr(job, self._subject)
-        if not _ORDINARY.fullmatch(subject):
-            yield _odd(self._subject, subject)
-        if self._items:
-            items: Iterable[str] = getattr(job, self._items)
-            for item in items:
-                if not _ORDINARY.fullmatch(item):
-                    yield _odd(self._items, item)
-                elif item.casefold() == subject.casefold():
-                    yield Problem("own_link", self._items, item, "is linked to itself")
+    def _odd_items(self, job: Command) -> Iterator[Problem]:
+        subject = getattr(job, self._subject).casefold()
+        items: Iterable[str] = getattr(job, self._items) if self._items else ()
+        for item in items:
+            if _strange_numbers((item,)):
+                yield from _odd_number(str(self._items), item)
+            elif item.casefold() == subject:
+                yield Problem("own_link", str(self._items), item, "is linked to itself")
 
-    def _odd_times(self, job: Command, cells: Mapping[str, object]) -> Iterator[Problem]:
-        for name in self._dates:
-            due = getattr(job, name)
-            if due < self._now:
-                yield Problem("past", name, due, "is in the past")
-            if due.endswith(" 00:00:00") and ":" not in str(cells.get(name, ":")):
-                yield Problem("midnight", name, str(cells[name]), "says no time: 00:00:00 is sent")
+    def _strange_times(self, times: Collection[str]) -> set[str]:
+        return {due for due in times if due < self._now or due.endswith(_MIDNIGHT)}
 
-    def _too_long(self, job: Command) -> Iterator[Problem]:
-        for name, most in self._long:
-            text = getattr(job, name)
-            if len(text) > most:
-                yield Problem("long", name, text[:40], f"has more than {most} characters: D3 may cut it")
+    def _odd_time(self, name: str, due: str, cell: object) -> Iterator[Problem]:
+        if due < self._now:
+            yield Problem("past", name, due, "is in the past")
+        if due.endswith(_MIDNIGHT) and cell is not None and ":" not in str(cell):
+            yield Problem("midnight", name, str(cell), "says no time: 00:00:00 is sent")
 
 
 def _strange_numbers(numbers: Collection[str]) -> set[str]:
     return {number for number in numbers if not _ORDINARY.fullmatch(number)}
 
 
+def _odd_number(name: str, number: str, _: object = None) -> Iterator[Problem]:
+    yield Problem("odd_number", name, number, "does not look like an incident number")
+
+
 def _longer(most: int, texts: Collection[str]) -> set[str]:
     return {text for text in texts if len(text) > most}
 
 
-def _odd(name: str, number: str) -> Problem:
-    return Problem("odd_number", name, number, "does not look like an incident number")
+def _too_long(most: int, name: str, text: str, _: object) -> Iterator[Problem]:
+    yield Problem("long", name, text[:40], f"has more than {most} characters: D3 may cut it")
 
 
 def _is_due(info: FieldInfo) -> bool:
