@@ -34,7 +34,7 @@ def parsed(text: str) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Raises `ValueError` where a key that decides stands twice: the last one winning would be a guess."""
     found = dict(pairs)
-    if len(set(map(str.casefold, map(str.strip, found)))) < len(pairs):
+    if len(set(map(same_key, found))) < len(pairs):
         decisive = [same for key, _ in pairs if (same := same_key(key)) in _DECISIVE]
         if len(set(decisive)) < len(decisive):
             raise ValueError(f"a key stands twice: {decisive}")
@@ -67,7 +67,7 @@ def field(content: Any, name: str) -> Any:
     """What stands in the object *content* under *name* (as `same_key` gives it); None where nothing does."""
     if isinstance(content, dict):
         for key, value in content.items():
-            if key.strip().casefold() == name:
+            if same_key(key) == name:
                 return value
     return None
 
