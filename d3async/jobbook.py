@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from d3async.journal.stage import Stage
     from d3async.journal.told import JobOutcome
     from d3async.sansio.halt import Halt
+    from d3async.sansio.job import Asked
     from d3async.sansio.retry import Stop
     from d3async.settings import Settings
 
@@ -216,14 +217,14 @@ def entry_of(row: int, given: Given, site: str, profile: str | None = None) -> J
     """
     match given:
         case Command():
-            return Job(row, row, _raw(given, None, None), asked(given), None, site)
+            return _job(row, given, None, None, site)
         case (Command() as command, None | str() as username, None | str() as own):
-            return Job(row, row, _raw(command, username, own), asked(command), username or None, own or site)
+            return _job(row, command, username, own, site)
         case Job() if given.profile not in {None, profile}:
             problem = Problem("profile", "profile", given.profile or "", "is another D3 than this client's", _ELSEWHERE)
-            return Invalid(row, row, _raw(given.asked.command, given.username, given.site), (problem,), given.key)
+            return Invalid(row, row, _raw(given.asked, given.username, given.site), (problem,), given.key)
         case Job():
-            raw = _raw(given.asked.command, given.username, None if given.site == site else given.site)
+            raw = _raw(given.asked, given.username, None if given.site == site else given.site)
             return given._replace(row=row, raw=raw, site=given.site or site, profile=None)
         case Invalid():
             return given._replace(row=row, raw=json.dumps({"row": given.raw}))
@@ -231,8 +232,17 @@ def entry_of(row: int, given: Given, site: str, profile: str | None = None) -> J
             raise TypeError(f"job {row} is a {type(given).__name__}: give commands, or (command, username, site)")
 
 
-def _raw(command: Command, username: str | None, site: str | None) -> str:
+def _job(row: int, command: Command, username: str | None, own: str | None, site: str) -> Job:
+    told = asked(command)
+    return Job(row, row, _raw(told, username, own), told, username or None, own or site)
+
+
+def _raw(told: Asked, username: str | None, site: str | None) -> str:
     """The line of a JSONL job file that asks for the same."""
-    envelope = {"Username": username, "Site": site}
-    own = {name: value for name, value in envelope.items() if value}
-    return json.dumps({"command": type(command).__name__, **own, **command.model_dump()}, ensure_ascii=False)
+    kind, params = told.kind, json.loads(told.params)
+    if kind.items:
+        params[kind.parameter(kind.items)] = told.items
+    names = {kind.parameter(name): name for name in kind.model_fields}
+    own = {name: value for name, value in {"Username": username, "Site": site}.items() if value}
+    fields = {name: params[parameter] for parameter, name in names.items() if parameter in params}
+    return json.dumps({"command": kind.__name__, **own, **fields}, ensure_ascii=False)
