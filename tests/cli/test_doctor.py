@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import shutil
 import socket
 import socketserver
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("alone")
 CANARY = "canary-7f3a9c51e2"
 FINE = '{"error": "", "returnData": "Successful", "rawData": {"incidents": []}}'
 
@@ -86,15 +86,6 @@ def d3() -> Iterator[Server]:
     server = Server()
     with served(server):
         yield server
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No D3 variable, no proxy, no config file of this machine."""
-    for name in [name for name in os.environ if name.startswith("D3_") or name.lower().endswith("_proxy")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("D3_CONFIG", os.devnull)
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 
 from d3async.cli.main import cli, exit_code_of
 from d3async.cli.shared_findings import judged, of_file
+from d3async.journal.postgres.schema import VERSION
 from d3async.shared_limit import statements
 from d3async.shared_limit.trial import Trial
 
@@ -23,19 +24,10 @@ if TYPE_CHECKING:
 
     from tests.database import Postgres
 
+pytestmark = pytest.mark.usefixtures("alone")
 CANARY = "canary-7f3a9c51e2"
 NEEDED = {"D3_BASE_URL": "http://127.0.0.1:1/x", "D3_USERNAME": "u", "D3_SITE": "s", "D3_API_KEY": CANARY}
 TABLES = "select count(*) from pg_class where relname like 'd3async%'"
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No D3 variable and no config file of this machine, and a state folder of its own."""
-    for name in [name for name in os.environ if name.startswith("D3_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("D3_CONFIG", os.devnull)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
@@ -220,7 +212,7 @@ def test_a_database_without_tables_says_who_makes_them(postgres: Postgres, found
 
 @pytest.mark.parametrize(
     ("version", "state", "said"),
-    [(1, "ok", "a question takes "), (0, "bad", "an older"), (2, "bad", "a newer d3async")],
+    [(VERSION, "ok", "a question takes "), (VERSION - 1, "bad", "an older"), (VERSION + 1, "bad", "a newer d3async")],
 )
 def test_the_version_of_the_fleets_tables_decides(
     postgres: Postgres, found: Any, version: int, state: str, said: str
