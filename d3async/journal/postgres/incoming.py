@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from hashlib import blake2b
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg.types.string import BytesBinaryDumper
@@ -17,13 +19,14 @@ from d3async.sansio.call import fold
 from d3async.sansio.job import Invalid, Job
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from psycopg import Connection, Cursor
+    from psycopg import Connection
 
     Entry = Job | Invalid
 
 _CHUNK = 5000
+_PART = 250
 _COLUMNS = {
     "run": "int4", "id": "int4", "row": "int4", "line": "int4", "identity": "bytea", "content": "bytea",
     "command": "text", "username": "text", "site": "text", "source": "int8", "lane_key": "text", "label": "text",
@@ -66,6 +69,23 @@ class _Repeated(NamedTuple):
     occurrence: int
 
 
+@dataclass(slots=True)
+class _Beside:
+    """What of some rows belongs into tables of its own."""
+
+    items: list[tuple[Any, ...]] = field(default_factory=list)
+    wrong: list[tuple[Any, ...]] = field(default_factory=list)
+    left_out: list[tuple[Any, ...]] = field(default_factory=list)
+    own_ids: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def tables(self, items: str) -> Iterator[tuple[str, Mapping[str, str], Sequence[tuple[Any, ...]]]]:
+        """Name, columns and rows of each; *items* is the name of that of the items."""
+        yield items, _ITEM_COLUMNS, self.items
+        yield "d3async_wrong", {"row": "int4", "code": "text", "message": "text"}, self.wrong
+        yield "d3async_left_out", {"row": "int4"}, self.left_out
+        yield "d3async_own_id", {"row": "int4", "own_id": "text"}, self.own_ids
+
+
 class Incoming:
     """Takes `Job`s and `Invalid`s inside the transaction of *db*; `table` and `items` say where they are."""
 
@@ -91,23 +111,37 @@ class Incoming:
     def add(self, entries: Iterable[Entry]) -> None:
         """Store *entries*, reading them as they come."""
         entries = iter(entries)
-        while chunk := list(islice(entries, _CHUNK)):
-            jobs = [entry for entry in chunk if isinstance(entry, Job)]
-            self._refuse_strangers(jobs)
-            wrong = [entry for entry in chunk if isinstance(entry, Invalid)]
-            left_out = [(job.row,) for job in jobs if not job.selected]
-            rows = list(map(self._job, jobs))
-            self._copy(self.table, _COLUMNS, [*rows, *map(self._wrong, wrong)])
-            self._copy(self.items, _ITEM_COLUMNS, list(self._items(jobs, rows)))
-            self._copy("d3async_wrong", dict.fromkeys(("row", "code", "message"), "text") | {"row": "int4"}, [
-                (entry.row, *map(kept, invalid_words(entry))) for entry in wrong
-            ])  # fmt: skip
-            self._copy("d3async_left_out", {"row": "int4"}, left_out)
-            own_ids = [(entry.row, kept(entry.key)) for entry in chunk if entry.key is not None]
-            self._copy("d3async_own_id", {"row": "int4", "own_id": "text"}, own_ids)
-            self.jobs += len(jobs)
-            self.invalid += len(wrong)
-            self.left_out += len(left_out)
+        for first in entries:
+            self._take(chain([first], islice(entries, _CHUNK - 1)))
+
+    def _take(self, entries: Iterator[Entry]) -> None:
+        """Store *entries*; what of them belongs into other tables waits until their rows are in."""
+        beside = _Beside()
+        with self._copy(self.table, _COLUMNS) as write:
+            # few at a time, so that they are still in the processor's cache when they are written
+            while part := list(islice(entries, _PART)):
+                for row in self._rows(part, beside):
+                    write(row)
+        for table, columns, rows in beside.tables(self.items):
+            if rows:
+                with self._copy(table, columns) as write:
+                    for row in rows:
+                        write(row)
+
+    def _rows(self, entries: Sequence[Entry], beside: _Beside) -> list[tuple[Any, ...]]:
+        jobs = [entry for entry in entries if isinstance(entry, Job)]
+        wrong = [entry for entry in entries if isinstance(entry, Invalid)]
+        self._refuse_strangers(jobs)
+        rows = list(map(self._job, jobs))
+        left_out = [(job.row,) for job in jobs if not job.selected]
+        beside.items += self._items(jobs, rows)
+        beside.wrong += [(entry.row, *map(kept, invalid_words(entry))) for entry in wrong]
+        beside.left_out += left_out
+        beside.own_ids += [(entry.row, kept(entry.key)) for entry in entries if entry.key is not None]
+        self.jobs += len(jobs)
+        self.invalid += len(wrong)
+        self.left_out += len(left_out)
+        return [*rows, *map(self._wrong, wrong)]
 
     def _refuse_strangers(self, jobs: Iterable[Job]) -> None:
         for job in jobs:
@@ -115,24 +149,15 @@ class Incoming:
                 message = f"Line {job.line} is for {job.profile}, the run for {self._tenant}: submit them apart."
                 raise JournalError(message, code="other_tenant")
 
-    def _copy(self, table: str, columns: Mapping[str, str], rows: Sequence[tuple[Any, ...]]) -> None:
-        if not rows:
-            return
+    @contextmanager
+    def _copy(self, table: str, columns: Mapping[str, str]) -> Iterator[Callable[[tuple[Any, ...]], None]]:
         statement = f"copy {table}({', '.join(columns)}) from stdin (format binary)"
         with self._db.cursor() as cursor:
             # the one in C; for this type psycopg takes another one, in Python, unless it is told to
             cursor.adapters.register_dumper(bytes, BytesBinaryDumper)
-            self._write(cursor, statement, columns, rows)
-
-    @staticmethod
-    def _write(
-        cursor: Cursor[Any], statement: str, columns: Mapping[str, str], rows: Sequence[tuple[Any, ...]]
-    ) -> None:
-        with cursor.copy(statement.encode()) as copy:
-            copy.set_types(list(columns.values()))
-            write = copy.write_row
-            for row in rows:
-                write(row)
+            with cursor.copy(statement.encode()) as copy:
+                copy.set_types(list(columns.values()))
+                yield copy.write_row
 
     def _job(self, job: Job) -> tuple[Any, ...]:
         identity, content, lane_key = job_entry(job)
