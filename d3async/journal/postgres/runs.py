@@ -191,7 +191,7 @@ async def drop(connection: AsyncConnection[Any], run: int) -> int:
     async with connection.transaction():
         # a run that is known has its chunks: of rows that are untouched nothing else tells
         await connection.execute("delete from d3async_run where id = %s", (run,))
-        for table in ("round", "chunk"):
+        for table in ("chunk", "round"):
             await connection.execute(f"delete from d3async_{table} where run = %s".encode(), (run,))
     found = await (
         await connection.execute("select coalesce(max(id), 0), count(*) from d3async_row where run = %s", (run,))
