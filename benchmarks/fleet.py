@@ -22,6 +22,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+
 from benchmarks import jobs
 from benchmarks.harness import Line, Scale, folder, keep, machine, shown
 from benchmarks.stub import stub
@@ -36,6 +38,14 @@ LIMIT, LATENCY = 50, 0.1
 WORKERS = 3
 KILLS, FREEZE = 3, 15.0
 STALLED = "4s"
+_ANSWERED = """
+with opened as (
+    update d3async_chunk set untouched = false where untouched returning run, round, lo, hi
+)
+insert into d3async_job(run, id, lane, state, attempts, http, sent_at, done_at, round, epoch)
+select run, row, row, 'ok', 1, 200, 1.8e9 + row / 50.0, 1.8e9 + row / 50.0 + 0.2, round, 1
+from opened, generate_series(lo, hi) row"""
+"""As workers would have it in the end."""
 
 
 @dataclass
@@ -165,30 +175,49 @@ def _line(what: str, found: Outcome, *, must: str, good: bool) -> Line:
 
 def million_lines(scale: Scale) -> list[Line]:
     tenants, rows, large = scale.of(200, 20), scale.of(5000, 500), scale.of(200_000, 10_000)
+    count = tenants * rows
     with folder() as place, running() as server:
         urls = {f"t{number:03}": f"http://127.0.0.1:{20_000 + number}/ce_site/VSOC" for number in range(tenants)}
         with fleet(place / "fleet", server.database(), urls) as ground:
             files = [ground.file(name, rows) for name in urls]
-            submit, submit_cpu = _timed(lambda: ground.run("submit", *files))
-            status, _ = _timed(lambda: ground.run("status"))
+            submit, cpu = _timed(lambda: ground.run("submit", *files))
+            status = [_status(ground, count, "none sent yet")]
             jobs.write_tasks(ground.folder / "large.csv", large)
             ground.run("submit", "large.csv", "--profile", "t000")
-            results, results_cpu = _timed(lambda: ground.run("results", "large", "-o", "large.results.csv"))
+            results = [_results(ground, large, "none sent yet")]
+            _answer_all(ground)
+            status.append(_status(ground, count + large, "all answered"))
+            results.append(_results(ground, large, "all answered"))
             size = ground.ask("select pg_database_size(current_database())")[0][0]
-    count = tenants * rows
-    per_row = size / (count + large)
     return [
         Line(
             f"submit {count:,} rows for {tenants} tenants", "", f"{count / submit:,.0f} rows/s, {submit:.1f} s",
-            f"CPU of ours {submit_cpu:.1f} s", None, ">= 50,000 rows/s", "", count / submit >= 50_000, [],
-            {"bytes_a_row": round(per_row)},
+            f"CPU of ours {cpu:.1f} s", None, ">= 50,000 rows/s", "", count / submit >= 50_000, [],
+            {"bytes_a_row": round(size / (count + large))},
         ),
-        Line("status of them", "", f"{status:.2f} s", "", None, "< 1 s", "", status < 1.0),
-        Line(
-            f"results of {large:,} rows", "", f"{results:.2f} s", f"CPU of ours {results_cpu:.1f} s", None, "< 3 s", "",
-            results < 3.0,
-        ),
+        *status,
+        *results,
     ]  # fmt: skip
+
+
+def _answer_all(ground: Fleet) -> None:
+    with psycopg.connect(ground.database, autocommit=True) as db:
+        db.execute(_ANSWERED)
+        # a database does so by itself, within a minute
+        db.execute("vacuum analyze d3async_job")
+
+
+def _status(ground: Fleet, count: int, how: str) -> Line:
+    took, _ = _timed(lambda: ground.run("status"))
+    return Line(f"status of {count:,} rows, {how}", "", f"{took:.2f} s", "", None, "< 1 s", "", took < 1.0)
+
+
+def _results(ground: Fleet, count: int, how: str) -> Line:
+    took, cpu = _timed(lambda: ground.run("results", "large", "-o", "large.results.csv"))
+    return Line(
+        f"results of {count:,} rows, {how}", "", f"{took:.2f} s", f"CPU of ours {cpu:.1f} s", None, "< 3 s", "",
+        took < 3.0,
+    )  # fmt: skip
 
 
 def _timed(work: Callable[[], Any]) -> tuple[float, float]:

@@ -187,7 +187,7 @@ def _results(url: str, place: Path, rows: int) -> Line:
 
 def _copy(url: str, path: Path) -> None:
     select = (
-        "select r.row, r.raw, j.* from d3async_row r join d3async_job j on j.run = r.run and j.id = r.id"
+        "select r.row, r.raw, j.* from d3async_row r left join d3async_job j on j.run = r.run and j.id = r.id"
         " where r.run = (select id from d3async_run where name = 'large') order by r.id"
     )
     with (

@@ -66,11 +66,12 @@ class SideBySide:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for pipe in self._pipes:
             pipe.close()
         for process in self._processes:
-            process.join(5)
+            # on an error they may still wait for the database, and nothing of what they did is to hold
+            process.join(5 if kind is None else 0)
             if process.is_alive():
                 process.terminate()
 

@@ -64,10 +64,8 @@ def submit(files: Sequence[Path], fleet: str | None, job_file: JobFileOptions, o
     _sure_about_unknown(options)
     with installed():
         from d3async.cli.fleet_loading import Unit  # noqa: PLC0415 - psycopg, for those who have a fleet
-        from d3async.fleet.service import prepare  # noqa: PLC0415 - as above
 
         units = [Unit(file, tenant, run) for file, tenant, run in _units(files, job_file, options)]
-        asyncio.run(prepare(address))
         loaded, code = _bring_in(units, address, _how(job_file, options), options)
     if code:
         return code
@@ -155,6 +153,8 @@ def _bring_in(units: Sequence[Unit], address: Address, how: How, options: Option
     # the largest first: none of them is begun when all others are done
     largest_first = sorted(units, key=lambda unit: -unit.file.stat().st_size if unit.file.is_file() else 0)
     with opened(address, how, files=len(units), processes=options.processes) as loader:
+        # while the processes of the loader start
+        _prepare(address)
         loader.load(largest_first, done)
         loaded = [one for unit in units for one in found[unit.file]]
         code = _trouble_code(loaded)
@@ -168,6 +168,12 @@ def _bring_in(units: Sequence[Unit], address: Address, how: How, options: Option
     if sum(one.rows for one in loaded) >= _LARGE:
         _analyze(address)
     return loaded, 0
+
+
+def _prepare(address: Address) -> None:
+    from d3async.fleet.tables import prepare  # noqa: PLC0415 - procrastinate, for those who have a fleet
+
+    asyncio.run(prepare(address))
 
 
 async def _queue_up(address: Address, tenants: Sequence[str]) -> None:

@@ -17,13 +17,13 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from d3async import __version__
 from d3async.fleet import queue, rows
 from d3async.fleet.chunks import Chunks
-from d3async.fleet.connecting import translated, unreachable
+from d3async.fleet.connecting import unreachable
 from d3async.fleet.limits import Limits
 from d3async.fleet.metrics import Metrics, served
 from d3async.fleet.reaper import Reaper
+from d3async.fleet.tables import prepare
 from d3async.fleet.tenants import Tenants
 from d3async.fleet.worker import FleetWorker, Pace
-from d3async.journal.postgres import schema
 from d3async.journal.postgres.journal import Writer
 from d3async.program import signals
 
@@ -49,14 +49,6 @@ class Orders:
     pace: Pace = field(default_factory=Pace)
     drain: float = 30.0
     metrics: tuple[str, int] | None = None
-
-
-async def prepare(address: Address) -> None:
-    """Make the tables where they are missing. Raises `JournalError` where the database cannot be reached or used."""
-    with translated(address):
-        async with await AsyncConnection.connect(address.conninfo) as connection:
-            await schema.install(connection)
-            await queue.install(connection)
 
 
 async def serve(

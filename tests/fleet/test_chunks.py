@@ -16,7 +16,8 @@ from d3async.fleet.address import needed
 from d3async.fleet.chunks import Chunks
 from d3async.fleet.ending import BOUNDS
 from d3async.fleet.metrics import Metrics
-from d3async.fleet.service import pooled, prepare
+from d3async.fleet.service import pooled
+from d3async.fleet.tables import prepare
 from d3async.fleet.tenants import Tenants
 from d3async.journal.postgres.intake import submission
 from d3async.journal.postgres.journal import Writer

@@ -13,7 +13,8 @@ from d3async.errors import JournalError
 from d3async.fleet import queue
 from d3async.fleet.address import needed
 from d3async.fleet.reaper import Reaper
-from d3async.fleet.service import pooled, prepare
+from d3async.fleet.service import pooled
+from d3async.fleet.tables import prepare
 from d3async.fleet.worker import FleetWorker, Pace
 from tests.database import running
 

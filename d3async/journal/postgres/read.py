@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from itertools import count
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,19 +14,20 @@ import psycopg
 from d3async.errors import JournalError
 from d3async.journal.figures import Figures
 from d3async.journal.postgres.schema import check_now
-from d3async.journal.postgres.texts import told
+from d3async.journal.postgres.texts import MARK, told
 from d3async.journal.postgres.translated import translated
 from d3async.journal.postgres.untouched import ROWS
 from d3async.journal.records import ItemRecord, Owner, RowRecord, Run
 from d3async.journal.states import INTERRUPTED, check_items, check_numbers, counted, states_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from types import TracebackType
     from typing import Self
 
 _PAGE = 2000
+_TEXTS = [RowRecord._fields.index(name) for name in ("raw", "message", "label")]
 _RUN = """
 select r.id, r.round, r.meta, r.tenant, l.facts
 from d3async_run r left join d3async_round l on l.run = r.id and l.round = r.round where r.name = %s"""
@@ -201,14 +203,15 @@ class PostgresReader:
             # until a file is submitted again its rows have the order in which they came
             order="r.id" if self._round <= 1 else "r.row",
         )
-        for row in self._streamed(sql, outcomes, merged=self._round <= 1):
-            yield _readable(RowRecord._make(row))
+        for page in self._pages(sql, outcomes, merged=self._round <= 1):
+            yield from _readable(map(RowRecord._make, page), page)
 
     def items(self, outcomes: Iterable[str] | None = None) -> Iterator[ItemRecord]:
         """Items of the current file's rows, in the rows' order; only of rows of *outcomes* if any are given."""
         sql = _ITEM_ROWS.format(run=self.id, spoken=_SPOKEN.format("i", INTERRUPTED, "", ""))
-        for row, line, *texts in self._streamed(sql, outcomes):
-            yield ItemRecord(row, line, *map(told, texts))
+        for page in self._pages(sql, outcomes):
+            for row, line, *texts in page:
+                yield ItemRecord(row, line, *map(told, texts))
 
     def answer(self, number: int) -> str | None:
         """D3's answer as text; None where it was not kept."""
@@ -243,15 +246,17 @@ class PostgresReader:
         found = self.query(sql, *values)
         return found[0][0] if found else None
 
-    def _streamed(self, sql: str, outcomes: Iterable[str] | None, *, merged: bool = False) -> Iterator[tuple[Any, ...]]:
+    def _pages(
+        self, sql: str, outcomes: Iterable[str] | None, *, merged: bool = False
+    ) -> Iterator[Sequence[tuple[Any, ...]]]:
         """Rows as the server finds them; *merged* where two indexes have their order and nothing need be sorted."""
         states = None if outcomes is None else states_of(outcomes)
         with self._translated(), self._db.cursor(name=f"d3async_{next(self._cursors)}") as cursor:
-            cursor.itersize = _PAGE
             self._plan("off" if merged else "default")
             cursor.execute(sql.encode(), {"states": states, **self._stop})
             self._plan("default")
-            yield from cursor
+            while page := cursor.fetchmany(_PAGE):
+                yield page
 
     def _plan(self, how: str) -> None:
         for way in ("bitmapscan", "hashjoin", "nestloop", "sort"):
@@ -261,7 +266,10 @@ class PostgresReader:
         return translated(f"{self.name} cannot be read")
 
 
-def _readable(row: RowRecord) -> RowRecord:
-    if "\x1a" in row.raw or "\x1a" in row.message or (row.label and "\x1a" in row.label):
-        return row._replace(raw=told(row.raw), message=told(row.message), label=row.label and told(row.label))
-    return row
+def _readable(rows: Iterable[RowRecord], page: Sequence[Sequence[Any]]) -> Iterable[RowRecord]:
+    """*rows* of *page* with their texts as they were given; looked for together, as hardly any has to be mended."""
+    if not any(MARK in "".join(filter(None, map(itemgetter(at), page))) for at in _TEXTS):
+        return rows
+    return (
+        row._replace(raw=told(row.raw), message=told(row.message), label=row.label and told(row.label)) for row in rows
+    )

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_MARK = "\x1a"
+MARK = "\x1a"
+"""Stands before what was changed."""
 _TROUBLE = re.compile("[\x00\x1a\ud800-\udfff]")
 _WRITTEN = re.compile("\x1a([0-9a-f]{4})")
 
@@ -17,12 +18,12 @@ def kept(text: str) -> str:
     """*text* as it is stored: what cannot be, and the mark itself, as the mark and four hexadecimal digits."""
     if text.isprintable():
         return text
-    return _TROUBLE.sub(lambda found: f"{_MARK}{ord(found[0]):04x}", text)
+    return _TROUBLE.sub(lambda found: f"{MARK}{ord(found[0]):04x}", text)
 
 
 def told(text: str) -> str:
     """The text that `kept` made *text* of."""
-    if _MARK not in text:
+    if MARK not in text:
         return text
     return _WRITTEN.sub(lambda found: chr(int(found[1], 16)), text)
 
