@@ -35,6 +35,7 @@ _COLUMNS = (
     "row, line, identity, occurrence, content, command, username, site, lane_key, label, params,"
     " raw, state, code, message, profile"
 )
+_TO_SEND = "selected and state = 'pending'"
 _MATCH = "job.identity = i.identity and job.occurrence = i.occurrence"
 
 
@@ -64,7 +65,8 @@ def adopt(db: sqlite3.Connection, repeatable: Sequence[str]) -> Changes:
 def _insert(db: sqlite3.Connection) -> int:
     first = db.execute("select coalesce(max(id), 0) from job").fetchone()[0]
     db.execute(
-        f"insert into job({_COLUMNS}) select {_COLUMNS} from temp.incoming i"
+        f"insert into job({_COLUMNS}, lane, todo)"
+        f" select {_COLUMNS}, iif({_TO_SEND}, row, null), {_TO_SEND} from temp.incoming i"
         " where not exists (select 1 from job where job.identity = i.identity and job.occurrence = i.occurrence)"
         " order by row"
     )
@@ -167,12 +169,12 @@ def settle_leftovers(db: sqlite3.Connection) -> None:
 def mark_todo(db: sqlite3.Connection, repeatable: Sequence[str], *, retry_unknown: bool, serial: bool) -> int:
     """Mark what this run is to send and put it into lanes; the number of rows marked."""
     marks = ",".join("?" * len(repeatable))
-    selected = "row in (select row from temp.incoming where selected and state = 'pending')"
+    selected = f"row in (select row from temp.incoming where {_TO_SEND})"
     if retry_unknown:
         _renew_unknown(db, selected)
     db.execute("update item set todo = 0 where todo = 1")
     db.execute(
-        f"update job set todo = 1, lane = row where {selected} and (state in ('pending', 'failed', 'partial')"
+        f"update job set todo = 1, lane = row where todo = 0 and {selected} and (state in ('pending', 'failed', 'partial')"
         f" or (state = 'unknown' and (? or command in ({marks}))))",
         (retry_unknown, *repeatable),
     )
