@@ -174,8 +174,8 @@ def mark_todo(db: sqlite3.Connection, repeatable: Sequence[str], *, retry_unknow
         _renew_unknown(db, selected)
     db.execute("update item set todo = 0 where todo = 1")
     db.execute(
-        f"update job set todo = 1, lane = row where todo = 0 and {selected} and (state in ('pending', 'failed', 'partial')"
-        f" or (state = 'unknown' and (? or command in ({marks}))))",
+        f"update job set todo = 1, lane = row where todo = 0 and {selected}"
+        f" and (state in ('pending', 'failed', 'partial') or (state = 'unknown' and (? or command in ({marks}))))",
         (retry_unknown, *repeatable),
     )
     db.execute(
