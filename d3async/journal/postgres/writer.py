@@ -33,8 +33,9 @@ _PATIENCE = 10.0
 """Seconds a statement may take, a connection to come, and a transaction of a frozen process to hold what it locked."""
 _TRANSIENT = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction, OSError)
 _SAFE = (
-    # every statement goes by an index, whatever the planner thinks of tables that were empty a moment ago
+    # row by row through an index, whatever the planner thinks of tables that were empty a moment ago: plans are kept
     "select set_config('idle_in_transaction_session_timeout', %s, false), set_config('enable_seqscan', 'off', false),"
+    " set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false),"
     " case current_setting('synchronous_commit') when 'off' then set_config('synchronous_commit', 'on', false) end"
 )
 _CONNECTION: dict[str, Any] = {
