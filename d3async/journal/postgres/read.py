@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from operator import itemgetter
 from pathlib import Path
@@ -255,8 +256,12 @@ class PostgresReader:
             self._plan("off" if merged else "default")
             cursor.execute(sql.encode(), {"states": states, **self._stop})
             self._plan("default")
-            while page := cursor.fetchmany(_PAGE):
-                yield page
+            # the server looks for the next page while this one is worked on
+            with ThreadPoolExecutor(1, thread_name_prefix="d3async-reader") as ahead:
+                coming = ahead.submit(cursor.fetchmany, _PAGE)
+                while page := coming.result():
+                    coming = ahead.submit(cursor.fetchmany, _PAGE)
+                    yield page
 
     def _plan(self, how: str) -> None:
         for way in ("bitmapscan", "hashjoin", "nestloop", "sort"):
