@@ -25,18 +25,27 @@ def network(port: int, **options: Any) -> Network:
     return Network(base_url=f"http://127.0.0.1:{port}/ce_site/VSOC", timeout=options.pop("timeout", 10.0), **options)
 
 
+@pytest.fixture(params=[False, True], ids=["through a session", "direct"])
+def direct(request: Any) -> bool:
+    """Both ways of sending keep the same rules."""
+    return bool(request.param)
+
+
 @asynccontextmanager
-async def talking(act: Act, **options: Any) -> AsyncIterator[tuple[Transport, Scripted]]:
-    async with listening(Scripted(act)) as server, Transport(network(server.port, **options)) as transport:
+async def talking(act: Act, *, direct: bool, **options: Any) -> AsyncIterator[tuple[Transport, Scripted]]:
+    async with (
+        listening(Scripted(act)) as server,
+        Transport(network(server.port, **options), direct=direct) as transport,
+    ):
         yield transport, server
 
 
 @pytest.mark.asyncio
-async def test_an_answer_comes_with_lower_case_headers_and_repeated_ones_joined() -> None:
+async def test_an_answer_comes_with_lower_case_headers_and_repeated_ones_joined(direct: bool) -> None:
     async def act(wire: Any) -> None:
         await wire.raw(b"HTTP/1.1 429 X\r\nRetry-After: 1\r\nretry-after: 2\r\nX-Y: z\r\nContent-Length: 2\r\n\r\n{}")
 
-    async with talking(act) as (transport, _):
+    async with talking(act, direct=direct) as (transport, _):
         answer = await transport.send(REQUEST, KEY)
 
     assert isinstance(answer, ApiResponse)
@@ -46,12 +55,12 @@ async def test_an_answer_comes_with_lower_case_headers_and_repeated_ones_joined(
 
 
 @pytest.mark.asyncio
-async def test_whoever_asks_hears_when_the_headers_leave_and_only_then() -> None:
+async def test_whoever_asks_hears_when_the_headers_leave_and_only_then(direct: bool) -> None:
     told: list[str] = []
-    async with talking(always("ok")) as (transport, _):
+    async with talking(always("ok"), direct=direct) as (transport, _):
         await transport.send(REQUEST, KEY, on_sent=lambda: told.append("left"))
         assert told == ["left"]
-    async with Transport(network(1)) as transport:
+    async with Transport(network(1), direct=direct) as transport:
         answer = await transport.send(REQUEST, KEY, on_sent=lambda: told.append("never"))
 
     assert told == ["left"]
@@ -70,9 +79,9 @@ async def test_whoever_asks_hears_when_the_headers_leave_and_only_then() -> None
     ],
 )
 async def test_a_failure_after_sending_says_so_and_keeps_the_status_it_began_with(
-    act: Act, code: str, http: int | None
+    direct: bool, act: Act, code: str, http: int | None
 ) -> None:
-    async with talking(act, timeout=0.3) as (transport, _):
+    async with talking(act, timeout=0.3, direct=direct) as (transport, _):
         answer = await transport.send(REQUEST, KEY)
 
     assert isinstance(answer, Broken)
@@ -82,9 +91,9 @@ async def test_a_failure_after_sending_says_so_and_keeps_the_status_it_began_wit
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("act", [huge, bomb])
-async def test_an_answer_without_end_is_given_up_and_memory_does_not_grow(act: Act) -> None:
+async def test_an_answer_without_end_is_given_up_and_memory_does_not_grow(act: Act, direct: bool) -> None:
     """256 MB are offered; a little more than the 16 MB that are read at most is ever held."""
-    async with listening(Scripted(act)) as server, Transport(network(server.port)) as transport:
+    async with talking(act, direct=direct) as (transport, _):
         await asyncio.to_thread(lambda: None)
         tracemalloc.start()
         try:
@@ -99,20 +108,18 @@ async def test_an_answer_without_end_is_given_up_and_memory_does_not_grow(act: A
 
 
 @pytest.mark.asyncio
-async def test_connections_are_used_again_but_not_after_four_idle_seconds() -> None:
-    async with talking(always("ok")) as (transport, server):
+async def test_connections_are_used_again_but_not_after_four_idle_seconds(direct: bool) -> None:
+    async with talking(always("ok"), direct=direct) as (transport, server):
         await transport.send(REQUEST, KEY)
         await transport.send(REQUEST, KEY)
         assert server.connections == 1
-        session = transport._session
-        assert session is not None
-        assert session.connector is not None
-        assert session.connector._keepalive_timeout == 4.0
+        async with transport._connector() as connector:
+            assert connector._keepalive_timeout == 4.0
 
 
 @pytest.mark.asyncio
-async def test_cookies_are_neither_kept_nor_sent() -> None:
-    async with talking(status(200, b"{}", Set_Cookie="a=b; Path=/")) as (transport, server):
+async def test_cookies_are_neither_kept_nor_sent(direct: bool) -> None:
+    async with talking(status(200, b"{}", Set_Cookie="a=b; Path=/"), direct=direct) as (transport, server):
         await transport.send(REQUEST, KEY)
         await transport.send(REQUEST, KEY)
 
@@ -180,19 +187,17 @@ async def test_a_session_that_sends_again_by_itself_does_not_do_so_for_us() -> N
 
 
 @pytest.mark.asyncio
-async def test_a_cancel_gives_the_connection_back_closed() -> None:
-    async with talking(always("silence")) as (transport, server):
+async def test_a_cancel_gives_the_connection_back_closed(direct: bool) -> None:
+    async with talking(always("silence"), direct=direct) as (transport, server):
         left = asyncio.Event()
         sending = asyncio.create_task(transport.send(REQUEST, KEY, on_sent=left.set))
         await left.wait()
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):
             await sending
-        assert transport._session is not None
-        assert transport._session.connector is not None
-        assert not transport._session.connector._acquired
         server.act = always("ok")
         assert isinstance(await transport.send(REQUEST, KEY), ApiResponse)
+        assert server.connections == 2
 
 
 @pytest.mark.asyncio

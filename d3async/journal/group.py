@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from d3async.errors import D3Error, JournalError
+from d3async.journal.lasting import Log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,23 +52,26 @@ class _Wish(NamedTuple):
 class GroupJournal:
     """`Journal` over a `Store`: one transaction a group; a group with a claim is on disk before it returns.
 
-    A thread waits for the disk and for other processes, and searches. What is left are statements of a few
+    A thread waits for the disk (*log*) and for other processes, and searches. What is left are statements of a few
     microseconds, which would spend more on handing the interpreter from thread to thread than on their work.
 
     When the disk refuses, claims fail at once, for without them nothing is sent; everything else is tried again
     every half second for *patience* seconds. *failure* is the first write that was lost.
     """
 
-    def __init__(self, db: sqlite3.Connection, store: Store, *, patience: float = 30.0) -> None:
+    def __init__(
+        self, db: sqlite3.Connection, store: Store, *, patience: float = 30.0, log: Log | None = None
+    ) -> None:
         self._db = db
         self._store = store
+        self._log = log or Log(db)
         self._patience = patience
         self._waiting: list[_Wish] = []
         self._writer: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="d3async-journal")
-        self._synchronous = ""
         self._told = False
         self.failure: BaseException | None = None
+        db.execute("pragma busy_timeout = 0")
 
     async def lanes(self, after: int, most: int, profile: str | None = None) -> Sequence[tuple[int, Call | None]]:
         """See `Store.lanes`."""
@@ -115,6 +119,8 @@ class GroupJournal:
             await self._written()
         finally:
             self._thread.shutdown()
+            self._log.close()
+            self._db.execute(f"pragma busy_timeout = {_PATIENCE_WITH_OTHERS}")
         if self.failure is not None and not self._told:
             raise self.failure
 
@@ -161,49 +167,54 @@ class GroupJournal:
 
     async def _try(self, loop: asyncio.AbstractEventLoop, group: Sequence[_Wish]) -> JournalError | None:
         kinds = {wish.kind for wish in group}
-        durable = _Kind.CLAIM in kinds
         try:
-            if _Kind.SEARCH in kinds or not self._begun_at_once(durable=durable):
-                results = await loop.run_in_executor(self._thread, lambda: self._transact(group, durable=durable))
+            if _Kind.SEARCH in kinds or self._log.in_commit or not self._begun_at_once():
+                results = await loop.run_in_executor(self._thread, self._transact, group)
             else:
                 results = self._results(group)
-                if self._db.in_transaction:
-                    await loop.run_in_executor(self._thread, self._commit)
+                self._commit()
         except sqlite3.Error as error:
-            failure = JournalError(f"The journal cannot be written: {error}.", code="journal")
-            failure.__cause__ = error
-            return failure
+            return _not_written(error)
         except Exception as error:  # noqa: BLE001 - a defect of ours; it is raised wherever a wish is waited for
             self._answer(group, [error] * len(group))
             return None
+        if _Kind.CLAIM in kinds:
+            results = await self._lasting(loop, group, results)
         self._answer(group, results)
         return None
 
-    def _begun_at_once(self, *, durable: bool) -> bool:
+    async def _lasting(
+        self, loop: asyncio.AbstractEventLoop, group: Sequence[_Wish], results: Sequence[Any]
+    ) -> Sequence[Any]:
+        """*results*, once they are on disk; where they cannot be brought there, no claim of *group* stands."""
+        try:
+            await loop.run_in_executor(self._thread, self._log.sync)
+        except OSError as error:
+            claims = [wish.kind is _Kind.CLAIM for wish in group]
+            for wish, claim, result in zip(group, claims, results, strict=True):
+                if claim and result is None:
+                    self.release(wish.what[0], sent=False)
+            failure = _not_written(error)
+            return [failure if claim else result for claim, result in zip(claims, results, strict=True)]
+        return results
+
+    def _begun_at_once(self) -> bool:
         """Begin a transaction without waiting; whether another process let us."""
-        self._keep_safe(durable=durable)
-        self._db.execute("pragma busy_timeout = 0")
         try:
             self._db.execute("begin immediate")
         except sqlite3.OperationalError:
             return False
-        finally:
-            self._db.execute(f"pragma busy_timeout = {_PATIENCE_WITH_OTHERS}")
         return True
 
-    def _transact(self, group: Sequence[_Wish], *, durable: bool) -> list[Any]:
-        self._keep_safe(durable=durable)
-        self._db.execute("begin immediate")
+    def _transact(self, group: Sequence[_Wish]) -> list[Any]:
+        self._db.execute(f"pragma busy_timeout = {_PATIENCE_WITH_OTHERS}")
+        try:
+            self._db.execute("begin immediate")
+        finally:
+            self._db.execute("pragma busy_timeout = 0")
         results = self._results(group)
-        if self._db.in_transaction:
-            self._commit()
+        self._commit()
         return results
-
-    def _keep_safe(self, *, durable: bool) -> None:
-        wanted = "full" if durable else "normal"
-        if wanted != self._synchronous:
-            self._db.execute(f"pragma synchronous = {wanted}")
-            self._synchronous = wanted
 
     def _results(self, group: Sequence[_Wish]) -> list[Any]:
         """Fulfil *group* in the open transaction; it is no longer open when nothing of it may stand."""
@@ -237,6 +248,8 @@ class GroupJournal:
         return [wish.what() for wish in wishes]
 
     def _commit(self) -> None:
+        if not self._db.in_transaction:
+            return
         try:
             self._db.execute("commit")
         except BaseException:
@@ -275,6 +288,12 @@ class GroupJournal:
         """Nobody waits for *wish* any more: a claim of it would stay for ever."""
         if wish.kind is _Kind.CLAIM and not isinstance(result, BaseException):
             self.release(wish.what[0], sent=False)
+
+
+def _not_written(error: Exception) -> JournalError:
+    failure = JournalError(f"The journal cannot be written: {error}.", code="journal")
+    failure.__cause__ = error
+    return failure
 
 
 def _kind(wish: _Wish) -> _Kind:

@@ -1,0 +1,50 @@
+"""What makes a commit last: in WAL mode (https://sqlite.org/wal.html) it does once its log is on disk."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import suppress
+
+_CHECKPOINT = 128
+"""Groups after which the log is worked into the database: as long as SQLite's own 1,000 pages, or a little longer."""
+_on_disk = getattr(os, "fdatasync", os.fsync)
+
+
+class Log:
+    """The log of one connection, brought to disk in one call, not in the commit: that goes from thread to thread.
+
+    `synchronous = full` does the same within each commit, and a commit takes hold of the interpreter several times.
+    """
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        file = next((file for _, name, file in db.execute("pragma database_list") if name == "main"), "")
+        wal = db.execute("pragma journal_mode").fetchone()[0] == "wal"
+        self._path = f"{file}-wal" if file and wal else None
+        self._file: int | None = None
+        self._synced = 0
+        self.in_commit = bool(file) and not wal
+        """Whether each commit must wait for the disk: where the file system knows no shared memory."""
+        if self._path:
+            db.execute("pragma synchronous = normal")
+            db.execute("pragma wal_autocheckpoint = 0")
+
+    def sync(self) -> None:
+        """Wait until everything that is committed is on disk. Raises OSError."""
+        if self._path is None:
+            return
+        if self._file is None:
+            self._file = os.open(self._path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        _on_disk(self._file)
+        self._synced += 1
+        if self._synced % _CHECKPOINT == 0:
+            # the log holds everything: that it grows does no harm
+            with suppress(sqlite3.Error):
+                self._db.execute("pragma wal_checkpoint(passive)")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
