@@ -47,6 +47,9 @@ def _answer(status: str, body: bytes) -> bytes:
 
 
 OK = _answer("200 OK", _BODY)
+_DUE_ECHOED = OK.index(b"2027-01-04 11:00:00")
+_DUE = b'"Due Date":"'
+_LENGTH = len("2027-01-04 11:00:00")
 THROTTLED = _answer("429 Too Many Requests", b'{"Error": "The request exceeds rate limits."}')
 
 
@@ -82,7 +85,7 @@ class Seen:
         if self._bodies is not None:
             self.duplicates += body in self._bodies
             self._bodies.add(body)
-        return OK
+        return _echoing(body)
 
     def told(self) -> dict[str, Any]:
         """Seconds are from the first request to the last answer of one that was let in."""
@@ -94,6 +97,15 @@ class Seen:
             "times": self._times,
             "refused_times": self._refused_times,
         }
+
+
+def _echoing(body: bytes) -> bytes:
+    """As D3 does: with the due date that was sent."""
+    begin = body.find(_DUE) + len(_DUE)
+    due = body[begin : begin + _LENGTH]
+    if len(due) < _LENGTH or begin < len(_DUE):
+        return OK
+    return OK[:_DUE_ECHOED] + due + OK[_DUE_ECHOED + _LENGTH :]
 
 
 class Connection(asyncio.Protocol):
@@ -117,7 +129,7 @@ class Connection(asyncio.Protocol):
                 return
             body, self._rest = self._rest[end + 4 : end + 4 + size], self._rest[end + 4 + size :]
             answer = self._seen.answer(body)
-            if self._seen.latency and answer is OK:
+            if self._seen.latency and answer is not THROTTLED:
                 self._loop.call_later(self._seen.latency, self._write, answer)
             else:
                 self._write(answer)

@@ -186,8 +186,8 @@ class Delivery:
         return self._unless_stopped(token, stopper)
 
     async def _token(self, stopper: Stopper, *, head: bool) -> float | None:
-        if self.limiter.token_free() and stopper.reason is None:
-            return await self.limiter.token(head=head)
+        if stopper.reason is None and (free := await self.limiter.free_token()) is not None:
+            return free
         granted: float | None = None
         with stopper.before_the_wire():
             granted = await self.limiter.token(head=head)

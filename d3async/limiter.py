@@ -124,9 +124,10 @@ class Limiter:
         if self._places:
             self._fill_places()
 
-    def token_free(self) -> bool:
-        """Say whether `token` would return at once."""
-        return self._turns.free()
+    async def free_token(self) -> float | None:
+        """Return what `token` does if it has not to wait, else None; never waits."""
+        self._enter_loop()
+        return await self._turns.take_free()
 
     async def token(self, *, head: bool = False) -> float:
         """Wait for gate and pace, first come first served; return the clock time of the grant ("sent at").

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
-
-import anyio
 
 if TYPE_CHECKING:
     from d3async.sansio.call import Call
@@ -20,8 +19,8 @@ class Line:
         self._lanes: deque[Lane] = deque()
         self._under_way = 0
         self._over = False
-        self._came = anyio.Event()
-        self._went = anyio.Event()
+        self._came = asyncio.Event()
+        self._went = asyncio.Event()
 
     def add(self, lane: Lane) -> None:
         """Let *lane* be taken."""
@@ -35,7 +34,7 @@ class Line:
             if self._over:
                 return None
             if self._came.is_set():
-                self._came = anyio.Event()
+                self._came = asyncio.Event()
             await self._came.wait()
         lane = self._lanes.popleft()
         self._went.set()
@@ -49,13 +48,13 @@ class Line:
     async def nearly_taken(self, left: int) -> None:
         """Wait until at most *left* lanes are still to be taken."""
         while len(self._lanes) > left:
-            self._went = anyio.Event()
+            self._went = asyncio.Event()
             await self._went.wait()
 
     async def all_carried(self) -> None:
         """Wait until every lane that was added is done."""
         while self._under_way:
-            self._went = anyio.Event()
+            self._went = asyncio.Event()
             await self._went.wait()
 
     def close(self) -> None:

@@ -93,14 +93,8 @@ class Turns:
         """Seconds the gate was closed while somebody waited."""
         return self._paused + (0.0 if self._paused_at is None else self._clock() - self._paused_at)
 
-    def free(self) -> bool:
-        """Say whether `take` would return at once: nobody waits, the gate is open, a beat is due."""
-        now = self._clock()
-        rules = self._rules
-        return self._dispenser is None and rules.open(now) and self.metronome.ready(rules.pace(), now)
-
-    async def take(self, *, head: bool) -> float:
-        """Wait for one turn; *head* goes before everyone but earlier heads. Return the clock time of the grant."""
+    async def take_free(self) -> float | None:
+        """Take the turn that nobody has to wait for: no line, gate open, a beat due. None where there is none."""
         now = self._clock()
         rules = self._rules
         if self._dispenser is None and rules.open(now):
@@ -109,6 +103,12 @@ class Turns:
                 await self.metronome.beat(rate, now)
                 rules.granted(now)
                 return now
+        return None
+
+    async def take(self, *, head: bool) -> float:
+        """Wait for one turn; *head* goes before everyone but earlier heads. Return the clock time of the grant."""
+        if (free := await self.take_free()) is not None:
+            return free
         turn: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         (self._retries if head else self._queue).append(turn)
         if self._dispenser is None:

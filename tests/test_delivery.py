@@ -56,8 +56,8 @@ class Scene:
     def leave_slot(self) -> None:
         self.slots -= 1
 
-    def token_free(self) -> bool:
-        return False
+    async def free_token(self) -> float | None:
+        return None
 
     async def token(self, *, head: bool = False) -> float:
         await self._reach("token")

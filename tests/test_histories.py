@@ -127,6 +127,9 @@ class Line:
     def slot_now(self) -> bool:
         return True
 
+    async def free_token(self) -> float | None:
+        return None
+
     async def token(self, *, head: bool = False) -> float:
         await asyncio.sleep(0)
         return 0.0

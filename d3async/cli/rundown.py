@@ -24,6 +24,7 @@ from d3async.errors import JournalError, SettingsError
 from d3async.journal.lanes import count_mirrored
 from d3async.journal.marking import mark_tasks
 from d3async.journal.sqlite import FILE, Selection, open_folder
+from d3async.program import collect_rarely
 from d3async.sansio.exit_code import INTERRUPTED, INVALID_FILE
 from d3async.sansio.halt import with_default
 
@@ -62,6 +63,7 @@ class Options:
 
 def run(file: Path, job_file: JobFileOptions, servers: Servers, options: Options) -> int:
     """Run *file* and return the exit code."""
+    collect_rarely()
     job_file = with_own(job_file, servers, save=options.save_mapping)
     own = servers.own_if_any()
     if own is None:

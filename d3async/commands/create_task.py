@@ -50,7 +50,6 @@ class CreateTask(Command):
         """D3 echoes the due date with the zone it read it in; another time than was sent is worth knowing."""
         echo = answer.get(ECHO) if isinstance(answer, dict) else None
         due = echo.get("Due Date") if isinstance(echo, dict) else None
-        sent = params.get("Due Date", "")
-        if not isinstance(due, str) or due.startswith(sent):
+        if not isinstance(due, str) or due.startswith(sent := params.get("Due Date", "")):
             return ()
         return (f"Due Date was sent as {sent} and comes back as {due}",)

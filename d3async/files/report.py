@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from d3async.files.causes import find_causes
 from d3async.files.charts import LATENCIES, Pace, column_seconds, latencies, pace, shares, within
+from d3async.files.compiled import Compiled
 from d3async.files.summary import last_facts, next_steps, summary
 from d3async.files.words import clock, fact, lasting, moment, number, share, short
 from d3async.journal import figures
@@ -28,6 +29,7 @@ MEANINGS = {
     "invalid": "never sent: the row is wrong",
     "unsent": "never sent: the run stopped before it",
 }
+_TEMPLATE = Path(__file__).with_name("report.html.j2")
 _CAUSES = 25
 _RUNS = 20
 _CHARTS = 3
@@ -46,14 +48,15 @@ _APART = {"input", "outcomes", "servers", "items", "vanished", "next", "settings
 def report_html(reader: Reader) -> Iterator[str]:
     """The page, piece by piece: the same for the same journal. Memory does not grow with the rows."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(_TEMPLATE.parent),
+        bytecode_cache=Compiled(_TEMPLATE),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {word.__name__: word for word in _WORDS}
-    return environment.get_template("report.html.j2").generate(_told(reader))
+    return environment.get_template(_TEMPLATE.name).generate(_told(reader))
 
 
 def _told(reader: Reader) -> dict[str, Any]:

@@ -59,14 +59,13 @@ class GroupJournal:
     every half second for *patience* seconds. *failure* is the first write that was lost.
     """
 
-    def __init__(
-        self, db: sqlite3.Connection, store: Store, *, patience: float = 30.0, log: Log | None = None
-    ) -> None:
+    def __init__(self, db: sqlite3.Connection, store: Store, *, patience: float = 30.0, log: Log | None = None) -> None:
         self._db = db
         self._store = store
         self._log = log or Log(db)
         self._patience = patience
         self._waiting: list[_Wish] = []
+        self._loop = asyncio.get_running_loop()
         self._writer: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="d3async-journal")
         self._told = False
@@ -131,7 +130,7 @@ class GroupJournal:
         await asyncio.sleep(0)
 
     def _ask(self, kind: _Kind, what: Any) -> asyncio.Future[Any]:
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Any] = self._loop.create_future()
         self._waiting.append(_Wish(kind, what, future))
         if self._writer is None:
             self._writer = asyncio.create_task(self._write(), name="d3async-journal")
@@ -147,11 +146,10 @@ class GroupJournal:
 
     async def _store_group(self, group: Sequence[_Wish]) -> None:
         """Store *group* and tell each wish what became of it; no wish is ever left without a word."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._patience
+        deadline = self._loop.time() + self._patience
         while group:
             group = _in_order(group)
-            failure = await self._try(loop, group)
+            failure = await self._try(group)
             if failure is None:
                 return
             claims = [wish for wish in (*group, *self._waiting) if wish.kind is _Kind.CLAIM]
@@ -160,16 +158,17 @@ class GroupJournal:
             group = [wish for wish in group if wish.kind is not _Kind.CLAIM]
             if claims:
                 continue
-            if self.failure is not None or loop.time() >= deadline:
+            if self.failure is not None or self._loop.time() >= deadline:
                 self._answer(group, [failure] * len(group))
                 return
             await asyncio.sleep(_PAUSE)
 
-    async def _try(self, loop: asyncio.AbstractEventLoop, group: Sequence[_Wish]) -> JournalError | None:
+    async def _try(self, group: Sequence[_Wish]) -> JournalError | None:
         kinds = {wish.kind for wish in group}
+        results: Sequence[Any]
         try:
             if _Kind.SEARCH in kinds or self._log.in_commit or not self._begun_at_once():
-                results = await loop.run_in_executor(self._thread, self._transact, group)
+                results = await self._loop.run_in_executor(self._thread, self._transact, group)
             else:
                 results = self._results(group)
                 self._commit()
@@ -179,16 +178,17 @@ class GroupJournal:
             self._answer(group, [error] * len(group))
             return None
         if _Kind.CLAIM in kinds:
-            results = await self._lasting(loop, group, results)
+            results = await self._lasting(group, results)
         self._answer(group, results)
         return None
 
-    async def _lasting(
-        self, loop: asyncio.AbstractEventLoop, group: Sequence[_Wish], results: Sequence[Any]
-    ) -> Sequence[Any]:
+    async def _lasting(self, group: Sequence[_Wish], results: Sequence[Any]) -> Sequence[Any]:
         """*results*, once they are on disk; where they cannot be brought there, no claim of *group* stands."""
         try:
-            await loop.run_in_executor(self._thread, self._log.sync)
+            if self._log.quick:
+                self._log.sync()
+            else:
+                await self._loop.run_in_executor(self._thread, self._log.sync)
         except OSError as error:
             claims = [wish.kind is _Kind.CLAIM for wish in group]
             for wish, claim, result in zip(group, claims, results, strict=True):

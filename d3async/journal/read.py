@@ -61,6 +61,7 @@ class JournalReader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.folder = path.parent
+        self._counts: dict[str, int] | None = None
         if not path.is_file():
             raise JournalError(f"{path.parent} is no run folder: it has no {path.name}; `d3async run FILE` makes one")
         with self._translated():
@@ -98,7 +99,10 @@ class JournalReader:
 
     def counts(self) -> dict[str, int]:
         """Rows of the current file by outcome, all six always; a row in flight counts as `unknown`."""
-        return counted(self._each("select state, count(*) from job where row is not null group by state"), self._path)
+        if self._counts is None:
+            found = self._each("select state, count(*) from job where row is not null group by state")
+            self._counts = counted(found, self._path)
+        return dict(self._counts)
 
     def counts_by_profile(self) -> dict[str | None, dict[str, int]]:
         """As `counts`, for each profile that rows of the current file go to; None are those without one."""
@@ -140,7 +144,10 @@ class JournalReader:
 
     def rows(self, outcomes: Iterable[str] | None = None, *, full: bool = False) -> Iterator[RowRecord]:
         """Rows of the current file, in its order; only those of *outcomes* if any; label and answer only if *full*."""
-        chosen, states = _chosen(outcomes)
+        wanted = None if outcomes is None else tuple(outcomes)
+        if wanted is not None and not any(self.counts()[outcome] for outcome in wanted):
+            return iter(())
+        chosen, states = _chosen(wanted)
         tally, joined = ("null, null, null", "") if not self._has_items else (_TRIED, _WITH_ITEMS)
         more = "j.label, j.answer" if full else "null, null"
         sql = f"""select j.row, j.line, {_SPOKEN.format("j", INTERRUPTED)},
@@ -150,6 +157,8 @@ class JournalReader:
 
     def items(self, outcomes: Iterable[str] | None = None) -> Iterator[ItemRecord]:
         """Items of the current file's rows, in the rows' order; only of rows of *outcomes* if any are given."""
+        if not self._has_items:
+            return iter(())
         chosen, states = _chosen(outcomes)
         sql = f"""select j.row, j.line, coalesce(j.label, ''), i.name, {_SPOKEN.format("i", INTERRUPTED)}
             from job j cross join item i on i.job = j.id

@@ -12,7 +12,15 @@ class _Nothing:
 
 
 NOTHING = _Nothing()
-_DECISIVE = frozenset({"error", "returndata", "status", "errordata", "data", "incident number", "error message"})
+_SPELT = {
+    "error": "error", "returndata": "returnData", "status": "Status", "errordata": "ErrorData", "data": "Data",
+    "incident number": "Incident Number", "error message": "Error message",
+}  # fmt: skip
+"""The keys that decide, and how D3's pages spell them."""
+_BLANKS = " \t\n\r"
+_ECHOED = frozenset({"Task Name", "Task Type", "Task Description", "Assignee", "Due Date", "Required"})
+_DISTINCT = _ECHOED.union(_SPELT.values(), ("rawData", "outputData", "contextData", "keyFields"))
+"""Keys as D3's pages spell them, no two of them alike."""
 
 
 def loads(body: bytes) -> Any:
@@ -25,17 +33,21 @@ def loads(body: bytes) -> Any:
 
 def parsed(text: str) -> Any:
     """The JSON in *text*, or `NOTHING`, also where a key that decides stands twice."""
+    text = text.strip(_BLANKS)
     try:
-        return _DECODER.decode(text)
+        found, end = _DECODER.raw_decode(text)
     except (ValueError, RecursionError):
         return NOTHING
+    return found if end == len(text) else NOTHING
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Raises `ValueError` where a key that decides stands twice: the last one winning would be a guess."""
     found = dict(pairs)
+    if len(found) == len(pairs) and found.keys() <= _DISTINCT:
+        return found
     if len(set(map(same_key, found))) < len(pairs):
-        decisive = [same for key, _ in pairs if (same := same_key(key)) in _DECISIVE]
+        decisive = [same for key, _ in pairs if (same := same_key(key)) in _SPELT]
         if len(set(decisive)) < len(decisive):
             raise ValueError(f"a key stands twice: {decisive}")
     return found
@@ -66,6 +78,8 @@ def shown(value: Any, most: int = 200) -> str:
 def field(content: Any, name: str) -> Any:
     """What stands in the object *content* under *name* (as `same_key` gives it); None where nothing does."""
     if isinstance(content, dict):
+        if (spelt := _SPELT.get(name)) in content:
+            return content[spelt]
         for key, value in content.items():
             if same_key(key) == name:
                 return value

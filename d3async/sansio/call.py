@@ -25,7 +25,19 @@ class JsonObject(Mapping[str, Any]):
         return self._read
 
     def __getitem__(self, name: str) -> Any:
-        return self._fields()[name]
+        plain = self._plain(name) if self._read is None else None
+        return self._fields()[name] if plain is None else plain
+
+    def _plain(self, name: str) -> str | None:
+        """The text under *name*, found without reading all there is; None where only reading it will tell.
+
+        In an object without another one in it, nothing but a key stands between a quote and a quote with a colon.
+        """
+        if self.text.count("{") != 1:
+            return None
+        before, found, rest = self.text.partition(f'"{name}":"')
+        value, ended, _ = rest.partition('"')
+        return value if found and ended and before[-1:] != "\\" and "\\" not in value else None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._fields())

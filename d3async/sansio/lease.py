@@ -5,6 +5,8 @@ from collections import deque
 
 _LEASE, _AT_LEAST = 0.1, 0.01
 """Seconds of its own share that a process reserves at once where there are many, and in any case."""
+_QUICK = 1000.0
+"""Requests a second of its own share from which reserving costs more than a slot that another waits for."""
 _FEW = 2
 """Processes up to which each slot is reserved by itself: nobody waits for a slot that another holds unused."""
 _WAYS = 1.5
@@ -15,7 +17,8 @@ def slots_to_ask(rate: float, *, members: int, waiting: int, round_trip: float) 
     """How many slots to reserve at once, where *rate* a second is the limit of all, and *waiting* want one here."""
     own = rate / max(members, 1)
     usual = 1 if members <= _FEW else math.ceil(own * _LEASE)
-    return max(1, math.floor(own * _AT_LEAST), min(waiting, max(usual, math.ceil(own * round_trip * _WAYS))))
+    at_least = _AT_LEAST if own < _QUICK else _LEASE
+    return max(1, math.floor(own * at_least), min(waiting, max(usual, math.ceil(own * round_trip * _WAYS))))
 
 
 class Lease:

@@ -47,6 +47,8 @@ class Outage:
 
     def reached(self) -> None:
         """Note that the server answered, whatever it said."""
+        if not self.events:
+            return
         self.events = 0
         self._gate = self._event_at = self.opens_at = -math.inf
         self._probe = Probe()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from d3async.sansio.answer_json import (
@@ -117,8 +118,12 @@ Answer = Reply | Refused | Unauthorized | Throttled | Doubtful | Broken
 def envelope(command: str, params: Mapping[str, Any], *, username: str, site: str) -> ApiRequest:
     """The request for *command*: D3's envelope with `Username`, `Site` and `CommandParams`."""
     text = params.text if isinstance(params, JsonObject) else _ENCODER.encode(params)
-    body = f'{{"Username":{_ENCODER.encode(username)},"Site":{_ENCODER.encode(site)},"CommandParams":{text}}}'
-    return ApiRequest(command, body.encode())
+    return ApiRequest(command, f"{_opening(username, site)}{text}}}".encode())
+
+
+@lru_cache(maxsize=64)
+def _opening(username: str, site: str) -> str:
+    return f'{{"Username":{_ENCODER.encode(username)},"Site":{_ENCODER.encode(site)},"CommandParams":'
 
 
 def read(response: ApiResponse, *, retry_after: float | None = None) -> Answer:
@@ -158,7 +163,7 @@ def _unreadable(response: ApiResponse, body: Any) -> str:
 def error_text(body: Mapping[str, Any]) -> str:
     """D3's own error text: `error` in a 200, `Error` in a 4xx or 5xx; "" when there is none."""
     for key, value in body.items():
-        if same_key(key) == "error" and value not in ("", None, [], {}, False):
+        if value not in ("", None, [], {}, False) and same_key(key) == "error":
             return storable(value) if isinstance(value, str) else shown(value)
     return ""
 

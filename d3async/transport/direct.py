@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections import deque
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -39,39 +40,77 @@ def known_aiohttp(version: str = aiohttp.__version__) -> bool:
 
 
 class Direct:
-    """Sends over *connector*, without a proxy; *headers* go with every request."""
+    """Sends over *connector*, without a proxy; *headers* go with every request.
 
-    def __init__(self, connector: BaseConnector, url: str, headers: dict[str, str]) -> None:
+    A connection is kept for *keep* seconds after its last answer.
+    """
+
+    def __init__(self, connector: BaseConnector, url: str, headers: dict[str, str], *, keep: float) -> None:
         self._connector = connector
-        self._target = ClientRequest(hdrs.METH_POST, URL(url), loop=asyncio.get_running_loop())
+        self._loop = asyncio.get_running_loop()
+        self._target = ClientRequest(hdrs.METH_POST, URL(url), loop=self._loop)
         self._headers = headers
+        self._keep = keep
+        self._idle: deque[tuple[Connection, float]] = deque()
         self._bodies = BodyReader()
         self._head = lru_cache(maxsize=_HEADS)(self._made_head)
+
+    def close(self) -> None:
+        """Close the connections that nobody uses."""
+        while self._idle:
+            self._idle.pop()[0].close()
 
     async def exchange(self, post: Post, facts: Facts) -> ApiResponse | Broken:
         """POST once; raises what aiohttp raises."""
         head = self._head(post.url, *post.headers.items())
-        async with asyncio.timeout(post.within.total):
-            connection = await self._connector.connect(self._target, [], post.within)
-            try:
-                answer = await self._exchange(connection, head, post.body, facts)
-            except BaseException:
+        latest = self._loop.time() + (post.within.total or 0.0)
+        connection = self._kept() or await self._connector.connect(self._target, [], post.within)
+        answer: ApiResponse | Broken | None = None
+        try:
+            answer = await self._exchange(
+                connection, b"%b%d\r\n\r\n%b" % (head, len(post.body), post.body), latest, facts
+            )
+        finally:
+            if type(answer) is ApiResponse:
+                self._idle.append((connection, self._loop.time()))
+            else:
                 connection.close()
-                raise
-            if isinstance(answer, Broken):
-                connection.close()
-            connection.release()
-            return answer
+        return answer
 
-    async def _exchange(self, connection: Connection, head: bytes, body: bytes, facts: Facts) -> ApiResponse | Broken:
+    def _kept(self) -> Connection | None:
+        """A connection that is open still, and on which nothing came that nobody asked for."""
+        while self._idle:
+            connection, since = self._idle.popleft()
+            protocol = connection.protocol
+            fresh = self._loop.time() - since <= self._keep
+            if fresh and protocol is not None and protocol.is_connected() and not protocol.should_close:
+                return connection
+            connection.close()
+        return None
+
+    async def _exchange(
+        self, connection: Connection, request: bytes, latest: float, facts: Facts
+    ) -> ApiResponse | Broken:
         protocol = connection.protocol
         if protocol is None or protocol.transport is None or protocol.transport.is_closing():
             raise aiohttp.ClientConnectionResetError("Cannot write to a closing connection")
         protocol.set_response_params(read_until_eof=True)
         facts.gone()
-        protocol.transport.write(b"%b%d\r\n\r\n%b" % (head, len(body), body))
-        message, content = await _answer(protocol)
-        facts.status = message.code
+        protocol.transport.write(request)
+        patience = _Patience(protocol)
+        timer = self._loop.call_at(latest, patience.end)
+        try:
+            return await self._answer(protocol, patience, facts)
+        finally:
+            timer.cancel()
+
+    async def _answer(self, protocol: ResponseHandler, patience: _Patience, facts: Facts) -> ApiResponse | Broken:
+        """The final answer, after any interim ones (RFC 9110 section 15.2); 101 is final, as nothing follows it."""
+        message: Any
+        message, content = await protocol.read()
+        while message.code != 101 and 100 <= message.code < 200:  # noqa: PLR2004 - the range of interim answers
+            message, content = await protocol.read()
+        patience.content, facts.status = content, message.code
         said = await self._bodies.read(content)
         if said is None:
             return too_large(message.code)
@@ -93,10 +132,18 @@ class Direct:
         return "\r\n".join([*lines, "Content-Length: "]).encode()
 
 
-async def _answer(protocol: ResponseHandler) -> tuple[Any, StreamReader]:
-    """The final answer's head, after any interim ones (RFC 9110 section 15.2); 101 is final, as nothing follows it."""
-    while True:
-        message: Any
-        message, content = await protocol.read()
-        if message.code == 101 or not 100 <= message.code < 200:  # noqa: PLR2004 - the range of interim answers
-            return message, content
+class _Patience:
+    """How long an answer is waited for: a timer, at a third of what `asyncio.timeout` costs."""
+
+    __slots__ = ("_protocol", "content")
+
+    def __init__(self, protocol: ResponseHandler) -> None:
+        self._protocol = protocol
+        self.content: StreamReader | None = None
+
+    def end(self) -> None:
+        """Whoever reads hears that it is too late."""
+        error = aiohttp.SocketTimeoutError("no whole answer in time")
+        self._protocol.set_exception(error)
+        if self.content is not None:
+            self.content.set_exception(error)

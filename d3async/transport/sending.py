@@ -67,7 +67,8 @@ class Transport:
         proxy, proxy_headers = await asyncio.to_thread(_proxy, self._network.base_url)
         if self._direct and proxy is None:
             connector = await self._closing.enter_async_context(self._connector())
-            self._way = Direct(connector, self._root, _HEADERS)
+            self._way = direct = Direct(connector, self._root, _HEADERS, keep=_KEEP_ALIVE)
+            self._closing.callback(direct.close)
         else:
             session = await self._closing.enter_async_context(self._open(proxy, proxy_headers))
             self._way = self._closing.enter_context(BySession(session, proxy_headers))

@@ -17,11 +17,13 @@ from d3async.sansio.lease import Lease, slots_to_ask
         (500, 4, 99, 0.0005, 13),
         (500, 4, 5, 0.0005, 5),
         (48, 1, 99, 0.1, 8),
-        (100_000, 1, 1, 0.0005, 1000),
+        (999, 1, 1, 0.0005, 9),
+        (1000, 1, 1, 0.0005, 100),
+        (100_000, 1, 1, 0.0005, 10_000),
         (48, 3, 0, 0.0, 1),
     ],
 )
-def test_few_processes_ask_slot_by_slot_many_for_a_tenth_of_a_second(
+def test_few_processes_ask_slot_by_slot_many_or_quick_ones_for_a_tenth_of_a_second(
     rate: float, members: int, waiting: int, round_trip: float, slots: int
 ) -> None:
     assert slots_to_ask(rate, members=members, waiting=waiting, round_trip=round_trip) == slots
