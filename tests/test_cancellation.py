@@ -34,7 +34,7 @@ async def cancelled_after(steps: int, work: Awaitable[Any]) -> bool:
 
 async def nothing_left(d3: D3Client, before: set[asyncio.Task[Any]]) -> None:
     """Nothing of d3async runs or waits; a closed connection's last words may take a few turns more."""
-    connector = d3._parts.transport._session.connector  # type: ignore[union-attr]
+    connector = d3._parts.transport._way._session.connector  # type: ignore[union-attr]
     for _ in range(200):
         left = [task for task in asyncio.all_tasks() - before if "d3async" in task.get_name()]
         if not left and not connector._acquired:  # type: ignore[union-attr]

@@ -1,6 +1,7 @@
 """One request out, an answer or what is known of the failure back; nothing is sent twice, nothing is followed."""
 
 import asyncio
+import json
 import ssl
 import tracemalloc
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ from d3async.errors import SettingsError
 from d3async.network import Network, tls
 from d3async.sansio.protocol import ApiRequest, ApiResponse, Broken
 from d3async.transport import MAX_ANSWER, Transport, broken
+from d3async.transport.direct import Direct, known_aiohttp
 from tests.end_to_end.faults.wire import Act, Scripted, always, bomb, huge, listening, status
 
 REQUEST = ApiRequest("CreateTask", b'{"Username": "Admin"}')
@@ -198,6 +200,81 @@ async def test_a_cancel_gives_the_connection_back_closed(direct: bool) -> None:
         server.act = always("ok")
         assert isinstance(await transport.send(REQUEST, KEY), ApiResponse)
         assert server.connections == 2
+
+
+@pytest.mark.asyncio
+async def test_cancelled_at_any_step_the_next_answer_is_the_next_request_s(direct: bool) -> None:
+    """However far it got: an answer that nobody waits for any more is never taken for another."""
+
+    async def act(wire: Any) -> None:
+        await asyncio.sleep(0.001)
+        await wire.answer(200, {"nth": wire.nth})
+
+    async with talking(act, direct=direct) as (transport, server):
+        for steps in range(40):
+            sending = asyncio.create_task(transport.send(REQUEST, KEY))
+            for _ in range(steps):
+                await asyncio.sleep(0.0005 if steps % 2 else 0)
+            sending.cancel()
+            await asyncio.wait([sending])
+            answer = await transport.send(REQUEST, KEY)
+
+            assert isinstance(answer, ApiResponse)
+            assert json.loads(answer.body) == {"nth": server._asked}
+
+
+@pytest.mark.asyncio
+async def test_interim_answers_are_passed_over(direct: bool) -> None:
+    async def act(wire: Any) -> None:
+        await wire.raw(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n")
+        await wire.answer(200, {"said": "at last"})
+
+    async with talking(act, direct=direct) as (transport, _):
+        answer = await transport.send(REQUEST, KEY)
+
+    assert isinstance(answer, ApiResponse)
+    assert (answer.status, json.loads(answer.body)) == (200, {"said": "at last"})
+
+
+@pytest.mark.asyncio
+async def test_what_leaves_is_the_same_on_both_ways() -> None:
+    heads: list[list[bytes]] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        body = await reader.readexactly(len(REQUEST.body))
+        first, *lines = head.strip().split(b"\r\n")
+        heads.append([first, *sorted(lines), body])
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        for direct in (False, True):
+            async with Transport(network(port), direct=direct) as transport:
+                await transport.send(REQUEST, KEY)
+
+    assert heads[0] == heads[1]
+    assert heads[0][0] == b"POST /ce_site/VSOC/api/Command/CreateTask HTTP/1.1"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("value", ["a\r\nX-Y: z", "a\nb", "a\x00b"])
+async def test_a_header_never_becomes_two(direct: bool, value: str) -> None:
+    async with talking(always("ok"), direct=direct) as (transport, server):
+        answer = await transport.send(REQUEST, {"d3key": value})
+
+    assert isinstance(answer, Broken)
+    assert server.requests == []
+
+
+@pytest.mark.asyncio
+async def test_the_way_past_the_session_is_for_an_aiohttp_it_was_tried_with() -> None:
+    """Fails when a new aiohttp appears: try it, then add its number."""
+    assert known_aiohttp("3.14.99")
+    assert not any(map(known_aiohttp, ("3.13.5", "3.15.0", "3.140.1", "4.0.0a1")))
+    async with Transport(network(1), direct=True) as transport:
+        assert isinstance(transport._way, Direct)
 
 
 @pytest.mark.asyncio

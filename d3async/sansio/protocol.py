@@ -214,6 +214,8 @@ def _doubtful(code: str, message: str) -> Doubtful:
 
 def _status(content: Any) -> Literal["ok", "partial", "failed", ""]:
     word = field(content, "status") if isinstance(content, dict) else content
+    if word == "Successful":
+        return "ok"
     said = " ".join(str(word).split()).casefold() if isinstance(word, str | bool) else ""
     if said in _OK:
         return "ok"

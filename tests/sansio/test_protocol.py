@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from d3async.sansio.answer_json import _DISTINCT, same_key
 from d3async.sansio.protocol import (
     ApiResponse,
     Doubtful,
@@ -231,3 +232,14 @@ def test_no_bytes_make_reading_fail(body: bytes, status: int) -> None:
 def test_the_answer_of_any_other_command_comes_back_as_it_is() -> None:
     assert returned(answered({"Status": 1, "status": 2})) == {"Status": 1, "status": 2}
     assert returned(ApiResponse(200, {}, b"not JSON \xff")) == "not JSON �"
+
+
+def test_keys_that_are_taken_for_different_ones_at_sight_are_different() -> None:
+    assert len(set(map(same_key, _DISTINCT))) == len(_DISTINCT)
+
+
+@pytest.mark.parametrize("second", ["returndata", "ReturnData ", "RETURNDATA"])
+def test_a_key_that_decides_may_not_stand_twice_however_it_is_spelt(second: str) -> None:
+    body = f'{{"error":"","returnData":"Successful","{second}":"Failed"}}'.encode()
+
+    assert isinstance(read(ApiResponse(200, {}, body)), Doubtful)
