@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from d3async.sansio.call import Call
 
 _PAUSE = 0.5
+_TURNS = 2
+"""Turns of the loop for which a group waits for others: answers that are there by then make one group, not two."""
 _PATIENCE_WITH_OTHERS = 10_000
 """Milliseconds for which another process may keep the journal locked."""
 
@@ -139,6 +141,8 @@ class GroupJournal:
     async def _write(self) -> None:
         try:
             while self._waiting:
+                for _ in range(_TURNS):
+                    await asyncio.sleep(0)
                 group, self._waiting = self._waiting, []
                 await self._store_group(group)
         finally:

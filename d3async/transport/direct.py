@@ -19,10 +19,11 @@ from aiohttp import ClientRequest, hdrs
 from yarl import URL
 
 from d3async.sansio.protocol import ApiResponse, Broken
+from d3async.transport.patience import Deadlines, Patience
 from d3async.transport.reading import BodyReader, lower, too_large
 
 if TYPE_CHECKING:
-    from aiohttp import BaseConnector, StreamReader
+    from aiohttp import BaseConnector, ClientTimeout
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
 
@@ -53,10 +54,12 @@ class Direct:
         self._keep = keep
         self._idle: deque[tuple[Connection, float]] = deque()
         self._bodies = BodyReader()
+        self._deadlines = Deadlines(self._loop)
         self._head = lru_cache(maxsize=_HEADS)(self._made_head)
 
     def close(self) -> None:
         """Close the connections that nobody uses."""
+        self._deadlines.close()
         while self._idle:
             self._idle.pop()[0].close()
 
@@ -64,7 +67,7 @@ class Direct:
         """POST once; raises what aiohttp raises."""
         head = self._head(post.url, *post.headers.items())
         latest = self._loop.time() + (post.within.total or 0.0)
-        connection = self._kept() or await self._connector.connect(self._target, [], post.within)
+        connection = self._kept() or await self._connected(post.within)
         answer: ApiResponse | Broken | None = None
         try:
             answer = await self._exchange(
@@ -88,23 +91,29 @@ class Direct:
             connection.close()
         return None
 
+    async def _connected(self, within: ClientTimeout) -> Connection:
+        """A new connection; one parser reads all its answers."""
+        connection = await self._connector.connect(self._target, [], within)
+        if connection.protocol is not None:
+            connection.protocol.set_response_params(read_until_eof=True)
+        return connection
+
     async def _exchange(
         self, connection: Connection, request: bytes, latest: float, facts: Facts
     ) -> ApiResponse | Broken:
         protocol = connection.protocol
         if protocol is None or protocol.transport is None or protocol.transport.is_closing():
             raise aiohttp.ClientConnectionResetError("Cannot write to a closing connection")
-        protocol.set_response_params(read_until_eof=True)
         facts.gone()
         protocol.transport.write(request)
-        patience = _Patience(protocol)
-        timer = self._loop.call_at(latest, patience.end)
+        patience = Patience(protocol, latest)
+        self._deadlines.add(patience)
         try:
             return await self._answer(protocol, patience, facts)
         finally:
-            timer.cancel()
+            self._deadlines.done(patience)
 
-    async def _answer(self, protocol: ResponseHandler, patience: _Patience, facts: Facts) -> ApiResponse | Broken:
+    async def _answer(self, protocol: ResponseHandler, patience: Patience, facts: Facts) -> ApiResponse | Broken:
         """The final answer, after any interim ones (RFC 9110 section 15.2); 101 is final, as nothing follows it."""
         message: Any
         message, content = await protocol.read()
@@ -130,20 +139,3 @@ class Direct:
         if any(map(_CONTROLS.search, lines)):
             raise ValueError("a header holds a control character")
         return "\r\n".join([*lines, "Content-Length: "]).encode()
-
-
-class _Patience:
-    """How long an answer is waited for: a timer, at a third of what `asyncio.timeout` costs."""
-
-    __slots__ = ("_protocol", "content")
-
-    def __init__(self, protocol: ResponseHandler) -> None:
-        self._protocol = protocol
-        self.content: StreamReader | None = None
-
-    def end(self) -> None:
-        """Whoever reads hears that it is too late."""
-        error = aiohttp.SocketTimeoutError("no whole answer in time")
-        self._protocol.set_exception(error)
-        if self.content is not None:
-            self.content.set_exception(error)
