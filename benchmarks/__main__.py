@@ -11,8 +11,8 @@ import time
 from benchmarks.harness import HEAD, Scale, keep, refresh, shown
 
 NAMES = (
-    "engine", "thousand", "links", "million", "check", "writing", "startup", "tenants", "shared_limit", "fleet_journal",
-    "fleet",
+    "engine", "wire", "thousand", "links", "million", "check", "writing", "startup", "tenants", "shared_limit",
+    "fleet_journal", "fleet",
 )  # fmt: skip
 
 

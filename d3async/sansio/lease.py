@@ -46,7 +46,10 @@ class Lease:
     def next(self, now: float, late: float) -> float | None:
         """The time of the next slot that can still be used; None where there is none in hand."""
         while self._runs:
-            first, every, slots = self._runs.popleft()
+            first, every, slots = self._runs[0]
+            if first >= now - late and not self._owed:
+                return first
+            self._runs.popleft()
             lost = max(math.ceil((now - late - first) / every), 0) if first < now - late else 0
             lost += self._pay(slots - lost)
             if lost < slots:
@@ -59,9 +62,11 @@ class Lease:
         due = self.next(now, late)
         if due is None or due > now:
             return None
-        first, every, slots = self._runs.popleft()
+        first, every, slots = self._runs[0]
         if slots > 1:
-            self._runs.appendleft((first + every, every, slots - 1))
+            self._runs[0] = (first + every, every, slots - 1)
+        else:
+            self._runs.popleft()
         return due
 
     def drop(self) -> None:
