@@ -1,7 +1,8 @@
 """The way past the session, for our own programs: what a session does anew for every request is done once.
 
 Connections, TLS and the reading of HTTP are aiohttp's own; what is left out is what D3 never asks for: redirects,
-cookies, traces, middlewares. A request costs two fifths of one through a session (`python -m benchmarks wire`). for parts that aiohttp does not document, so only of versions it was tried with.
+cookies, traces, middlewares. A request costs two fifths of one through a session (`python -m benchmarks wire`).
+It asks for parts that aiohttp does not document, so only of versions it was tried with.
 """
 
 from __future__ import annotations
