@@ -1,4 +1,4 @@
-"""A server that is never the bottleneck: a raw asyncio protocol in a process of its own, with D3's answers.
+"""A server that is never the bottleneck: a raw asyncio protocol in its own process, with D3's answers, due date echoed.
 
     python -m benchmarks.stub [--limit 50] [--latency 0.2] [--ports 100] [--count] [--times]
 

@@ -54,8 +54,9 @@ class _Wish(NamedTuple):
 class GroupJournal:
     """`Journal` over a `Store`: one transaction a group; a group with a claim is on disk before it returns.
 
-    A thread waits for the disk (*log*) and for other processes, and searches. What is left are statements of a few
-    microseconds, which would spend more on handing the interpreter from thread to thread than on their work.
+    A thread waits for a slow disk (*log*) and for other processes, and searches. What is left are statements of a few
+    microseconds, which would spend more on handing the interpreter from thread to thread than on their work; so would
+    waiting for a disk that was quick the last time.
 
     When the disk refuses, claims fail at once, for without them nothing is sent; everything else is tried again
     every half second for *patience* seconds. *failure* is the first write that was lost.
