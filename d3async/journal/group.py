@@ -215,10 +215,11 @@ class GroupJournal:
         self._db.execute(f"pragma busy_timeout = {_PATIENCE_WITH_OTHERS}")
         try:
             self._db.execute("begin immediate")
+            results = self._results(group)
+            # without a log, a commit waits for whoever reads
+            self._commit()
         finally:
             self._db.execute("pragma busy_timeout = 0")
-        results = self._results(group)
-        self._commit()
         return results
 
     def _results(self, group: Sequence[_Wish]) -> list[Any]:

@@ -1,5 +1,6 @@
 """What is committed lasts once the log is on disk; the log is worked into the database now and then."""
 
+import asyncio
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -116,4 +117,28 @@ async def test_a_journal_is_kept_with_or_without_a_log(tmp_path: Path, mode: str
     with closing(sqlite3.connect(folder.folder / FILE)) as other:
         assert other.execute("select state from job").fetchall() == [("sent",)]
     await journal.aclose()
+    folder.close()
+
+
+@pytest.mark.asyncio
+async def test_without_a_log_a_claim_waits_for_whoever_reads(tmp_path: Path) -> None:
+    folder = open_folder(tmp_path / "tasks.d3run")
+    load(folder, [task("1")])
+    folder.begin(Selection(), now=NOW, facts={})
+    folder.commit()
+    folder.db.execute("pragma journal_mode = delete")
+    journal = GroupJournal(folder.db, Store(folder.db, epoch=1))
+    [(_, call)] = await journal.lanes(-1, 1)
+    assert call is not None
+    with closing(sqlite3.connect(folder.folder / FILE, isolation_level=None)) as reader:
+        reader.execute("begin")
+        reader.execute("select count(*) from job").fetchone()
+        claim = asyncio.ensure_future(journal.claim(call, NOW))
+        await asyncio.sleep(0.1)
+        assert not claim.done()
+        reader.execute("commit")
+        await claim
+    await journal.aclose()
+
+    assert folder.db.execute("select state from job").fetchall() == [("sent",)]
     folder.close()
