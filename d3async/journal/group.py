@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from enum import IntEnum
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from d3async.errors import D3Error, JournalError
 from d3async.journal.lasting import Log
+from d3async.journal.wishes import Kind, Wish, in_order, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,31 +24,6 @@ _TURNS = 2
 """Turns of the loop for which a group waits for others: answers that are there by then make one group, not two."""
 _PATIENCE_WITH_OTHERS = 10_000
 """Milliseconds for which another process may keep the journal locked."""
-
-
-class _Kind(IntEnum):
-    """In the order in which the wishes of one group are fulfilled: no call is claimed and settled in one group."""
-
-    SETTLEMENT = 0
-    WORD = 1
-    """A release or an event."""
-    CLAIM = 2
-    """To be on disk before anything is sent, or not to be."""
-    SEARCH = 3
-    """It may read much."""
-
-
-class _Wish(NamedTuple):
-    """One thing asked for: what `Store` is to be told, for a word or a search a function."""
-
-    kind: _Kind
-    what: Any
-    done: asyncio.Future[Any]
-
-    @property
-    def told(self) -> bool:
-        """Nobody need wait for it: its failure is kept."""
-        return self.kind <= _Kind.WORD
 
 
 class GroupJournal:
@@ -67,7 +42,7 @@ class GroupJournal:
         self._store = store
         self._log = log or Log(db)
         self._patience = patience
-        self._waiting: list[_Wish] = []
+        self._waiting: list[Wish] = []
         self._loop = asyncio.get_running_loop()
         self._writer: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="d3async-journal")
@@ -77,18 +52,18 @@ class GroupJournal:
 
     async def lanes(self, after: int, most: int, profile: str | None = None) -> Sequence[tuple[int, Call | None]]:
         """See `Store.lanes`."""
-        asked = self._ask(_Kind.SEARCH, lambda: self._store.lanes(after, most, profile))
+        asked = self._ask(Kind.SEARCH, lambda: self._store.lanes(after, most, profile))
         found: Sequence[tuple[int, Call | None]] = await asked
         return found
 
     async def take(self, lane: int, most: int) -> Call | None:
         """See `Journal.take`."""
-        found: Call | None = await self._ask(_Kind.SEARCH, lambda: self._store.take(lane, most))
+        found: Call | None = await self._ask(Kind.SEARCH, lambda: self._store.take(lane, most))
         return found
 
     async def claim(self, call: Call, at: float) -> None:
         """See `Journal.claim`."""
-        claimed = self._ask(_Kind.CLAIM, (call, at))
+        claimed = self._ask(Kind.CLAIM, (call, at))
         try:
             await claimed
         except asyncio.CancelledError:
@@ -98,15 +73,15 @@ class GroupJournal:
 
     def release(self, call: Call, *, sent: bool) -> None:
         """See `Journal.release`."""
-        self._ask(_Kind.WORD, lambda: self._store.release(call, sent=sent))
+        self._ask(Kind.WORD, lambda: self._store.release(call, sent=sent))
 
     def settle(self, settlement: Settlement) -> asyncio.Future[list[RowOutcome]]:
         """See `Journal.settle`."""
-        return self._ask(_Kind.SETTLEMENT, settlement)
+        return self._ask(Kind.SETTLEMENT, settlement)
 
     def note(self, event: Event) -> None:
         """See `Journal.note`."""
-        self._ask(_Kind.WORD, lambda: self._store.note(event))
+        self._ask(Kind.WORD, lambda: self._store.note(event))
 
     async def flush(self) -> None:
         """See `Journal.flush`; raises what the first write that was lost ran into."""
@@ -132,9 +107,9 @@ class GroupJournal:
         # what was stored last has been answered, but nobody has been called back yet
         await asyncio.sleep(0)
 
-    def _ask(self, kind: _Kind, what: Any) -> asyncio.Future[Any]:
+    def _ask(self, kind: Kind, what: Any) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._waiting.append(_Wish(kind, what, future))
+        self._waiting.append(Wish(kind, what, future))
         if self._writer is None:
             self._writer = asyncio.create_task(self._write(), name="d3async-journal")
         return future
@@ -149,18 +124,18 @@ class GroupJournal:
         finally:
             self._writer = None
 
-    async def _store_group(self, group: Sequence[_Wish]) -> None:
+    async def _store_group(self, group: Sequence[Wish]) -> None:
         """Store *group* and tell each wish what became of it; no wish is ever left without a word."""
         deadline = self._loop.time() + self._patience
         while group:
-            group = _in_order(group)
+            group = in_order(group)
             failure = await self._try(group)
             if failure is None:
                 return
-            claims = [wish for wish in (*group, *self._waiting) if wish.kind is _Kind.CLAIM]
+            claims = [wish for wish in (*group, *self._waiting) if wish.kind is Kind.CLAIM]
             self._answer(claims, [failure] * len(claims))
-            self._waiting = [wish for wish in self._waiting if wish.kind is not _Kind.CLAIM]
-            group = [wish for wish in group if wish.kind is not _Kind.CLAIM]
+            self._waiting = [wish for wish in self._waiting if wish.kind is not Kind.CLAIM]
+            group = [wish for wish in group if wish.kind is not Kind.CLAIM]
             if claims:
                 continue
             if self.failure is not None or self._loop.time() >= deadline:
@@ -168,11 +143,11 @@ class GroupJournal:
                 return
             await asyncio.sleep(_PAUSE)
 
-    async def _try(self, group: Sequence[_Wish]) -> JournalError | None:
+    async def _try(self, group: Sequence[Wish]) -> JournalError | None:
         kinds = {wish.kind for wish in group}
         results: Sequence[Any]
         try:
-            if _Kind.SEARCH in kinds or self._log.in_commit or not self._begun_at_once():
+            if Kind.SEARCH in kinds or self._log.in_commit or not self._begun_at_once():
                 results = await self._loop.run_in_executor(self._thread, self._transact, group)
             else:
                 results = self._results(group)
@@ -182,12 +157,12 @@ class GroupJournal:
         except Exception as error:  # noqa: BLE001 - a defect of ours; it is raised wherever a wish is waited for
             self._answer(group, [error] * len(group))
             return None
-        if _Kind.CLAIM in kinds:
+        if Kind.CLAIM in kinds:
             results = await self._lasting(group, results)
         self._answer(group, results)
         return None
 
-    async def _lasting(self, group: Sequence[_Wish], results: Sequence[Any]) -> Sequence[Any]:
+    async def _lasting(self, group: Sequence[Wish], results: Sequence[Any]) -> Sequence[Any]:
         """*results*, once they are on disk; where they cannot be brought there, no claim of *group* stands."""
         try:
             if self._log.quick:
@@ -195,7 +170,7 @@ class GroupJournal:
             else:
                 await self._loop.run_in_executor(self._thread, self._log.sync)
         except OSError as error:
-            claims = [wish.kind is _Kind.CLAIM for wish in group]
+            claims = [wish.kind is Kind.CLAIM for wish in group]
             for wish, claim, result in zip(group, claims, results, strict=True):
                 if claim and result is None:
                     self.release(wish.what[0], sent=False)
@@ -211,7 +186,7 @@ class GroupJournal:
             return False
         return True
 
-    def _transact(self, group: Sequence[_Wish]) -> list[Any]:
+    def _transact(self, group: Sequence[Wish]) -> list[Any]:
         self._db.execute(f"pragma busy_timeout = {_PATIENCE_WITH_OTHERS}")
         try:
             self._db.execute("begin immediate")
@@ -222,7 +197,7 @@ class GroupJournal:
             self._db.execute("pragma busy_timeout = 0")
         return results
 
-    def _results(self, group: Sequence[_Wish]) -> list[Any]:
+    def _results(self, group: Sequence[Wish]) -> list[Any]:
         """Fulfil *group* in the open transaction; it is no longer open when nothing of it may stand."""
         try:
             self._store.guard()
@@ -234,21 +209,21 @@ class GroupJournal:
             self._rollback()
             raise
 
-    def _done(self, group: Sequence[_Wish]) -> list[Any]:
+    def _done(self, group: Sequence[Wish]) -> list[Any]:
         """A wish that raises is undone alone; what the others did stands."""
         self._db.execute("savepoint works")
         try:
-            results = [result for kind, alike in groupby(group, _kind) for result in self._fulfil(kind, list(alike))]
+            results = [result for kind, alike in groupby(group, kind_of) for result in self._fulfil(kind, list(alike))]
         except D3Error:
             self._db.execute("rollback to works")
             results = [self._attempt(wish) for wish in group]
         self._db.execute("release works")
         return results
 
-    def _fulfil(self, kind: _Kind, wishes: Sequence[_Wish]) -> Sequence[Any]:
-        if kind is _Kind.SETTLEMENT:
+    def _fulfil(self, kind: Kind, wishes: Sequence[Wish]) -> Sequence[Any]:
+        if kind is Kind.SETTLEMENT:
             return self._store.settle_all([wish.what for wish in wishes])
-        if kind is _Kind.CLAIM:
+        if kind is Kind.CLAIM:
             self._store.claim_all([wish.what for wish in wishes])
             return [None] * len(wishes)
         return [wish.what() for wish in wishes]
@@ -262,7 +237,7 @@ class GroupJournal:
             self._rollback()
             raise
 
-    def _attempt(self, wish: _Wish) -> Any:
+    def _attempt(self, wish: Wish) -> Any:
         self._db.execute("savepoint work")
         result: Any
         try:
@@ -277,7 +252,7 @@ class GroupJournal:
         if self._db.in_transaction:
             self._db.execute("rollback")
 
-    def _answer(self, wishes: Sequence[_Wish], results: Sequence[Any]) -> None:
+    def _answer(self, wishes: Sequence[Wish], results: Sequence[Any]) -> None:
         for wish, result in zip(wishes, results, strict=True):
             if wish.done.done():
                 self._take_back(wish, result)
@@ -290,9 +265,9 @@ class GroupJournal:
                 if wish.told:
                     self.failure = self.failure or result
 
-    def _take_back(self, wish: _Wish, result: Any) -> None:
+    def _take_back(self, wish: Wish, result: Any) -> None:
         """Nobody waits for *wish* any more: a claim of it would stay for ever."""
-        if wish.kind is _Kind.CLAIM and not isinstance(result, BaseException):
+        if wish.kind is Kind.CLAIM and not isinstance(result, BaseException):
             self.release(wish.what[0], sent=False)
 
 
@@ -300,13 +275,3 @@ def _not_written(error: Exception) -> JournalError:
     failure = JournalError(f"The journal cannot be written: {error}.", code="journal")
     failure.__cause__ = error
     return failure
-
-
-def _kind(wish: _Wish) -> _Kind:
-    return wish.kind
-
-
-def _in_order(group: Sequence[_Wish]) -> list[_Wish]:
-    """*group* as it is fulfilled, without claims that nobody waits for any more."""
-    wanted = (wish for wish in group if wish.kind is not _Kind.CLAIM or not wish.done.cancelled())
-    return sorted(wanted, key=_kind)
