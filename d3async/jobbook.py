@@ -175,9 +175,7 @@ class Book:
 
     def _finish(self, stop: Stop | None, facts: Mapping[str, Any]) -> None:
         folder = self.folder
-        folder.settle_leftovers()
-        states = folder.db.execute("select state, count(*) from job where row is not null group by state")
-        outcomes = {"unsent" if state == "pending" else state: number for state, number in states}
+        outcomes = folder.settle_leftovers()
         said = {"code": stop.code, "message": stop.message, "retry_after_s": stop.retry_after} if stop else None
         code = exit_code(outcomes, stop)
         told = {"version": __version__, "settings": self._settings.public(), "stop": said, "exit_code": code, **facts}

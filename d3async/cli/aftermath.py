@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 import time
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,20 +14,20 @@ from d3async import __version__
 from d3async.cli import ending
 from d3async.cli.console import out, say
 from d3async.commands import all_commands
+from d3async.errors import JournalError
 from d3async.files.causes import find_causes
-from d3async.files.write import write_folder, write_summary
+from d3async.files.write import marks_of, write_files, write_summary_of
 from d3async.journal.read import JournalReader
 from d3async.journal.sqlite import FILE
 from d3async.sansio.exit_code import exit_code
-from d3async.sansio.outcome import check_rows
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from d3async.cli.errand import ServerRan
     from d3async.cli.running import Ran
     from d3async.cli.servers import Homes
+    from d3async.files.causes import Cause
     from d3async.files.write import Written
     from d3async.journal.sqlite import RunFolder
     from d3async.sansio.retry import Stop
@@ -36,37 +37,37 @@ _CAUSES = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A run that has ended. *homes* are the D3s its rows name; *ran* is None when there was nothing to send."""
+    """A run that has ended. *homes* are the D3s its rows name; *ran* is None when there was nothing to send.
+
+    With *finished* the rows of the journal are what they were after the run before.
+    """
 
     folder: RunFolder
     homes: Homes
     ran: Ran | None
     started_at: float
     as_json: bool
+    finished: bool
 
 
 def finish(run: Run) -> int:
     """Write everything and say it; the exit code. Raises `ConservationError` before anything is overwritten."""
-    outcomes = _settled(run)
+    outcomes = run.folder.settle_leftovers()
     code = exit_code(outcomes, run.ran.stop if run.ran else None)
     facts = _facts(run, outcomes, code)
-    run.folder.finish(now=time.time(), exit_code=code, facts=facts)
-    rows = int(run.folder.meta_of("rows") or 0)
-    check_rows(rows, outcomes)
-    path = run.folder.folder
-    run.folder.close()
-    written = write_folder(path)
-    summary = write_summary(path, facts)
-    _say(run, outcomes, code, facts, written)
+    with closing(run.folder) as folder:
+        folder.finish(now=time.time(), exit_code=code, facts=facts)
+        with JournalReader(folder.folder / FILE) as reader:
+            written = write_files(reader, known=folder.files_before() if run.finished else {})
+            summary = write_summary_of(reader, facts)
+            causes = find_causes(reader, keep=1).causes[:_CAUSES]
+        with suppress(JournalError):
+            folder.note_files(marks_of(folder.folder))
+    for line in _words(run, causes, facts, written):
+        say(line)
     if run.as_json:
         out(json.dumps(summary, ensure_ascii=False))
     return code
-
-
-def _settled(run: Run) -> Mapping[str, int]:
-    run.folder.settle_leftovers()
-    with JournalReader(run.folder.folder / FILE) as reader:
-        return reader.counts()
 
 
 def _facts(run: Run, outcomes: Mapping[str, int], code: int) -> dict[str, Any]:
@@ -81,14 +82,14 @@ def _facts(run: Run, outcomes: Mapping[str, int], code: int) -> dict[str, Any]:
         "started_at": run.started_at,
         "finished_at": time.time(),
         **_figures(ran),
-        "due_zones": due_zones(run.folder.db),
+        "due_zones": due_zones(run.folder) if ran else {},
         "stop": _stop(stop),
         "next": ending.next_step(
             outcomes,
             stop,
             command_line=command_line(),
             folder=run.folder.folder,
-            repeatable=_only_repeatable(run),
+            repeatable=not outcomes["unknown"] or _only_repeatable(run),
             several=ran is not None and len(ran.servers) > 1,
         ),
         "exit_code": code,
@@ -118,12 +119,13 @@ def _stop(stop: Stop | None) -> dict[str, Any] | None:
     return {"code": stop.code, "message": stop.message, "retry_after_s": stop.retry_after} if stop else None
 
 
-def due_zones(db: sqlite3.Connection) -> dict[str, int]:
-    """The time zones D3 says it read due dates in, with how many tasks; D3's pages do not tell which it takes."""
-    found = db.execute(
+def due_zones(folder: RunFolder) -> dict[str, int]:
+    """The time zones D3 says it read due dates in, with how many tasks of this run; its pages tell of none."""
+    found = folder.db.execute(
         "select substr(json_extract(body, '$.rawData.\"Due Date\"'), 21), count(*) from answer"
         " join job on job.answer = answer.id where job.command = 'CreateTask' and job.row is not null"
-        " and json_valid(body) group by 1 order by 2 desc limit 20"
+        " and job.epoch = ? and json_valid(body) group by 1 order by 2 desc limit 20",
+        (folder.epoch,),
     )
     return {zone: count for zone, count in found.fetchall() if zone}
 
@@ -152,22 +154,18 @@ def _only_repeatable(run: Run) -> bool:
     return all(all_commands()[name].repeatable for (name,) in names.fetchall())
 
 
-def _say(run: Run, outcomes: Mapping[str, int], code: int, facts: Mapping[str, Any], written: Written) -> None:
-    folder = run.folder.folder
-    with JournalReader(folder / FILE) as reader:
-        causes = find_causes(reader, keep=1).causes[:_CAUSES]
+def _words(run: Run, causes: Sequence[Cause], facts: Mapping[str, Any], written: Written) -> list[str]:
     lines = ending.last_words(
-        outcomes,
+        written.outcomes,
         run.ran.stop if run.ran else None,
         causes=causes,
         written=written,
-        folder=folder,
+        folder=run.folder.folder,
         next_line=facts["next"],
-        code=code,
+        code=facts["exit_code"],
         now=time.time(),
         servers=[(server.server.profile, server.stop, server.left) for server in run.ran.servers] if run.ran else (),
     )
     if facts["due_zones"]:
         lines.insert(1, f"  due dates were read in {', '.join(facts['due_zones'])}")
-    for line in lines:
-        say(line)
+    return lines

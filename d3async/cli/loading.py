@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class Loaded:
     """A file that is in the journal. *unknown* counts rows of the file whose outcome nobody knows, by command.
 
-    *homes* are the settings of every D3 that its rows name.
+    *homes* are the settings of every D3 that its rows name. With *finished* the journal's rows are as they were.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Loaded:
     unknown: Mapping[str, int]
     invalid: int
     homes: Homes
+    finished: bool = False
 
 
 def load(
@@ -129,7 +130,8 @@ def _finished(folder: RunFolder, examined: Examined, servers: Servers, own: Sett
     homes: Homes = {name: servers.of(name) for name in known_homes(meta)}
     if own is not None and meta.get("base_url"):
         homes = {None: own, **homes}
-    return Loaded(examined.name, folder.stage(), Changes(int(meta["rows"]), 0, 0, vanished, 0, 0), {}, 0, homes)
+    changes = Changes(int(meta["rows"]), 0, 0, vanished, 0, 0)
+    return Loaded(examined.name, folder.stage(), changes, {}, 0, homes, finished=True)
 
 
 def _adopted(folder: RunFolder, examined: Examined, stage: Stage, homes: Homes, *, read_by: str) -> Loaded:

@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 
 from d3async.cli.servers import Server
 from d3async.commands import all_commands
-from d3async.journal.states import outcome_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -240,12 +239,3 @@ def question(plan: Plan) -> str:
         parts.append(f"{work.command.verb} {count:,} {work.command.nouns[count != 1]}")
     text = " and ".join(parts)
     return f"{text[:1].upper()}{text[1:]}?"
-
-
-def outcomes(db: sqlite3.Connection) -> dict[str, int]:
-    """What the journal knows of the file's rows before this run sends anything."""
-    counts: dict[str, int] = {}
-    for state, count in db.execute("select state, count(*) from job where row is not null group by state"):
-        name = outcome_of(state)
-        counts[name] = counts.get(name, 0) + count
-    return counts

@@ -149,7 +149,16 @@ def _send_and_finish(folder: RunFolder, planned: plan.Plan, loaded: Loaded, opti
         finally:
             progress.close()
     try:
-        return finish(Run(folder=folder, homes=loaded.homes, ran=ran, started_at=started, as_json=options.as_json))
+        return finish(
+            Run(
+                folder=folder,
+                homes=loaded.homes,
+                ran=ran,
+                started_at=started,
+                as_json=options.as_json,
+                finished=loaded.finished,
+            )
+        )
     except JournalError as error:
         advice = "Make room there, then type the same command again: what is known is kept."
         raise JournalError(f"{error.message} {advice}", code=error.code) from error
@@ -181,7 +190,7 @@ def _planned(folder: RunFolder, loaded: Loaded, options: Options) -> plan.Plan:
         name=loaded.name,
         servers=plan.shares(folder.db, loaded.homes, works, links_per_call),
         works=works,
-        outcomes=plan.outcomes(folder.db),
+        outcomes=folder.outcomes(),
         changes=loaded.changes,
         rerun=not folder.new,
         mirrored=count_mirrored(folder.db),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -174,15 +175,13 @@ def _ways_at(profile: str | None, unknown: _Unknown, settings: Settings, options
 def _settle(path: Path, options: Options, asked: Sequence[_Asked]) -> _Found:
     folder = hold(path, now=time.time())
     found = _Found()
-    try:
-        asyncio.run(_look_everywhere(folder, options, asked, found))
-    except KeyboardInterrupt:
-        found.code = codes.INTERRUPTED
-        found.troubles.append("Interrupted; what was settled stands.")
-    except JournalError:
-        folder.close()
-        raise
-    _close(folder, found)
+    with closing(folder):
+        try:
+            asyncio.run(_look_everywhere(folder, options, asked, found))
+        except KeyboardInterrupt:
+            found.code = codes.INTERRUPTED
+            found.troubles.append("Interrupted; what was settled stands.")
+        _end(folder, found)
     found.written = write_again(path)
     return found
 
@@ -219,9 +218,9 @@ async def _look_up(folder: RunFolder, options: Options, at: _Asked, found: _Foun
             found.links = links if found.links is None else found.links + links
 
 
-def _close(folder: RunFolder, found: _Found) -> None:
+def _end(folder: RunFolder, found: _Found) -> None:
+    outcomes = folder.settle_leftovers()
     with JournalReader(folder.folder / FILE) as reader:
-        outcomes = reader.counts()
         facts = last_facts(reader.runs())
         file = reader.meta().get("input", "FILE")
     code = facts.get("exit_code")

@@ -116,11 +116,11 @@ def _files(told: Mapping[str, Any], reader: Reader) -> list[tuple[str, str]]:
 
 def _paces(reader: Reader, runs: Iterable[Run]) -> Iterator[tuple[Run, Pace]]:
     """Throughput of each run that brought answers."""
+    spans = figures.spans(reader)
     for run in runs:
-        span = figures.span(reader, run.epoch)
-        if span is None:
+        if run.epoch not in spans:
             continue
-        start, end = span
+        start, end = spans[run.epoch]
         width = column_seconds(end - start)
         yield run, pace(
             start, end,

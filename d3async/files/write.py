@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from itertools import chain
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from d3async.files.aside import aside, write_lines
 from d3async.files.feedback import failed_records, unknown_records
 from d3async.files.format import Format
 from d3async.files.inputs import Inputs
+from d3async.files.kept import marks, stands
 from d3async.files.report import report_html
 from d3async.files.results import csv_lines, item_lines, json_array, json_lines
 from d3async.files.summary import last_facts, summary
@@ -21,12 +23,15 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
+    from d3async.files.kept import Marks
     from d3async.journal.reader import Reader
 
 FORMATS = ("csv", "jsonl", "json")
 SUMMARY = "summary.json"
 REPORT = "report.html"
+ITEMS = "items.csv"
 _BOM = "\ufeff"
+_NONE: Marks = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +56,32 @@ def write_folder(folder: Path, *, format: str | None = None) -> Written:  # noqa
         return write_files(reader, format=format)
 
 
-def write_files(reader: Reader, *, format: str | None = None) -> Written:  # noqa: A002 - the option's name
-    """What `write_folder` writes, from *reader*, into the folder it names."""
+def write_files(reader: Reader, *, format: str | None = None, known: Marks = _NONE) -> Written:  # noqa: A002 - the option's name
+    """What `write_folder` writes, from *reader*, into the folder it names.
+
+    Results and items that still have the mark that is *known* of them are left as they are.
+    """
     reader.check()
     folder, wanted = reader.folder, format or usual_format(reader)
     form, inputs = inputs_of(reader)
     for name in FORMATS:
         path = folder / f"results.{name}"
-        if name == wanted or path.exists():
+        if (name == wanted or path.exists()) and not stands(path, known):
             with aside(path) as file:
                 write_results(file, reader, name)
     return Written(
         results=folder / f"results.{wanted}",
         report=_write_report(folder / REPORT, reader),
-        items=_write_items(folder / "items.csv", reader, form, inputs),
+        items=_write_items(folder / ITEMS, reader, form, inputs, known),
         failed=_write_feedback(folder, "failed", failed_records(reader, inputs), form),
         unknown=_write_feedback(folder, "unknown", unknown_records(reader), form),
         outcomes=reader.counts(),
     )
+
+
+def marks_of(folder: Path) -> Marks:
+    """The marks of the files in *folder* that have a line for each row or item."""
+    return marks([*(folder / f"results.{name}" for name in FORMATS), folder / ITEMS])
 
 
 def write_again(folder: Path, *, format: str | None = None) -> Written:  # noqa: A002 - the option's name
@@ -152,10 +165,12 @@ def _write_report(path: Path, reader: Reader) -> Path:
     return path
 
 
-def _write_items(path: Path, reader: Reader, form: Format, inputs: Inputs) -> Path | None:
+def _write_items(path: Path, reader: Reader, form: Format, inputs: Inputs, known: Marks) -> Path | None:
     if not reader.has_items:
         path.unlink(missing_ok=True)
         return None
+    if stands(path, known):
+        return path
     with aside(path) as file:
         lines = item_lines(reader.items(), inputs)
         write_lines(file, chain((_BOM,), lines) if form.from_a_spreadsheet else lines)

@@ -16,7 +16,7 @@ class Figures:
     """The questions in the words of one database; *mark* stands for a value, `{0}` for the cases of *latencies*."""
 
     mark: str
-    span: str
+    spans: str
     slowed: str
     answered: str
     throttled: str
@@ -26,9 +26,9 @@ class Figures:
 
 SQLITE = Figures(
     mark="?",
-    span="select min(coalesce(sent_at, done_at)), max(done_at) from job"
-    " where row is not null and epoch = ? and done_at is not null",
-    slowed="select min(at) from event where epoch = ? and kind = 'throttled'",
+    spans="select epoch, min(coalesce(sent_at, done_at)), max(done_at) from job"
+    " where row is not null and done_at is not null group by epoch",
+    slowed="select epoch, min(at) from event where kind = 'throttled' group by epoch",
     answered="select cast((done_at - ?) / ? as int) as at, sum(state = 'ok'), sum(state <> 'ok') from job"
     " where row is not null and epoch = ? and done_at is not null group by at",
     throttled="select cast((at - ?) / ? as int), count(*) from event where epoch = ? and kind = 'throttled' group by 1",
@@ -39,13 +39,12 @@ SQLITE = Figures(
 )
 
 
-def span(reader: Reader, epoch: int) -> tuple[float, float] | None:
-    """When a run sent first and was answered last, in seconds since 1970; None when it brought no answer."""
-    [(sent, done)] = reader.query(reader.figures.span, epoch)
-    [(slowed,)] = reader.query(reader.figures.slowed, epoch)
-    if done is None:
-        return None
-    return (sent if slowed is None else min(sent, slowed)), done
+def spans(reader: Reader) -> dict[int, tuple[float, float]]:
+    """When each run that brought answers sent first and was answered last, in seconds since 1970, by epoch."""
+    slowed = dict(reader.query(reader.figures.slowed))
+    return {
+        epoch: (min(sent, slowed.get(epoch, sent)), done) for epoch, sent, done in reader.query(reader.figures.spans)
+    }
 
 
 def answered(reader: Reader, epoch: int, start: float, width: float) -> list[tuple[int, int, int]]:

@@ -61,7 +61,7 @@ class JournalReader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.folder = path.parent
-        self._counts: dict[str, int] | None = None
+        self._states: dict[str, int] | None = None
         if not path.is_file():
             raise JournalError(f"{path.parent} is no run folder: it has no {path.name}; `d3async run FILE` makes one")
         with self._translated():
@@ -99,10 +99,12 @@ class JournalReader:
 
     def counts(self) -> dict[str, int]:
         """Rows of the current file by outcome, all six always; a row in flight counts as `unknown`."""
-        if self._counts is None:
-            found = self._each("select state, count(*) from job where row is not null group by state")
-            self._counts = counted(found, self._path)
-        return dict(self._counts)
+        return counted(self._by_state().items(), self._path)
+
+    def _by_state(self) -> dict[str, int]:
+        if self._states is None:
+            self._states = dict(self._all("select state, count(*) from job where row is not null group by state"))
+        return self._states
 
     def counts_by_profile(self) -> dict[str | None, dict[str, int]]:
         """As `counts`, for each profile that rows of the current file go to; None are those without one."""
@@ -127,7 +129,7 @@ class JournalReader:
 
     def in_flight(self) -> int:
         """Rows sent whose answer is not recorded."""
-        return self._number("select count(*) from job where row is not null and state = 'sent'")
+        return self._by_state().get("sent", 0)
 
     def to_send(self) -> int:
         """Rows the current run still has to send."""

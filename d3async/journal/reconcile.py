@@ -72,14 +72,11 @@ def hold(path: Path, *, now: float) -> RunFolder:
 def let_go(folder: RunFolder, *, now: float, exit_code: int, told: Mapping[str, Any]) -> None:
     """Give the folder up. *told* is added to the facts of its last run, whose exit code is now *exit_code*."""
     last = folder.db.execute("select epoch, facts from run order by epoch desc limit 1").fetchone()
-    try:
-        if last is not None:
-            facts = {**json.loads(last[1] or "{}"), **told, "exit_code": exit_code}
-            values = (exit_code, json.dumps(facts), last[0])
-            folder.db.execute("update run set exit_code = ?, facts = ? where epoch = ?", values)
-        folder.finish(now=now, exit_code=exit_code, facts={})
-    finally:
-        folder.close()
+    if last is not None:
+        facts = {**json.loads(last[1] or "{}"), **told, "exit_code": exit_code}
+        values = (exit_code, json.dumps(facts), last[0])
+        folder.db.execute("update run set exit_code = ?, facts = ? where epoch = ?", values)
+    folder.finish(now=now, exit_code=exit_code, facts={})
 
 
 class Reconciling:

@@ -17,6 +17,7 @@ from d3async.errors import FencedError, JournalError
 from d3async.journal import adopt, hold
 from d3async.journal.schema import TABLES, UPGRADES, VERSION
 from d3async.journal.stage import Stage
+from d3async.journal.states import counted
 from d3async.sansio.outcome import check_rows
 
 if TYPE_CHECKING:
@@ -95,30 +96,44 @@ class RunFolder:
             self.db.execute("commit")
         self._holds = True
 
-    def settle_leftovers(self) -> None:
-        """Whatever is still `sent` is unknown from now on. Commits. Raises `FencedError` for a former owner."""
-        with self._owned():
-            adopt.settle_leftovers(self.db)
+    def outcomes(self) -> dict[str, int]:
+        """Rows of the current file by outcome, all six always. Raises `ConservationError` for an unheard-of state."""
+        states = self.db.execute("select state, count(*) from job where row is not null group by state")
+        return counted(states, self.folder)
 
-    def finish(self, *, now: float, exit_code: int, facts: Mapping[str, Any]) -> None:
-        """Give the journal up, with what the run was. Commits.
+    def settle_leftovers(self) -> dict[str, int]:
+        """Whatever is still `sent` is unknown from now on; what the rows became, as `outcomes` tells it. Commits.
 
         Raises `FencedError` for a former owner, `ConservationError` when rows are lost or made up.
         """
+        with self._owned():
+            adopt.settle_leftovers(self.db)
+            outcomes = self.outcomes()
+            rows = self.meta_of("rows")
+            if rows is not None:
+                check_rows(int(rows), outcomes)
+        return outcomes
+
+    def finish(self, *, now: float, exit_code: int, facts: Mapping[str, Any]) -> None:
+        """Give the journal up, with what the run was. Commits. Raises `FencedError` for a former owner."""
         with self._owned():
             self.db.execute(
                 "update run set finished_at = ?, exit_code = ?, facts = ? where epoch = ?",
                 (now, exit_code, json.dumps(dict(facts)), self.epoch),
             )
             self.db.execute("delete from meta where key = 'owner'")
-            self._check_rows()
+        with self._written():
+            self.db.execute("pragma wal_checkpoint(passive)")
 
-    def _check_rows(self) -> None:
-        rows = self.meta_of("rows")
-        states = self.db.execute("select state, count(*) from job where row is not null group by state")
-        outcomes = {"unsent" if state == "pending" else str(state): int(count) for state, count in states}
-        if rows is not None:
-            check_rows(int(rows), outcomes)
+    def files_before(self) -> dict[str, Any]:
+        """What `note_files` was told by the run before this one; nothing where another one was in between."""
+        epoch, files = json.loads(self.meta_of("files") or "[0, {}]")
+        return files if epoch == self.epoch - 1 else {}
+
+    def note_files(self, files: Mapping[str, Any]) -> None:
+        """Keep what tells the *files* that were written from this journal. Commits. Raises `FencedError`."""
+        with self._owned():
+            self._meta({"files": json.dumps([self.epoch, files])})
 
     @contextmanager
     def _owned(self) -> Iterator[None]:

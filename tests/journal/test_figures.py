@@ -39,11 +39,7 @@ def reader(tmp_path: Path) -> Iterator[JournalReader]:
 
 
 def test_a_run_spans_from_its_first_sending_to_its_last_answer(reader: JournalReader) -> None:
-    assert figures.span(reader, 1) == (START, START + 100)
-
-
-def test_a_run_without_answers_has_no_span(reader: JournalReader) -> None:
-    assert figures.span(reader, 3) is None
+    assert figures.spans(reader) == {1: (START, START + 100), 2: (START, START + 1)}
 
 
 def test_answers_are_counted_by_stretch_of_time_and_run(reader: JournalReader) -> None:

@@ -156,14 +156,30 @@ def test_a_run_ends_with_its_exit_code_and_without_an_owner(tmp_path: Path) -> N
     run.folder.close()
 
 
+def test_what_the_last_run_wrote_is_known_to_the_next_one_and_to_nobody_after_it(tmp_path: Path) -> None:
+    first = Run(tmp_path, [task("a")])
+    assert first.folder.files_before() == {}
+    first.folder.note_files({"results.csv": [1, 2]})
+    first.end()
+
+    second = Run(tmp_path, [task("a")])
+    assert second.folder.files_before() == {"results.csv": [1, 2]}
+    second.end()
+
+    third = Run(tmp_path, [task("a")])
+    assert third.folder.files_before() == {}
+    third.end()
+
+
 @pytest.mark.parametrize("spoil", ["delete from job where row = 2", "update meta set value = 4 where key = 'rows'"])
 def test_a_run_whose_rows_do_not_add_up_does_not_end_well(tmp_path: Path, spoil: str) -> None:
     run = Run(tmp_path, [task("a"), task("b"), broken()])
+    run.store.claim(run.calls()[0], NOW)
     run.folder.db.execute(spoil)
 
     with pytest.raises(ConservationError):
-        run.folder.finish(now=NOW, exit_code=0, facts={})
-    assert run.query("select finished_at from run") == [None]
+        run.folder.settle_leftovers()
+    assert run.states()[0] == "sent"
     run.die()
 
 

@@ -69,13 +69,13 @@ where j.run = {{run}} and not j.gone and not j.todo and i.items is not null and 
         when 'unknown' then i.unknown > 0
         else true end)
 limit 1"""
-_OF_ROUND = "from d3async_job where run = {run} and not gone and round = %s and done_at is not null"
+_ANSWERED = "from d3async_job where run = {run} and not gone and done_at is not null"
 POSTGRES = Figures(
     mark="%s",
-    span=f"select min(coalesce(sent_at, done_at)), max(done_at) {_OF_ROUND}",
-    slowed="select min(at) from d3async_event where run = {run} and round = %s and kind = 'throttled'",
+    spans=f"select round, min(coalesce(sent_at, done_at)), max(done_at) {_ANSWERED} group by round",
+    slowed="select round, min(at) from d3async_event where run = {run} and kind = 'throttled' group by round",
     answered="select trunc((done_at - %s) / %s)::int as at, count(*) filter (where state = 'ok'),"
-    f" count(*) filter (where state <> 'ok') {_OF_ROUND} group by at",
+    f" count(*) filter (where state <> 'ok') {_ANSWERED} and round = %s group by at",
     throttled="select trunc((at - %s) / %s)::int, count(*) from d3async_event"
     " where run = {run} and round = %s and kind = 'throttled' group by 1",
     pauses="select at - case kind when 'pause' then seconds else 0 end, seconds from d3async_event"

@@ -176,8 +176,7 @@ def test_figures_are_added_up_by_round(place: FleetPlace) -> None:
         world.note(event)
     world.end()
     with place.reader() as reader:
-        assert figures.span(reader, 1) == (NOW, NOW + 1)
-        assert figures.span(reader, 2) is None
+        assert figures.spans(reader) == {1: (NOW, NOW + 1)}
         assert figures.answered(reader, 1, NOW, 0.5) == [(2, 1, 1)]
         assert figures.throttled(reader, 1, NOW, 2.0) == {1: 1}
         assert figures.pauses(reader, 1, 10) == [(NOW + 5, 4.0)]
