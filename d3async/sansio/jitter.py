@@ -8,6 +8,8 @@ from d3async.sansio.rate import JITTER
 _SAMPLES = 200
 _EVERY = 20
 _MOST = 0.100
+_FIRST = 0.002
+"""How late the very first request may be: much is done once, here and there, and its second would be the fullest."""
 
 
 class JitterMargin:
@@ -32,7 +34,9 @@ class JitterMargin:
         elif self._seen < _EVERY:
             self._usual = min(before, delay)
         if self._seen <= _EVERY and self._usual < before:
-            return sum(self._usual < other - self.margin <= before for other in self._delays)
+            first, *others = self._delays
+            slack = [first - _FIRST, *(other - self.margin for other in others)]
+            return sum(self._usual < other <= before for other in slack)
         return int(delay - self.margin > self._usual)
 
     def _look(self) -> None:
