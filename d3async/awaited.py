@@ -15,7 +15,7 @@ from d3async.engine import Engine
 from d3async.errors import D3Error, JournalError
 from d3async.jobbook import Book, chunks
 from d3async.journal.group import GroupJournal
-from d3async.journal.told import Finished, JobOutcome, TellingStore
+from d3async.journal.told import JobOutcome, TellingStore
 from d3async.noted import TICK, Noted, every
 from d3async.observe import OutcomeSeen, counted
 from d3async.outbox import Outbox
@@ -195,7 +195,7 @@ class JobRun:
         return done
 
     def _finished(self, row: RowOutcome) -> None:
-        if isinstance(row, Finished) and row.told is not None:
+        if row.told is not None:
             self._tell(row.told)
 
     def _tell(self, told: JobOutcome) -> None:

@@ -32,14 +32,13 @@ class Metronome:
         self._owed = 0
         self.lateness = Lateness()
 
-    def ready(self, rate: float, now: float) -> bool:
-        """Say whether `tick` would return at once, for a caller that has nobody in front."""
-        return now >= self._free_at and rate == self._rate
-
-    async def beat(self, rate: float, now: float) -> None:
-        """Take the beat that is `ready` *now*."""
+    async def beat(self, rate: float, now: float) -> bool:
+        """Take the beat that is due *now*, for a caller that has nobody in front; say whether there was one."""
+        if now < self._free_at or rate != self._rate:
+            return False
         self._note_beat(rate, now)
         await self._bucket.acquire()
+        return True
 
     async def tick(self, rate: float) -> float:
         """Wait for the next beat at *rate* per second and return its time on the clock."""

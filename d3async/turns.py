@@ -37,11 +37,8 @@ class Pacer(Protocol):
 
     lateness: Lateness
 
-    def ready(self, rate: float, now: float) -> bool:
-        """Say whether `tick` would return at once."""
-
-    async def beat(self, rate: float, now: float) -> None:
-        """Take the beat that is ready."""
+    async def beat(self, rate: float, now: float) -> bool:
+        """Take the beat that is due, if one is."""
 
     async def tick(self, rate: float) -> float:
         """Wait for the next beat."""
@@ -97,12 +94,9 @@ class Turns:
         """Take the turn that nobody has to wait for: no line, gate open, a beat due. None where there is none."""
         now = self._clock()
         rules = self._rules
-        if self._dispenser is None and rules.open(now):
-            rate = rules.pace()
-            if self.metronome.ready(rate, now):
-                await self.metronome.beat(rate, now)
-                rules.granted(now)
-                return now
+        if self._dispenser is None and rules.open(now) and await self.metronome.beat(rules.pace(), now):
+            rules.granted(now)
+            return now
         return None
 
     async def take(self, *, head: bool) -> float:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import Sequence
 
+    from d3async.journal.told import JobOutcome
     from d3async.sansio.call import Call
     from d3async.sansio.outcome import Verdict
 
@@ -22,15 +23,18 @@ class Settlement(NamedTuple):
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class RowOutcome:
-    """What became of one row. *items* of a RemoveLinkedIncidents row: (ok, failed, unknown)."""
+class RowOutcome(NamedTuple):
+    """What became of one row. *items* of a RemoveLinkedIncidents row: (ok, failed, unknown).
+
+    *told* is how an app is told of it, where one is.
+    """
 
     row: int
     outcome: str
     code: str
     message: str
     items: tuple[int, int, int] = (0, 0, 0)
+    told: JobOutcome | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ class Store:
         self._pid = os.getpid()
         self._serial = serial
         self._item_commands = {name for name, command in all_commands().items() if command.items}
+        self._repeatable = {name for name, command in all_commands().items() if command.repeatable}
 
     def guard(self) -> None:
         """Raise `FencedError` unless this is still the owner; call it inside the transaction."""
@@ -131,10 +132,7 @@ class Store:
         claimed = self._db.executemany(
             "update job set prior = state, state = 'sent', epoch = ?, attempts = attempts + 1, sent_at = ?"
             f" where {where} and todo = 1 and (state != 'sent' or (epoch = ? and ?))",
-            (
-                (self._epoch, at, *values, self._epoch, all_commands()[call.command].repeatable)
-                for call, at, values in calls
-            ),
+            [(self._epoch, at, *values, self._epoch, call.command in self._repeatable) for call, at, values in calls],
         ).rowcount
         if not claimed or claimed != wanted:
             labels = ", ".join(call.label for call, _, __ in calls)
@@ -183,26 +181,28 @@ class Store:
     def settle_all(self, settlements: Sequence[Settlement]) -> list[list[RowOutcome]]:
         """Record what became of each call; the rows that are finished by it."""
         answers = self._answers([settlement.answer for settlement in settlements])
-        self._settle_whole([pair for pair in zip(settlements, answers, strict=True) if not pair[0].call.items])
-        return [
-            self._settle_items(settlement, answer) if settlement.call.items else [_outcome(settlement)]
-            for settlement, answer in zip(settlements, answers, strict=True)
-        ]
+        pairs = list(zip(settlements, answers, strict=True))
+        whole = [pair for pair in pairs if not pair[0].call.items]
+        if len(whole) == len(pairs):
+            return self._settle_whole(whole)
+        told = iter(self._settle_whole(whole))
+        return [self._settle_items(done, answer) if done.call.items else next(told) for done, answer in pairs]
 
-    def _settle_whole(self, settled: Sequence[tuple[Settlement, int | None]]) -> None:
+    def _settle_whole(self, settled: Sequence[tuple[Settlement, int | None]]) -> list[list[RowOutcome]]:
+        rows, told = [], []
+        for (call, (outcome, code, message, http, _, anomalies), _, at), answer in settled:
+            line = _line(message, anomalies)
+            rows.append((outcome, code, line, http, at, answer, outcome == "unknown", call.job, self._epoch))
+            told.append([RowOutcome(call.row or 0, outcome, code, line)])
         count = self._db.executemany(
             "update job set state = ?, code = ?, message = ?, http = ?, done_at = ?, answer = ?, todo = 0, maybe = ?"
             " where id = ? and state = 'sent' and epoch = ?",
-            (
-                (verdict.outcome, verdict.code, _line(verdict.message, verdict.anomalies), verdict.http, done.at,
-                 answer, verdict.outcome == "unknown", done.call.job, self._epoch)
-                for done, answer in settled
-                for verdict in (done.verdict,)
-            ),
-        ).rowcount  # fmt: skip
+            rows,
+        ).rowcount
         if settled and count != len(settled):
             labels = ", ".join(done.call.label for done, _ in settled)
             raise ConservationError(f"An answer came for a row about {labels}, which was not sent.")
+        return told
 
     def _answers(self, texts: Sequence[str | None]) -> list[int | None]:
         """Keep *texts*; the numbers they are kept under."""
@@ -253,11 +253,6 @@ class Store:
         self._db.execute(
             "insert into event values (?, ?, ?, ?, ?)", (self._epoch, event.at, event.kind, event.seconds, event.note)
         )
-
-
-def _outcome(done: Settlement) -> RowOutcome:
-    verdict = done.verdict
-    return RowOutcome(done.call.row or 0, verdict.outcome, verdict.code, _line(verdict.message, verdict.anomalies))
 
 
 def _call(row: Sequence[Any]) -> Call:

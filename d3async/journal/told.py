@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from d3async.commands import all_commands
-from d3async.journal.base import RowOutcome
 from d3async.journal.states import INTERRUPTED, outcome_of
 from d3async.journal.store import Store
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from d3async.commands.base import Command
-    from d3async.journal.base import Settlement
+    from d3async.journal.base import RowOutcome, Settlement
 
 _ROWS = "select id, row, state, code, message, command, params, username, site, http, attempts from job"
 
@@ -55,15 +54,8 @@ class JobOutcome:
     earlier: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Finished(RowOutcome):
-    """A row that is finished, and how it is told."""
-
-    told: JobOutcome | None = None
-
-
 class TellingStore(Store):
-    """A `Store` whose finished rows come as `Finished`."""
+    """A `Store` whose finished rows come with how they are told."""
 
     def __init__(self, db: sqlite3.Connection, *, epoch: int) -> None:
         super().__init__(db, epoch=epoch)
@@ -75,8 +67,7 @@ class TellingStore(Store):
 
     def _finished(self, row: RowOutcome) -> RowOutcome:
         found = self._all.execute(f"{_ROWS} where row = ?", (row.row,)).fetchone()
-        told = _told(self._all, found, earlier=False)
-        return Finished(row.row, row.outcome, row.code, row.message, row.items, told)
+        return row._replace(told=_told(self._all, found, earlier=False))
 
 
 def rows_told(db: sqlite3.Connection, *, todo: bool, after: int, most: int) -> list[JobOutcome]:

@@ -163,7 +163,7 @@ def _unreadable(response: ApiResponse, body: Any) -> str:
 def error_text(body: Mapping[str, Any]) -> str:
     """D3's own error text: `error` in a 200, `Error` in a 4xx or 5xx; "" when there is none."""
     for key, value in body.items():
-        if value not in ("", None, [], {}, False) and same_key(key) == "error":
+        if value and same_key(key) == "error":
             return storable(value) if isinstance(value, str) else shown(value)
     return ""
 

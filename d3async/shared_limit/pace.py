@@ -42,19 +42,11 @@ class SharedPace:
         self._asking: asyncio.Task[None] | None = None
         self.lateness = self._alone.lateness
 
-    def ready(self, rate: float, now: float) -> bool:
-        """See `Metronome.ready`."""
-        if not self._share.open:
-            return self._alone.ready(rate, now)
-        due = self._lease.next(now, self.lateness.allowance)
-        return due is not None and due <= now and not self._outdated()
-
-    async def beat(self, rate: float, now: float) -> None:
+    async def beat(self, rate: float, now: float) -> bool:
         """See `Metronome.beat`."""
         if not self._share.open:
-            await self._alone.beat(rate, now)
-        else:
-            self._take(now)
+            return await self._alone.beat(rate, now)
+        return not self._outdated() and self._take(now)
 
     async def tick(self, rate: float) -> float:
         """See `Metronome.tick`."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 from aiohttp import BytesPayload, TraceConfig
 
 from d3async.sansio.protocol import ApiResponse, Broken
-from d3async.transport.reading import BodyReader, lower, too_large
+from d3async.transport.reading import BodyReader, LowerCase, too_large
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,7 +89,7 @@ class BySession:
             if answer is None:
                 response.close()
                 return too_large(response.status)
-            return ApiResponse(response.status, lower(response.headers), answer, time.monotonic() - facts.sent_at)
+            return ApiResponse(response.status, LowerCase(response.headers), answer, time.monotonic() - facts.sent_at)
 
 
 def _trace() -> TraceConfig:

@@ -20,7 +20,7 @@ from yarl import URL
 
 from d3async.sansio.protocol import ApiResponse, Broken
 from d3async.transport.patience import Deadlines, Patience
-from d3async.transport.reading import BodyReader, lower, too_large
+from d3async.transport.reading import BodyReader, LowerCase, too_large
 
 if TYPE_CHECKING:
     from aiohttp import BaseConnector, ClientTimeout
@@ -123,7 +123,7 @@ class Direct:
         said = await self._bodies.read(content)
         if said is None:
             return too_large(message.code)
-        return ApiResponse(message.code, lower(message.headers), said, time.monotonic() - facts.sent_at)
+        return ApiResponse(message.code, LowerCase(message.headers), said, time.monotonic() - facts.sent_at)
 
     def _made_head(self, url: str, *credentials: tuple[str, str]) -> bytes:
         """A request up to its Content-Length (RFC 9112). Raises ValueError where a header would hold two."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -49,9 +50,19 @@ def too_large(status: int) -> Broken:
     return Broken(sent=True, code="answer_too_large", message=message, status=status)
 
 
-def lower(headers: MultiMapping[str]) -> dict[str, str]:
-    """*headers* by their lower-case names, repeated ones joined (RFC 9110 section 5.2)."""
-    found = {name.lower(): value for name, value in headers.items()}
-    if len(found) == len(headers):
-        return found
-    return {name.lower(): ", ".join(headers.getall(name)) for name in headers}
+class LowerCase(Mapping[str, str]):
+    """*headers* by their lower-case names, repeated ones joined (RFC 9110 section 5.2): for most, nobody asks."""
+
+    __slots__ = ("_headers",)
+
+    def __init__(self, headers: MultiMapping[str]) -> None:
+        self._headers = headers
+
+    def __getitem__(self, name: str) -> str:
+        return ", ".join(self._headers.getall(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(map(str.lower, self._headers)))
+
+    def __len__(self) -> int:
+        return len(set(map(str.lower, self._headers)))
