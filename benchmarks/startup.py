@@ -18,7 +18,7 @@ def measure(scale: Scale) -> list[Line]:
     script = shutil.which("d3async", path=str(Path(sys.executable).parent)) or shutil.which("d3async")
     tool = [script] if script else python("-m", "d3async")
     return [
-        _pair("`d3async --help`", [*tool, "--help"], "`python -c pass`", "pass", 4.0, 3.0, rounds),
+        _pair("`d3async --help`", [*tool, "--help"], "`python -c pass`", "pass", 5.0, 4.0, rounds),
         _pair(
             "`import d3async`", python("-c", "import d3async"),
             "`import aiohttp, pydantic`", "import aiohttp, pydantic", 1.15, 1.05, rounds,

@@ -45,14 +45,12 @@ def connect(
     settings: Settings,
     *,
     session: ClientSession | None = None,
-    direct: bool = False,
     limiter: Limiter | None = None,
     max_outages: int = 20,
     on_attempt: Callable[[Attempt], None] | None = None,
 ) -> Connection:
     """The parts for *settings*. A *session* or *limiter* passed in is shared, and the session is not closed.
 
-    *direct* is for programs of ours, see `Transport`.
     Without a *limiter* of the caller's the limit is shared where *settings* name a `limit_url`.
     *max_outages*: connection failures in a row after which D3 counts as gone; a few suffice while it was never reached.
     """
@@ -67,7 +65,6 @@ def connect(
             client_key=settings.client_key,
         ),
         session=session,
-        direct=direct,
     )
     if limiter is None:
         limiter = Limiter(rate=settings.rate, concurrency=settings.concurrency, share=library_share(settings))

@@ -16,7 +16,6 @@ from d3async.errors import SettingsError
 from d3async.network import Network, tls
 from d3async.sansio.protocol import ApiRequest, ApiResponse, Broken
 from d3async.transport import MAX_ANSWER, Transport, broken
-from d3async.transport.direct import Direct, known_aiohttp
 from tests.end_to_end.faults.wire import Act, Scripted, always, bomb, huge, listening, status
 
 REQUEST = ApiRequest("CreateTask", b'{"Username": "Admin"}')
@@ -27,27 +26,21 @@ def network(port: int, **options: Any) -> Network:
     return Network(base_url=f"http://127.0.0.1:{port}/ce_site/VSOC", timeout=options.pop("timeout", 10.0), **options)
 
 
-@pytest.fixture(params=[False, True], ids=["through a session", "direct"])
-def direct(request: Any) -> bool:
-    """Both ways of sending keep the same rules."""
-    return bool(request.param)
-
-
 @asynccontextmanager
-async def talking(act: Act, *, direct: bool, **options: Any) -> AsyncIterator[tuple[Transport, Scripted]]:
+async def talking(act: Act, **options: Any) -> AsyncIterator[tuple[Transport, Scripted]]:
     async with (
         listening(Scripted(act)) as server,
-        Transport(network(server.port, **options), direct=direct) as transport,
+        Transport(network(server.port, **options)) as transport,
     ):
         yield transport, server
 
 
 @pytest.mark.asyncio
-async def test_an_answer_comes_with_lower_case_headers_and_repeated_ones_joined(direct: bool) -> None:
+async def test_an_answer_comes_with_lower_case_headers_and_repeated_ones_joined() -> None:
     async def act(wire: Any) -> None:
         await wire.raw(b"HTTP/1.1 429 X\r\nRetry-After: 1\r\nretry-after: 2\r\nX-Y: z\r\nContent-Length: 2\r\n\r\n{}")
 
-    async with talking(act, direct=direct) as (transport, _):
+    async with talking(act) as (transport, _):
         answer = await transport.send(REQUEST, KEY)
 
     assert isinstance(answer, ApiResponse)
@@ -57,12 +50,12 @@ async def test_an_answer_comes_with_lower_case_headers_and_repeated_ones_joined(
 
 
 @pytest.mark.asyncio
-async def test_whoever_asks_hears_when_the_headers_leave_and_only_then(direct: bool) -> None:
+async def test_whoever_asks_hears_when_the_headers_leave_and_only_then() -> None:
     told: list[str] = []
-    async with talking(always("ok"), direct=direct) as (transport, _):
+    async with talking(always("ok")) as (transport, _):
         await transport.send(REQUEST, KEY, on_sent=lambda: told.append("left"))
         assert told == ["left"]
-    async with Transport(network(1), direct=direct) as transport:
+    async with Transport(network(1)) as transport:
         answer = await transport.send(REQUEST, KEY, on_sent=lambda: told.append("never"))
 
     assert told == ["left"]
@@ -81,9 +74,9 @@ async def test_whoever_asks_hears_when_the_headers_leave_and_only_then(direct: b
     ],
 )
 async def test_a_failure_after_sending_says_so_and_keeps_the_status_it_began_with(
-    direct: bool, act: Act, code: str, http: int | None
+    act: Act, code: str, http: int | None
 ) -> None:
-    async with talking(act, timeout=0.3, direct=direct) as (transport, _):
+    async with talking(act, timeout=0.3) as (transport, _):
         answer = await transport.send(REQUEST, KEY)
 
     assert isinstance(answer, Broken)
@@ -93,9 +86,9 @@ async def test_a_failure_after_sending_says_so_and_keeps_the_status_it_began_wit
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("act", [huge, bomb])
-async def test_an_answer_without_end_is_given_up_and_memory_does_not_grow(act: Act, direct: bool) -> None:
+async def test_an_answer_without_end_is_given_up_and_memory_does_not_grow(act: Act) -> None:
     """256 MB are offered; a little more than the 16 MB that are read at most is ever held."""
-    async with talking(act, direct=direct) as (transport, _):
+    async with talking(act) as (transport, _):
         await asyncio.to_thread(lambda: None)
         tracemalloc.start()
         try:
@@ -110,8 +103,8 @@ async def test_an_answer_without_end_is_given_up_and_memory_does_not_grow(act: A
 
 
 @pytest.mark.asyncio
-async def test_connections_are_used_again_but_not_after_four_idle_seconds(direct: bool) -> None:
-    async with talking(always("ok"), direct=direct) as (transport, server):
+async def test_connections_are_used_again_but_not_after_four_idle_seconds() -> None:
+    async with talking(always("ok")) as (transport, server):
         await transport.send(REQUEST, KEY)
         await transport.send(REQUEST, KEY)
         assert server.connections == 1
@@ -120,8 +113,8 @@ async def test_connections_are_used_again_but_not_after_four_idle_seconds(direct
 
 
 @pytest.mark.asyncio
-async def test_cookies_are_neither_kept_nor_sent(direct: bool) -> None:
-    async with talking(status(200, b"{}", Set_Cookie="a=b; Path=/"), direct=direct) as (transport, server):
+async def test_cookies_are_neither_kept_nor_sent() -> None:
+    async with talking(status(200, b"{}", Set_Cookie="a=b; Path=/")) as (transport, server):
         await transport.send(REQUEST, KEY)
         await transport.send(REQUEST, KEY)
 
@@ -189,8 +182,8 @@ async def test_a_session_that_sends_again_by_itself_does_not_do_so_for_us() -> N
 
 
 @pytest.mark.asyncio
-async def test_a_cancel_gives_the_connection_back_closed(direct: bool) -> None:
-    async with talking(always("silence"), direct=direct) as (transport, server):
+async def test_a_cancel_gives_the_connection_back_closed() -> None:
+    async with talking(always("silence")) as (transport, server):
         left = asyncio.Event()
         sending = asyncio.create_task(transport.send(REQUEST, KEY, on_sent=left.set))
         await left.wait()
@@ -203,14 +196,14 @@ async def test_a_cancel_gives_the_connection_back_closed(direct: bool) -> None:
 
 
 @pytest.mark.asyncio
-async def test_cancelled_at_any_step_the_next_answer_is_the_next_request_s(direct: bool) -> None:
+async def test_cancelled_at_any_step_the_next_answer_is_the_next_request_s() -> None:
     """However far it got: an answer that nobody waits for any more is never taken for another."""
 
     async def act(wire: Any) -> None:
         await asyncio.sleep(0.001)
         await wire.answer(200, {"nth": wire.nth})
 
-    async with talking(act, direct=direct) as (transport, server):
+    async with talking(act) as (transport, server):
         for steps in range(40):
             sending = asyncio.create_task(transport.send(REQUEST, KEY))
             for _ in range(steps):
@@ -224,12 +217,12 @@ async def test_cancelled_at_any_step_the_next_answer_is_the_next_request_s(direc
 
 
 @pytest.mark.asyncio
-async def test_interim_answers_are_passed_over(direct: bool) -> None:
+async def test_interim_answers_are_passed_over() -> None:
     async def act(wire: Any) -> None:
         await wire.raw(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n")
         await wire.answer(200, {"said": "at last"})
 
-    async with talking(act, direct=direct) as (transport, _):
+    async with talking(act) as (transport, _):
         answer = await transport.send(REQUEST, KEY)
 
     assert isinstance(answer, ApiResponse)
@@ -237,44 +230,37 @@ async def test_interim_answers_are_passed_over(direct: bool) -> None:
 
 
 @pytest.mark.asyncio
-async def test_what_leaves_is_the_same_on_both_ways() -> None:
+async def test_the_request_line_and_each_header_leave_once() -> None:
     heads: list[list[bytes]] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         body = await reader.readexactly(len(REQUEST.body))
-        first, *lines = head.strip().split(b"\r\n")
-        heads.append([first, *sorted(lines), body])
+        heads.append([*head.strip().split(b"\r\n"), body])
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
         writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        for direct in (False, True):
-            async with Transport(network(port), direct=direct) as transport:
-                await transport.send(REQUEST, KEY)
+    async with (
+        await asyncio.start_server(serve, "127.0.0.1", 0) as server,
+        Transport(network(server.sockets[0].getsockname()[1])) as transport,
+    ):
+        await transport.send(REQUEST, KEY)
 
-    assert heads[0] == heads[1]
-    assert heads[0][0] == b"POST /ce_site/VSOC/api/Command/CreateTask HTTP/1.1"
+    [[first, *headers, body]] = heads
+    assert (first, body) == (b"POST /ce_site/VSOC/api/Command/CreateTask HTTP/1.1", REQUEST.body)
+    names = [header.split(b":")[0].lower() for header in headers]
+    assert len(names) == len(set(names))
+    assert {b"d3key: key", b"Content-Type: application/json", b"Accept: application/json"} <= set(headers)
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("value", ["a\r\nX-Y: z", "a\nb", "a\x00b"])
-async def test_a_header_never_becomes_two(direct: bool, value: str) -> None:
-    async with talking(always("ok"), direct=direct) as (transport, server):
+async def test_a_header_never_becomes_two(value: str) -> None:
+    async with talking(always("ok")) as (transport, server):
         answer = await transport.send(REQUEST, {"d3key": value})
 
     assert isinstance(answer, Broken)
     assert server.requests == []
-
-
-@pytest.mark.asyncio
-async def test_the_way_past_the_session_is_for_an_aiohttp_it_was_tried_with() -> None:
-    """Fails when a new aiohttp appears: try it, then add its number."""
-    assert known_aiohttp("3.14.99")
-    assert not any(map(known_aiohttp, ("3.13.5", "3.15.0", "3.140.1", "4.0.0a1")))
-    async with Transport(network(1), direct=True) as transport:
-        assert isinstance(transport._way, Direct)
 
 
 @pytest.mark.asyncio

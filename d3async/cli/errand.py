@@ -93,7 +93,7 @@ class Errand:
             return
         settings, key = self.server.settings, limit_key(self.server.settings)
         self.limiter = self._limiters[key] = self._limiters.get(key) or host_limiter(settings, self._say)
-        parts = connect(settings, direct=True, limiter=self.limiter, on_attempt=self._attempt)
+        parts = connect(settings, limiter=self.limiter, on_attempt=self._attempt)
         engine = self._engine = Engine(
             carrier=parts.delivery,
             journal=self._journal,

@@ -50,9 +50,7 @@ class Tenants:
         settings = self._settings_of(name)
         async with AsyncExitStack() as stack:
             limiter = await stack.enter_async_context(self._limiter_of(settings))
-            parts = connect(
-                settings, direct=True, limiter=limiter, on_attempt=lambda attempt: self._heard(name, attempt)
-            )
+            parts = connect(settings, limiter=limiter, on_attempt=lambda attempt: self._heard(name, attempt))
             await stack.enter_async_context(parts.transport)
             return Tenant(name, settings, parts), stack.pop_all()
 

@@ -1,4 +1,4 @@
-"""The way through an `aiohttp.ClientSession`: of an app's own, or where only a session knows the way."""
+"""One POST through an `aiohttp.ClientSession`, and the moment at which its headers leave."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of one request, whichever way it goes."""
+"""What is known of one request."""
 
 from __future__ import annotations
 

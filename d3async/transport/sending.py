@@ -1,10 +1,10 @@
-"""One request out, by the way that is right for it; what a server or a network can do comes back as `Broken`."""
+"""One POST through aiohttp's session; what a server or a network can do to it comes back as `Broken`."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 import aiohttp
 from aiohttp import ClientTimeout, TCPConnector
@@ -16,7 +16,6 @@ from d3async.errors import SettingsError
 from d3async.network import tls
 from d3async.sansio.protocol import API_PATH, ApiRequest, ApiResponse, Broken
 from d3async.transport.by_session import BySession
-from d3async.transport.direct import Direct, known_aiohttp
 from d3async.transport.facts import Facts, Post
 from d3async.transport.failures import WIRE_ERRORS, broken
 
@@ -35,43 +34,28 @@ _CONNECT = 10.0
 _HEADERS = {"User-Agent": f"d3async/{__version__}", "Accept": "application/json"}
 
 
-class _Way(Protocol):
-    """How a request gets to D3."""
-
-    async def exchange(self, post: Post, facts: Facts) -> ApiResponse | Broken:
-        """POST once; raises what aiohttp raises."""
-        ...
-
-
 class Transport:
-    """Sends requests over connections of aiohttp; never follows a redirect, never sends anything twice.
+    """Sends requests through an aiohttp session; never follows a redirect, never sends anything twice.
 
-    A *session* passed in keeps its connections, cookies and headers and is not closed. Without one, requests go
-    through a session of our own, so that whatever an app does to aiohttp's sessions reaches them; *direct*, for
-    programs of ours, past it, where there is no proxy on the way.
+    A *session* passed in keeps its connections, cookies and headers and is not closed. Without one, the transport
+    opens a session of its own.
     """
 
-    def __init__(self, network: Network, *, session: aiohttp.ClientSession | None = None, direct: bool = False) -> None:
+    def __init__(self, network: Network, *, session: aiohttp.ClientSession | None = None) -> None:
         self._network = network
         self._root = network.base_url.rstrip("/") + API_PATH
         self._within = _within(network.timeout)
         self._session = session
-        self._direct = direct and known_aiohttp()
         self._closing = AsyncExitStack()
-        self._way: _Way | None = None
+        self._way: BySession | None = None
 
     async def __aenter__(self) -> Self:
         if self._session is not None:
             self._way = self._closing.enter_context(BySession(self._session))
             return self
         proxy, proxy_headers = await asyncio.to_thread(_proxy, self._network.base_url)
-        if self._direct and proxy is None:
-            connector = await self._closing.enter_async_context(self._connector())
-            self._way = direct = Direct(connector, self._root, _HEADERS, keep=_KEEP_ALIVE)
-            self._closing.callback(direct.close)
-        else:
-            session = await self._closing.enter_async_context(self._open(proxy, proxy_headers))
-            self._way = self._closing.enter_context(BySession(session, proxy_headers))
+        session = await self._closing.enter_async_context(self._open(proxy, proxy_headers))
+        self._way = self._closing.enter_context(BySession(session, proxy_headers))
         return self
 
     async def __aexit__(self, *_: object) -> None:

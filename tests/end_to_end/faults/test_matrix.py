@@ -97,8 +97,8 @@ async def prime(parts: Connection) -> None:
     assert done.response.status == 200
 
 
-async def outcome_of(server: Scripted, command: str, *, direct: bool, reuse: bool, patience: float = TIMEOUT) -> Found:
-    async with listening(server), connect_to(server.port, direct=direct, timeout=patience) as parts:
+async def outcome_of(server: Scripted, command: str, *, reuse: bool, patience: float = TIMEOUT) -> Found:
+    async with listening(server), connect_to(server.port, timeout=patience) as parts:
         if reuse:
             await prime(parts)
         outcome, code, stop = await carry(parts, command)
@@ -224,7 +224,7 @@ COMMANDS = ("CreateTask", "RemoveLinkedIncidents")
 Key = tuple[str, str, bool]
 
 
-async def all_of_matrix(*, direct: bool) -> dict[Key, Found]:
+async def all_of_matrix() -> dict[Key, Found]:
     gate = asyncio.Semaphore(12)
     found: dict[Key, Found] = {}
 
@@ -233,7 +233,7 @@ async def all_of_matrix(*, direct: bool) -> dict[Key, Found]:
         async with gate:
             seconds = IMPATIENT if key[0] in SILENT else TIMEOUT
             for _ in range(4):
-                found[key] = seen = await outcome_of(server(), key[1], direct=direct, reuse=key[2], patience=seconds)
+                found[key] = seen = await outcome_of(server(), key[1], reuse=key[2], patience=seconds)
                 if seen.reused or not (key[2] and seen.reached):
                     return
 
@@ -250,8 +250,8 @@ async def all_of_matrix(*, direct: bool) -> dict[Key, Found]:
 
 
 @pytest.fixture(scope="module")
-def matrix(direct: bool) -> dict[Key, Found]:
-    return asyncio.run(all_of_matrix(direct=direct))
+def matrix() -> dict[Key, Found]:
+    return asyncio.run(all_of_matrix())
 
 
 def rows() -> Iterator[tuple[str, str, bool, str]]:
@@ -281,8 +281,8 @@ def test_requests_that_reached_the_server_and_outcome(
 @pytest.mark.asyncio
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("act", [huge, bomb])
-async def test_heavy_answers_over_a_connection_used_before(command: str, act: Act, direct: bool) -> None:
-    found = await outcome_of(Scripted(act), command, direct=direct, reuse=True)
+async def test_heavy_answers_over_a_connection_used_before(command: str, act: Act) -> None:
+    found = await outcome_of(Scripted(act), command, reuse=True)
 
     assert str(found) == ("1 unknown" if command == "CreateTask" else "2 unknown")
     assert found.reused
@@ -310,7 +310,7 @@ DOUBTS = [row for row in MATRIX if row[3] == "2 unknown" and row[0] not in HEAVY
 
 
 @pytest.mark.asyncio
-async def test_links_in_doubt_are_asked_about_again_and_gone_ones_count(direct: bool) -> None:
+async def test_links_in_doubt_are_asked_about_again_and_gone_ones_count() -> None:
     """Every fault once, then an honest "not linked": ok, for it was our own attempt that removed the link."""
     gate = asyncio.Semaphore(12)
 
@@ -318,9 +318,7 @@ async def test_links_in_doubt_are_asked_about_again_and_gone_ones_count(direct: 
         async with gate:
             server = Scripted(once(act), effective=True)
             seconds = IMPATIENT if name in SILENT else TIMEOUT
-            return name, str(
-                await outcome_of(server, "RemoveLinkedIncidents", direct=direct, reuse=False, patience=seconds)
-            )
+            return name, str(await outcome_of(server, "RemoveLinkedIncidents", reuse=False, patience=seconds))
 
     found = await asyncio.gather(*(one(name, act) for name, act, *_ in DOUBTS))
 
@@ -331,7 +329,7 @@ async def test_links_in_doubt_are_asked_about_again_and_gone_ones_count(direct: 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize(("data", "create", "remove"), [row[1:] for row in IDLE], ids=[row[0] for row in IDLE])
 async def test_what_comes_over_an_idle_connection_is_no_answer(
-    direct: bool, command: str, data: bytes | None, create: str, remove: str
+    command: str, data: bytes | None, create: str, remove: str
 ) -> None:
     """The next request gets the answer to itself, on another connection: here a refusal where a stray one said ok."""
     spoilt = asyncio.Event()
@@ -357,7 +355,7 @@ async def test_what_comes_over_an_idle_connection_is_no_answer(
         await asyncio.sleep(0.1 if stray else 0)
 
     server.serve = serve  # type: ignore[method-assign] - one connection is served apart
-    async with listening(server), connect_to(server.port, direct=direct) as parts:
+    async with listening(server), connect_to(server.port) as parts:
         await prime(parts)
         await spoilt.wait()
         await asyncio.sleep(0.02)
@@ -368,7 +366,7 @@ async def test_what_comes_over_an_idle_connection_is_no_answer(
 
 
 @asynccontextmanager
-async def connect_to(port: int, *, direct: bool, **options: Any) -> AsyncIterator[Connection]:
-    parts = connect(settings(port, **options), direct=direct, max_outages=2)
+async def connect_to(port: int, **options: Any) -> AsyncIterator[Connection]:
+    parts = connect(settings(port, **options), max_outages=2)
     async with parts.transport:
         yield parts

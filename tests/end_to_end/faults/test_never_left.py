@@ -30,16 +30,16 @@ async def tcp(act: Act) -> AsyncIterator[Scripted]:
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("command", COMMANDS)
-async def test_a_refused_connection_stops_the_run_after_so_many(direct: bool, command: str) -> None:
-    async with connect_to(free_port(), direct=direct) as parts:
+async def test_a_refused_connection_stops_the_run_after_so_many(command: str) -> None:
+    async with connect_to(free_port()) as parts:
         assert await carry(parts, command) == ("unsent", "", "unreachable")
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("command", COMMANDS)
-async def test_a_server_that_comes_back_gets_every_request_once(direct: bool, command: str) -> None:
+async def test_a_server_that_comes_back_gets_every_request_once(command: str) -> None:
     server = Scripted(always("ok"), port=free_port())
-    parts = connect(settings(server.port), direct=direct)
+    parts = connect(settings(server.port))
     async with parts.transport:
         running = asyncio.create_task(carry(parts, command))
         with pytest.raises(TimeoutError):
@@ -51,15 +51,15 @@ async def test_a_server_that_comes_back_gets_every_request_once(direct: bool, co
 
 
 @pytest.mark.asyncio
-async def test_a_name_that_cannot_be_resolved_stops_the_run(direct: bool) -> None:
+async def test_a_name_that_cannot_be_resolved_stops_the_run() -> None:
     env = {"D3_BASE_URL": "https://d3async.invalid/ce_site/VSOC"}
-    parts = connect(settings(0, env=env), direct=direct, max_outages=1)
+    parts = connect(settings(0, env=env), max_outages=1)
     async with parts.transport:
         assert await carry(parts, "CreateTask") == ("unsent", "", "unreachable")
 
 
 @pytest.mark.asyncio
-async def test_a_connection_nobody_accepts_is_given_up(direct: bool) -> None:
+async def test_a_connection_nobody_accepts_is_given_up() -> None:
     """A full backlog: the kernel drops what comes."""
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
@@ -68,7 +68,7 @@ async def test_a_connection_nobody_accepts_is_given_up(direct: bool) -> None:
         for filler in fillers:
             filler.setblocking(False)
             filler.connect_ex(deaf.getsockname())
-        parts = connect(settings(deaf.getsockname()[1], timeout=0.4), direct=direct, max_outages=1)
+        parts = connect(settings(deaf.getsockname()[1], timeout=0.4), max_outages=1)
         async with parts.transport:
             assert await carry(parts, "CreateTask") == ("unsent", "", "unreachable")
         for filler in fillers:
@@ -86,10 +86,10 @@ TLS: list[tuple[str, Act]] = [
 @pytest.mark.asyncio
 @pytest.mark.parametrize("act", [row[1] for row in TLS], ids=[row[0] for row in TLS])
 @pytest.mark.parametrize("command", COMMANDS)
-async def test_without_tls_nothing_leaves(direct: bool, act: Act, command: str) -> None:
+async def test_without_tls_nothing_leaves(act: Act, command: str) -> None:
     async with tcp(act) as server:
         env = {"D3_BASE_URL": f"https://127.0.0.1:{server.port}/ce_site/VSOC"}
-        parts = connect(settings(0, env=env, timeout=0.4), direct=direct, max_outages=1)
+        parts = connect(settings(0, env=env, timeout=0.4), max_outages=1)
         async with parts.transport:
             assert await carry(parts, command) == ("unsent", "", "unreachable")
 
@@ -118,14 +118,14 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids=["trusted", "untrusted", "for another host"],
 )
 async def test_a_certificate_must_be_vouched_for_and_name_the_host(
-    direct: bool, certificate: Path, host: str, trusted: bool, outcome: str
+    certificate: Path, host: str, trusted: bool, outcome: str
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     async with listening(Scripted(always("ok")), ssl=context) as server:
         env = {"D3_BASE_URL": f"https://{host}:{server.port}/ce_site/VSOC"}
         bundle = {"ca_bundle": Path(f"{certificate}.crt")} if trusted else {}
-        parts = connect(settings(0, env=env, timeout=5.0, **bundle), direct=direct, max_outages=1)
+        parts = connect(settings(0, env=env, timeout=5.0, **bundle), max_outages=1)
         async with parts.transport:
             found, *_ = await carry(parts, "CreateTask")
 
@@ -145,15 +145,13 @@ PROXIES: list[tuple[str, Act]] = [
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("act", [row[1] for row in PROXIES], ids=[row[0] for row in PROXIES])
-async def test_a_proxy_that_does_not_connect_us_has_sent_nothing_on(
-    direct: bool, act: Act, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_proxy_that_does_not_connect_us_has_sent_nothing_on(act: Act, monkeypatch: pytest.MonkeyPatch) -> None:
     """CONNECT is the proxy's business: our request comes after it."""
     async with tcp(act) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
         monkeypatch.setenv("NO_PROXY", "")
         env = {"D3_BASE_URL": "https://d3async.invalid/ce_site/VSOC"}
-        parts = connect(settings(0, env=env, timeout=0.4), direct=direct, max_outages=1)
+        parts = connect(settings(0, env=env, timeout=0.4), max_outages=1)
         async with parts.transport:
             assert await carry(parts, "CreateTask") == ("unsent", "", "unreachable")
 

@@ -103,14 +103,12 @@ CUTS = [
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("command", COMMANDS)
-async def test_whatever_is_cut_no_task_is_made_twice_and_what_was_done_is_never_called_failed(
-    direct: bool, command: str
-) -> None:
+async def test_whatever_is_cut_no_task_is_made_twice_and_what_was_done_is_never_called_failed(command: str) -> None:
     async def one(cut: Cut, name: str) -> tuple[str, str, tuple[int, int]]:
         async with d3() as url, line_to(URL(url).port or 0, cut) as port:
             key = {"D3_API_KEY": url.keys["*"]} if "*" in url.keys else url.env
             env = {**key, "D3_BASE_URL": f"http://127.0.0.1:{port}/ce_site/VSOC"}
-            parts = connect(settings(port, env=env, timeout=0.5), direct=direct, max_outages=2)
+            parts = connect(settings(port, env=env, timeout=0.5), max_outages=2)
             async with parts.transport:
                 outcome, *_ = await carry(parts, command)
             return name, outcome, effects(url)
@@ -131,11 +129,11 @@ async def test_whatever_is_cut_no_task_is_made_twice_and_what_was_done_is_never_
 
 
 @pytest.mark.asyncio
-async def test_a_link_whose_removal_was_cut_once_is_removed_and_ok(direct: bool) -> None:
+async def test_a_link_whose_removal_was_cut_once_is_removed_and_ok() -> None:
     async def one(cut: Cut, name: str) -> tuple[str, str, int]:
         async with d3() as url, line_to(URL(url).port or 0, cut) as port:
             env = {**url.env, "D3_BASE_URL": f"http://127.0.0.1:{port}/ce_site/VSOC"}
-            parts = connect(settings(port, env=env, timeout=0.5), direct=direct, max_outages=2)
+            parts = connect(settings(port, env=env, timeout=0.5), max_outages=2)
             async with parts.transport:
                 outcome, *_ = await carry(parts, "RemoveLinkedIncidents")
             return name, outcome, effects(url)[1]
