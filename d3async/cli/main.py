@@ -1,16 +1,24 @@
-"""The command line: lists the subcommands. Its own `--help` and `--version` load nothing that runs them."""
+"""The command line: its subcommands, and the line and exit code that any exception becomes."""
 
 from __future__ import annotations
 
+import importlib
 import sys
 
+import click
+
 from d3async import __version__
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from d3async.cli.group import cli, exit_code_of
-
-__all__ = ["ABOUT", "EPILOG", "SUMMARY", "cli", "exit_code_of", "help_text", "main"]
+from d3async.cli.console import say
+from d3async.errors import (
+    ConservationError,
+    D3Error,
+    NotSentError,
+    RefusedError,
+    ThrottledError,
+    UnauthorizedError,
+    UnknownOutcomeError,
+)
+from d3async.sansio.exit_code import INTERNAL, INTERRUPTED, SOME_FAILED, SOME_UNKNOWN, STOPPED, THROTTLED, USAGE
 
 SUMMARY = "Bulk task creation and link removal for D3 SOAR, with an honest outcome for every row."
 EPILOG = "Settings come from options, D3_* variables and a profile; `d3async doctor` shows them."
@@ -33,58 +41,65 @@ ABOUT = {
     "logout": "Take a key out of the system keyring.",
 }
 
+_CODES: tuple[tuple[type[D3Error], int], ...] = (
+    (ConservationError, INTERNAL),
+    (UnauthorizedError, STOPPED),
+    (NotSentError, STOPPED),
+    (RefusedError, SOME_FAILED),
+    (UnknownOutcomeError, SOME_UNKNOWN),
+    (ThrottledError, THROTTLED),
+)
+"""Where several fit, the first counts."""
+
+
+class _Commands(click.Group):
+    """Subcommands imported when they are used, one file each."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(ABOUT)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
+        if cmd_name not in ABOUT:
+            return None
+        module = importlib.import_module(f"d3async.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
+        with formatter.section("Commands"):
+            formatter.write_dl(list(ABOUT.items()))
+
+
+@click.command(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog=EPILOG,
+    help=SUMMARY,
+)
+@click.version_option(__version__, prog_name="d3async", message="%(prog)s %(version)s")
+def cli() -> None:
+    """List the subcommands."""
+
 
 def main() -> None:
     """Run the command line and exit with the code the README lists."""
-    asked = sys.argv[1:]
-    if asked in (["--help"], ["-h"]):
-        _print(help_text())
-    elif asked == ["--version"]:
-        _print(f"d3async {__version__}")
-    else:
-        from d3async.cli.group import cli, exit_code_of  # noqa: PLC0415 - click is most of what `--help` would cost
-
-        sys.exit(exit_code_of(cli))
+    sys.exit(exit_code_of(cli))
 
 
-def help_text() -> str:
-    """What click would print on a terminal of 80 columns."""
-    width = max(map(len, ABOUT)) + 2
-    commands = "\n".join(f"  {name:{width}}{about}" for name, about in ABOUT.items())
-    return f"""\
-Usage: d3async [OPTIONS] COMMAND [ARGS]...
-
-{_wrapped(SUMMARY)}
-
-Options:
-  --version   Show the version and exit.
-  -h, --help  Show this message and exit.
-
-Commands:
-{commands}
-
-{_wrapped(EPILOG)}"""
-
-
-def _wrapped(text: str) -> str:
-    lines = [" "]
-    for word in text.split():
-        if len(lines[-1]) + 1 + len(word) > 78:  # noqa: PLR2004 - click's width on 80 columns
-            lines.append(" ")
-        lines[-1] += f" {word}"
-    return "\n".join(lines)
-
-
-def _print(text: str) -> None:
-    from d3async.cli.console import out  # noqa: PLC0415 - not needed to run a command
-
-    out(text)
-
-
-def __getattr__(name: str) -> object:
-    """`cli` and `exit_code_of`, which stand where click is loaded."""
-    if name not in {"cli", "exit_code_of"}:
-        raise AttributeError(name)
-    from d3async.cli import group  # noqa: PLC0415 - as above
-
-    return getattr(group, name)
+def exit_code_of(command: click.Command, args: list[str] | None = None) -> int:
+    """Run *command* and say in one line what stopped it, if anything did."""
+    try:
+        result = command.main(args=args, prog_name="d3async", standalone_mode=False)
+    except click.exceptions.Abort:
+        return INTERRUPTED
+    except click.ClickException as error:
+        say(f"d3async: {error.format_message()}")
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            say(f"help: {error.ctx.command_path} --help")
+        return USAGE
+    except D3Error as error:
+        say(f"d3async: {error.message}")
+        return next((code for kind, code in _CODES if isinstance(error, kind)), USAGE)
+    except BrokenPipeError:
+        return 141
+    return result if isinstance(result, int) else 0

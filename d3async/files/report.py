@@ -10,7 +10,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from d3async.files.causes import find_causes
 from d3async.files.charts import LATENCIES, Pace, column_seconds, latencies, pace, shares, within
-from d3async.files.compiled import Compiled
 from d3async.files.summary import last_facts, next_steps, summary
 from d3async.files.words import clock, fact, lasting, moment, number, share, short
 from d3async.journal import figures
@@ -49,7 +48,6 @@ def report_html(reader: Reader) -> Iterator[str]:
     """The page, piece by piece: the same for the same journal. Memory does not grow with the rows."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATE.parent),
-        bytecode_cache=Compiled(_TEMPLATE),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from d3async.cli.group import cli, exit_code_of
+from d3async.cli.main import cli, exit_code_of
 from tests.fleet.ground import Fleet, Ran
 
 if TYPE_CHECKING:
