@@ -41,7 +41,7 @@ async def migrate(connection: AsyncConnection[Any], *, wait: float = 5.0) -> Non
             found = await schema.version_of(connection)
             if found is None:
                 await _execute(connection, f"{schema.TABLES};insert into d3async_schema values ({schema.VERSION})")
-            elif found < schema.VERSION:
+            elif found in STEPS:
                 await connection.execute("select set_config('lock_timeout', %s, true)", (f"{wait * 1000:.0f}ms",))
                 await _execute(connection, script(found))
             await schema.check(connection)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection, Connection
 
 VERSION = 3
+OLDEST = 2
+"""The first version whose tables `migrations.migrate` brings up to date."""
 
 TABLES = """
 create table d3async_schema(version integer not null);
@@ -136,6 +138,11 @@ def judge(version: int | None) -> None:
             " use that version, or another database."
         )
         raise JournalError(message, code="journal_newer")
+    if version < OLDEST:
+        message = (
+            f"The database was set up by a d3async before its first release (journal version {version}): use another."
+        )
+        raise JournalError(message, code="journal_older")
     if version < VERSION:
         message = (
             f"The database was set up by an older d3async (journal version {version}; this one needs {VERSION})."
