@@ -83,7 +83,9 @@ def _settle(book: PostgresBook, settings: Settings, options: Options) -> _Found:
         ("tasks", tasks, FOR_TASKS), ("links", links, FOR_LINKS))}  # fmt: skip
     if not any(chosen.values()):
         needed = [names for rows, names in ((tasks, FOR_TASKS), (links, FOR_LINKS)) if rows]
-        raise SettingsError("; ".join(how_to_set_any(names) for names in needed) or "No command reads these back.")
+        words = "; ".join(how_to_set_any(names) for names in needed) or "No command reads these back"
+        by_hand = f"or look in D3 yourself, then: d3async settle {book.name} ok|failed ROWS"
+        raise SettingsError(f"{words}; {by_hand}")
     host = urlsplit(settings.base_url).hostname
     say(f"{book.name}: {tasks + links + others:,} rows unknown; looking them up at {host}")
     found = _Found()

@@ -12,13 +12,14 @@ from d3async.cli.console import clean, out
 from d3async.cli.ending import counts_words
 from d3async.cli.fleet_option import fleet_words, installed
 from d3async.cli.plan import duration
+from d3async.cli.standing import by_hand_lines
 from d3async.errors import JournalError
 from d3async.files.causes import find_causes
 from d3async.files.summary import instant
 from d3async.files.words import moment, number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from d3async.files.causes import Cause
     from d3async.fleet.address import Address
@@ -54,8 +55,8 @@ def _run_lines(found: FleetStanding, address: Address, where: str) -> list[str]:
 
     [run] = found.runs
     with PostgresReader(address.conninfo, run.name) as reader:
-        causes = find_causes(reader, keep=1).causes[:_CAUSES]
-    return list(run_lines(run, found, causes, where))
+        causes, by_hand = find_causes(reader, keep=1).causes[:_CAUSES], reader.settled_by_hand()
+    return list(run_lines(run, found, causes, where, by_hand=by_hand))
 
 
 def as_lines(at: FleetStanding, address: Address) -> Iterator[str]:
@@ -70,14 +71,20 @@ def as_lines(at: FleetStanding, address: Address) -> Iterator[str]:
     yield from (_worker(worker, at) for worker in at.workers)
 
 
-def run_lines(run: RunStanding, at: FleetStanding, causes: Sequence[Cause], where: str) -> Iterator[str]:
-    """The lines about one run, with the *causes* of its troubles; *where* is typed behind commands about the fleet."""
+def run_lines(
+    run: RunStanding, at: FleetStanding, causes: Sequence[Cause], where: str, *, by_hand: Mapping[str, int]
+) -> Iterator[str]:
+    """The lines about one run, with the *causes* of its troubles; *where* is typed behind commands about the fleet.
+
+    *by_hand*: rows settled by hand, by outcome.
+    """
     site = f', site "{run.meta["site"]}"' if run.meta.get("site") else ""
     host = urlsplit(run.meta.get("base_url", "")).hostname or "D3"
     what = run.meta.get("command") or "mixed"
     yield f"{run.name}: {run.rows:,} rows of {run.meta.get('input')}, {what} for {run.tenant} at {host}{site}"
     yield _how(run, at)
     yield _counts(run)
+    yield from by_hand_lines(by_hand)
     for cause in causes:
         yield f"  {cause.count:,} x {textwrap.shorten(cause.text, _LINE, placeholder=' …')}"
     yield from (f"  {line}" for line in _details(run))

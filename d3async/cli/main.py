@@ -29,6 +29,7 @@ ABOUT = {
     "results": "Write a run folder's results again.",
     "report": "Write a run folder's report.html again.",
     "reconcile": "Look up unknown rows in D3 and settle those it can prove.",
+    "settle": "Say what became of unknown rows that you looked up yourself.",
     "submit": "Put job files into a fleet's database.",
     "worker": "Send what was submitted to a fleet.",
     "cancel": "Stop a run of a fleet.",

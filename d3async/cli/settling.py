@@ -144,7 +144,8 @@ def _asked(path: Path, unknown: Mapping[str | None, _Unknown], servers: Servers,
             asked.append(_ways_at(profile, what, settings, options))
     troubles += dict.fromkeys(at.advice for at in asked if at.advice and not (at.links or at.tasks))
     if troubles and not any(at.links or at.tasks for at in asked):
-        raise SettingsError("; ".join(troubles), code="no_key")
+        by_hand = f"or look in D3 yourself, then: d3async settle {path} ok|failed ROWS"
+        raise SettingsError("; ".join([*troubles, by_hand]), code="no_key")
     for trouble in troubles:
         say(f"{trouble}: its rows stay unknown")
     return asked

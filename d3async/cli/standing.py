@@ -99,6 +99,7 @@ def as_words(at: Standing) -> list[str]:
     outcomes["unknown"] -= flying
     lines.append(counts_words(outcomes) + (f" · {flying:,} in flight" if flying else ""))
     lines += _server_lines(told.get("servers", ()))
+    lines += by_hand_lines(told.get("settled_by_hand", {}))
     lines += [f"  {cause.count:,} x {textwrap.shorten(cause.text, _LINE, placeholder=' …')}" for cause in at.causes]
     if told["vanished"]:
         lines.append(f"{told['vanished']:,} of an earlier state of the file are no longer in it, and not counted")
@@ -124,6 +125,11 @@ def _server_lines(servers: Sequence[Mapping[str, Any]]) -> list[str]:
         lines.append(f"  {name_of(server['profile'])} at {host}: {counts_words(server['outcomes'])}{why}")
     more = [f"  and {len(lines) - _SERVERS:,} more"] if len(lines) > _SERVERS else []
     return lines[:_SERVERS] + more
+
+
+def by_hand_lines(outcomes: Mapping[str, int]) -> list[str]:
+    """A line that says how many rows a user settled, by outcome; none where there are none."""
+    return [f"  {counts_words(outcomes)}: settled by hand"] if outcomes else []
 
 
 def _run_words(at: Standing) -> str:
@@ -158,7 +164,7 @@ def as_object(at: Standing) -> dict[str, Any]:
     return {
         "folder": str(at.folder),
         **{key: told[key] for key in ("command", "input", "base_url", "site", "outcomes", "items", "vanished")},
-        **({"servers": told["servers"]} if "servers" in told else {}),
+        **{key: told[key] for key in ("servers", "settled_by_hand") if key in told},
         "in_flight": at.in_flight,
         "to_send": at.to_send,
         "running": at.running,

@@ -40,6 +40,7 @@ _LABELS = {
     "base_url": "D3", "site": "Site", "command": "Command", "command_line": "Typed", "started_at": "Started, UTC",
     "finished_at": "Finished, UTC", "elapsed_s": "Took", "requests": "Requests", "rate": "Rate",
     "throttled": "Answers 429", "paused_s": "Paused", "exit_code": "Exit code", "version": "d3async",
+    "settled_by_hand": "Settled by hand",
 }  # fmt: skip
 _APART = {"input", "outcomes", "servers", "items", "vanished", "next", "settings", "warnings", "stop", "argv", *_LABELS}
 

@@ -27,6 +27,7 @@ def summary(reader: Reader, facts: Mapping[str, Any]) -> dict[str, Any]:
     """
     meta = reader.meta()
     servers = _servers(reader, meta, facts)
+    by_hand = reader.settled_by_hand()
     told = {
         "version": facts.get("version", __version__),
         "command": meta.get("command", ""),
@@ -35,6 +36,7 @@ def summary(reader: Reader, facts: Mapping[str, Any]) -> dict[str, Any]:
         "outcomes": reader.counts(),
         "items": reader.item_counts() if reader.has_items else None,
         "vanished": reader.vanished(),
+        **({"settled_by_hand": by_hand} if by_hand else {}),
         **{key: facts.get(key) for key in _COUNTED},
         **{key: instant(facts.get(key)) for key in _TIMES},
         "exit_code": facts.get("exit_code"),

@@ -12,6 +12,7 @@ from d3async.journal.figures import SQLITE
 from d3async.journal.records import ItemRecord, Owner, RowRecord, Run
 from d3async.journal.schema import VERSION
 from d3async.journal.states import INTERRUPTED, check_items, check_numbers, counted, outcome_of, states_of
+from d3async.sansio.hand_settlement import CODE
 from d3async.sansio.outcome import OUTCOMES
 
 if TYPE_CHECKING:
@@ -122,6 +123,16 @@ class JournalReader:
         )
         counts = counted(self._each(asked), self._path)
         return {outcome: counts[outcome] for outcome in ("ok", "failed", "unknown", "unsent")}
+
+    def settled_by_hand(self) -> dict[str, int]:
+        """Rows of the current file that a user settled, wholly or in some items, by outcome."""
+        if not self._one("select exists(select 1 from event where kind = 'settled')"):
+            return {}
+        asked = (
+            "select state, count(*) from job where row is not null and (code = ?1 or exists"
+            " (select 1 from item where item.job = job.id and item.code = ?1)) group by state order by state"
+        )
+        return {outcome_of(state): count for state, count in self._each(asked, CODE)}
 
     def vanished(self) -> int:
         """Rows that were in an earlier state of the file and are no longer."""

@@ -50,6 +50,10 @@ class Reader(Protocol):
         """Items of the current file's rows by outcome."""
         ...
 
+    def settled_by_hand(self) -> dict[str, int]:
+        """Rows of the current file that a user settled, wholly or in some items, by outcome."""
+        ...
+
     def vanished(self) -> int:
         """Rows that were in an earlier state of the file and are no longer."""
         ...

@@ -200,6 +200,23 @@ def first_trouble(items: Iterable[ItemOutcome], most: int = 3) -> tuple[str, str
     return code, "; ".join(texts)
 
 
+def row_from_items(
+    counts: Mapping[str, int], trouble: Iterable[ItemOutcome], *, looked_up: tuple[str, str] | None = None
+) -> tuple[str, str | None, str | None]:
+    """State, code and message of a row from its items, none of them in flight: *counts* by state, *trouble* in order.
+
+    *looked_up*: the items were looked at again; code and message of a row all of whose items are ok now.
+    """
+    code, message = first_trouble(trouble)
+    if counts.get("pending") and not counts.get("unknown"):
+        # some items were never sent: the row waits for the next run with them
+        return ("pending", None, None) if looked_up is None else ("pending", code, message)
+    outcome = sum_up(counts)
+    if outcome == "ok" and looked_up is not None:
+        return outcome, *looked_up
+    return outcome, code, message
+
+
 def check_rows(rows: int, outcomes: Mapping[str, int]) -> None:
     """Assert the conservation law of a run: rows read = the sum of all outcomes. Raises `ConservationError`."""
     total = sum(outcomes.get(outcome, 0) for outcome in OUTCOMES)

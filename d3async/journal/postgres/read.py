@@ -19,7 +19,8 @@ from d3async.journal.postgres.texts import MARK, told
 from d3async.journal.postgres.translated import translated
 from d3async.journal.postgres.untouched import ROWS
 from d3async.journal.records import ItemRecord, Owner, RowRecord, Run
-from d3async.journal.states import INTERRUPTED, check_items, check_numbers, counted, states_of
+from d3async.journal.states import INTERRUPTED, check_items, check_numbers, counted, outcome_of, states_of
+from d3async.sansio.hand_settlement import CODE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -170,6 +171,17 @@ class PostgresReader:
         )
         counts = counted(self.query(asked), self.name)
         return {outcome: counts[outcome] for outcome in ("ok", "failed", "unknown", "unsent")}
+
+    def settled_by_hand(self) -> dict[str, int]:
+        """Rows of the current file that a user settled, wholly or in some items, by outcome."""
+        if not self._one("select exists(select from d3async_event where run = {run} and kind = 'settled')"):
+            return {}
+        asked = (
+            "select state, count(*) from d3async_job j where run = {run} and not gone and (code = %s or exists"
+            " (select from d3async_item i where i.run = j.run and i.job = j.id and i.code = %s))"
+            " group by state order by state"
+        )
+        return {outcome_of(state): count for state, count in self.query(asked, CODE, CODE)}
 
     def vanished(self) -> int:
         """Rows that were in an earlier state of the file and are no longer."""

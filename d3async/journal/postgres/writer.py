@@ -79,11 +79,7 @@ class Writer:
         self._down: JournalError | None = None
 
     async def __aenter__(self) -> Self:
-        try:
-            await self.alone(check)
-        except BaseException:
-            await self._disconnect()
-            raise
+        await self.alone(check)
         return self
 
     async def __aexit__(self, *_: object) -> None:

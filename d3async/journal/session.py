@@ -1,0 +1,100 @@
+"""Statements with one text for both databases: tables as names in braces, values as `:name`."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from d3async.errors import JournalError
+from d3async.journal.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from d3async.journal.sqlite import RunFolder
+
+NAMES = {
+    "rows": "job r join job j on j.id = r.id where 1 = 1",
+    "job": "job",
+    "item": "item",
+    "event": "event",
+    "here": "1 = 1",
+    "owner": "epoch",
+    "owned": ":epoch",
+}
+"""SQLite keeps what the file says (r) and what became of it (j) in one table."""
+
+
+class Session(Protocol):
+    """A journal that this process may change.
+
+    In a statement `{rows}` are the rows, r what the file says and j what became of it, up to a `where` that `and` may
+    follow; `{job}`, `{item}`, `{event}` are tables, `{here}` is the condition that a table's row is of this journal,
+    `{owner}` and `{owned}` are columns and values that an event begins with.
+    """
+
+    def all(self, statement: str, **values: object) -> list[tuple[Any, ...]]:
+        """The rows that *statement* finds. Raises `JournalError`."""
+        ...
+
+    def run(self, statement: str, **values: object) -> None:
+        """Execute *statement*. Raises `JournalError`."""
+        ...
+
+    def changing(self) -> AbstractContextManager[None]:
+        """A transaction in which nothing else changes the journal: all of it or nothing.
+
+        Raises `FencedError` or `FolderHeldError` when another process owns the journal, `JournalError`.
+        """
+        ...
+
+    def escape(self, text: str) -> str:
+        """*text* as the database can store it."""
+        ...
+
+
+class FolderSession:
+    """`Session` over a run folder that this process holds."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._db = folder.db
+        self._store = Store(folder.db, epoch=folder.epoch)
+        self._values = {"epoch": folder.epoch}
+
+    def all(self, statement: str, **values: object) -> list[tuple[Any, ...]]:
+        """See `Session.all`."""
+        with _as_journal_error():
+            return self._db.execute(statement.format_map(NAMES), {**self._values, **values}).fetchall()
+
+    def run(self, statement: str, **values: object) -> None:
+        """See `Session.run`."""
+        with _as_journal_error():
+            self._db.execute(statement.format_map(NAMES), {**self._values, **values})
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """See `Session.changing`."""
+        try:
+            with _as_journal_error():
+                self._db.execute("begin immediate")
+                self._store.guard()
+            yield
+            with _as_journal_error():
+                self._db.execute("commit")
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("rollback")
+
+    def escape(self, text: str) -> str:
+        """SQLite stores any text."""
+        return text
+
+
+@contextmanager
+def _as_journal_error() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise JournalError(f"The journal cannot be written: {error}.", code="journal") from error

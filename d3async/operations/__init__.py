@@ -1,0 +1,1 @@
+"""Use cases: plain arguments in, frozen results out; they print nothing and ask nothing."""

@@ -1,0 +1,122 @@
+"""Settle unknown rows by hand: the user has looked in D3 and says what became of them, or takes that back."""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from d3async.errors import JobFileError
+from d3async.files.read import open_table
+from d3async.files.summary import last_facts
+from d3async.files.write import write_again
+from d3async.journal.read import FILE, JournalReader
+from d3async.journal.reconcile import hold, let_go
+from d3async.journal.session import FolderSession
+from d3async.journal.settle import Change, HandSettlements
+from d3async.sansio import exit_code as codes
+from d3async.sansio.hand_settlement import RowChoice
+from d3async.sansio.job import Invalid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from d3async.files.write import Written
+    from d3async.journal.settle import Refusal
+    from d3async.sansio.hand_settlement import Hand
+
+    NextStep = Callable[[Mapping[str, int], Mapping[str, Any]], str | None]
+    """What to type next, from the rows by outcome and what the last run wrote about itself."""
+
+Verdict = Literal["ok", "failed", "undo"]
+_COLUMN = "_row"
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
+_RECOUNTED = (None, codes.OK, codes.SOME_FAILED, codes.SOME_UNKNOWN)
+"""Exit codes that say what the rows became. Any other one says why the run stopped, and is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetRun:
+    """A run of the fleet whose PostgreSQL is at *conninfo*."""
+
+    conninfo: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettleResult:
+    """How many *rows* were settled or taken back: none where any was *refused*. *outcomes*: all rows now."""
+
+    rows: int
+    refused: tuple[Refusal, ...]
+    outcomes: Mapping[str, int]
+    files: Written | None = None
+    next_step: str | None = None
+
+
+def settle(
+    target: Path | FleetRun, verdict: Verdict, choice: RowChoice, *, by: Hand, next_step: NextStep
+) -> SettleResult:
+    """Settle the rows of *choice*, all or none, in a run folder or a run of the fleet; or undo that.
+
+    The files of a run folder are written again. Raises `JournalError`, `FolderHeldError` while rows are being sent.
+    """
+    if isinstance(target, Path):
+        return _settle_folder(target, verdict, choice, by=by, next_step=next_step)
+    return _settle_run(target, verdict, choice, by=by)
+
+
+def _settle_folder(path: Path, verdict: Verdict, choice: RowChoice, *, by: Hand, next_step: NextStep) -> SettleResult:
+    folder = hold(path, now=by.at)
+    with closing(folder):
+        change = _change(HandSettlements(FolderSession(folder)), verdict, choice, by)
+        outcomes = folder.settle_leftovers()
+        with JournalReader(path / FILE) as reader:
+            facts = {"input": reader.meta().get("input"), **last_facts(reader.runs())}
+        code = _exit_code(facts, outcomes)
+        step = next_step(outcomes, facts)
+        let_go(folder, now=by.at, exit_code=code, told={"next": step})
+    files = None if change.refused else write_again(path)
+    return SettleResult(rows=change.rows, refused=change.refused, outcomes=outcomes, files=files, next_step=step)
+
+
+def _settle_run(run: FleetRun, verdict: Verdict, choice: RowChoice, *, by: Hand) -> SettleResult:
+    from d3async.journal.postgres.read import PostgresReader  # noqa: PLC0415 - psycopg, for those who have a fleet
+    from d3async.journal.postgres.session import RunSession  # noqa: PLC0415 - as above
+
+    with RunSession(run.conninfo, run.name) as session:
+        change = _change(HandSettlements(session), verdict, choice, by)
+        with PostgresReader(run.conninfo, run.name) as reader:
+            outcomes, facts = reader.counts(), last_facts(reader.runs())
+        if not change.refused:
+            session.set_exit_code(_exit_code(facts, outcomes))
+    return SettleResult(rows=change.rows, refused=change.refused, outcomes=outcomes)
+
+
+def _change(settlements: HandSettlements, verdict: Verdict, choice: RowChoice, by: Hand) -> Change:
+    return settlements.undo(choice, by) if verdict == "undo" else settlements.settle(choice, verdict, by)
+
+
+def _exit_code(facts: Mapping[str, Any], outcomes: Mapping[str, int]) -> int:
+    """The exit code that the run of *facts* has now that its rows have *outcomes*."""
+    code = facts.get("exit_code")
+    return codes.exit_code(outcomes, None) if code in _RECOUNTED else int(code)
+
+
+def rows_named_in(file: Path) -> RowChoice:
+    """The rows that the column `_row` of a results file, or of a part of one, names. Raises `JobFileError`."""
+    ranges = []
+    with open_table(file) as table:
+        for row in table:
+            if isinstance(row, Invalid):
+                raise JobFileError(f"{file}, line {row.line}: {row.problems[0].message}", code="job_file")
+            cells = dict(zip(row.keys, row.cells, strict=False))
+            cell = str(cells.get(_COLUMN, "")).strip()
+            if _NUMBER.fullmatch(cell) is None:
+                found = f'"{cell}" is no row number' if cell else f"has no {_COLUMN}"
+                raise JobFileError(f"{file}, line {row.line}: {found}", code="job_file")
+            ranges.append((int(cell), int(cell)))
+    return RowChoice(tuple(ranges))
