@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 FILE = hold.JOURNAL
-_OLDEST = (3, 35)
+_OLDEST = (3, 34)
+"""The SQLite of RHEL 9: statements use `update ... from` (3.33), and nothing that came later than 3.34."""
 _MAGIC = b"SQLite format 3\x00"
 _CURE = "Take it away (what was done is then forgotten), or give another folder with -o."
 
@@ -201,7 +202,7 @@ def open_folder(folder: Path) -> RunFolder:
     Raises `FolderHeldError` when another process holds it, `JournalError` when it cannot be read or written.
     """
     if sqlite3.sqlite_version_info < _OLDEST:
-        raise JournalError(f"SQLite {sqlite3.sqlite_version} is too old: 3.35 or newer is needed.", code="journal")
+        raise JournalError(f"SQLite {sqlite3.sqlite_version} is too old: 3.34 or newer is needed.", code="journal")
     created, lock = hold.take(folder)
     try:
         return _open(folder, lock, created=created)
