@@ -1,0 +1,161 @@
+"""The rows of a feedback file on their way into the journal they came from, whichever database keeps it."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Protocol
+
+from d3async.commands import all_commands
+from d3async.journal.entries import job_entry
+from d3async.sansio.feedback_rows import REFUSED, SHOWN, Pair, Ruling, rule, rule_job, whole, with_reasons
+from d3async.sansio.job import Invalid, Job, Problem
+from d3async.sansio.row_marks import COLUMN, fits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from d3async.sansio.feedback_rows import KnownRow
+    from d3async.sansio.row_marks import Mark
+
+    Marked = tuple[Mark | None, Job | Invalid]
+    Base = tuple[int, bytes]
+    """A data row, and what it said when its mark was made."""
+
+
+class Book(Protocol):
+    """What is asked of the journal."""
+
+    def known(self, jobs: Sequence[int]) -> Mapping[int, KnownRow]:
+        """What it knows of the rows with these numbers."""
+        ...
+
+    def line_of_twin(self, content: bytes, job: int) -> int | None:
+        """The line of another row of the file than *job* that asks for the same; None where there is none."""
+        ...
+
+
+_CHUNK = 500
+_UNREAD = ("invalid.cells", "invalid.json")
+"""Rows that the mark itself may make readable: they are not mended by that."""
+
+
+class Continuation:
+    """Decides about each row by its mark, and counts. *uid* names the journal, *input_name* the file it began with.
+
+    *is_unchanged* says whether a row's text says what another one, from the journal, says. With *retry_unknown* rows
+    of which nothing is known are brought in too; without *allow_duplicates* a row that is changed into another one of
+    the file is wrong, unless its command may be done twice.
+    """
+
+    def __init__(
+        self,
+        book: Book,
+        uid: str,
+        input_name: str,
+        *,
+        is_unchanged: Callable[[str, str], bool],
+        retry_unknown: bool = False,
+        allow_duplicates: bool = False,
+    ) -> None:
+        self._book = book
+        self._allow_duplicates = allow_duplicates
+        self._uid = uid
+        self._input = input_name
+        self._is_unchanged = is_unchanged
+        self._retry_unknown = retry_unknown
+        self._lines: dict[int, int] = {}
+        self._refused: list[Pair] = []
+        self._counts: dict[Ruling, int] = {}
+        self._fitting = 0
+        self.done = 0
+        """Rows that are done as the file says."""
+        self.unknown = 0
+        """Rows that stay unsent because nothing is known of them."""
+
+    def entries(
+        self, rows: Iterable[Marked], keep: Callable[[list[Base]], None] = lambda _: None
+    ) -> Iterator[Job | Invalid]:
+        """Jobs to bring in, numbered as in the journal, and rows that are wrong. *keep* gets what jobs said before."""
+        rows = iter(rows)
+        while chunk := list(islice(rows, _CHUNK)):
+            known = self._book.known([mark.job for mark, _ in chunk if mark is not None])
+            bases: list[Base] = []
+            found = [self._entry(mark, entry, known, bases) for mark, entry in chunk]
+            keep(bases)
+            yield from (entry for entry in found if entry is not None)
+
+    def refused(self) -> tuple[Sequence[Pair], dict[Ruling, int]]:
+        """The first rows for which nothing of the file may be sent, and how many there are by reason."""
+        return with_reasons(self._refused, self._counts, fitting=self._fitting)
+
+    def _entry(
+        self, mark: Mark | None, entry: Job | Invalid, known: Mapping[int, KnownRow], bases: list[Base]
+    ) -> Job | Invalid | None:
+        if mark is None:
+            cure = f"keep the one of the row that you mended; add new rows to {self._input}"
+            return _wrong(entry, Problem("mark", COLUMN, "", "is no mark of a row", cure))
+        first = self._lines.setdefault(mark.job, entry.line)
+        if first != entry.line:
+            return _wrong(entry, Problem("mark", COLUMN, str(mark), f"is on line {first} already", "keep one"))
+        row = known.get(mark.job)
+        ruling = rule(mark, self._uid, row)
+        self._fitting += ruling is not Ruling.FOREIGN
+        if row is None or ruling in REFUSED:
+            self._refuse(Pair(ruling, entry.line, mark, entry.raw, row))
+            return None
+        if ruling is Ruling.STAYS and not (self._retry_unknown or _repeatable(row)):
+            self.unknown += 1
+            return None
+        return self._read(mark, entry, row, ruling, bases)
+
+    def _read(
+        self, mark: Mark, entry: Job | Invalid, row: KnownRow, ruling: Ruling, bases: list[Base]
+    ) -> Job | Invalid | None:
+        if isinstance(entry, Invalid):
+            self.done += ruling is Ruling.DONE
+            return None if ruling is Ruling.DONE else entry._replace(row=row.row or entry.row)
+        if row.code in _UNREAD and self._is_unchanged(entry.raw, row.raw):
+            return _wrong(entry, Problem("unchanged", "", "", "is as it was", f"mend it: {row.message}"))
+        return self._job(mark, entry, row, ruling, bases)
+
+    def _job(self, mark: Mark, job: Job, row: KnownRow, ruling: Ruling, bases: list[Base]) -> Job | Invalid | None:
+        job = whole(job, row)
+        content = job_entry(job).content
+        ruling = rule_job(ruling, job, content, row)
+        if ruling in REFUSED:
+            self._refuse(Pair(ruling, job.line, mark, job.raw, row))
+            return None
+        if ruling is Ruling.DONE:
+            self.done += 1
+            return None
+        if (wrong := self._repeats(job, content, row)) is not None:
+            return wrong
+        number = row.row or job.row
+        again = row.before is not None and not fits(mark, self._uid, row.content)
+        bases.append((number, row.before if again and row.before is not None else row.content))
+        return job._replace(row=number)
+
+    def _repeats(self, job: Job, content: bytes, row: KnownRow) -> Invalid | None:
+        if self._allow_duplicates or job.asked.kind.repeatable or content == row.content:
+            return None
+        line = self._book.line_of_twin(content, row.job)
+        if line is None:
+            return None
+        cure = "--allow-duplicates if both are meant"
+        return _wrong(
+            job, Problem("duplicate", "", job.asked.subject, f"the same as line {line} of {self._input}", cure)
+        )
+
+    def _refuse(self, pair: Pair) -> None:
+        self._counts[pair.ruling] = self._counts.get(pair.ruling, 0) + 1
+        if len(self._refused) < SHOWN:
+            self._refused.append(pair)
+
+
+def _repeatable(row: KnownRow) -> bool:
+    command = all_commands().get(row.command or "")
+    return command is not None and command.repeatable
+
+
+def _wrong(entry: Job | Invalid, problem: Problem) -> Invalid:
+    return Invalid(entry.row, entry.line, entry.raw, (problem,))

@@ -1,0 +1,181 @@
+"""What becomes of a row of a feedback file, given what the journal knows of the row that its mark names."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+from d3async.sansio.call import fold
+from d3async.sansio.outcome import NOT_LINKED
+from d3async.sansio.row_marks import fits
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from d3async.sansio.job import Job
+    from d3async.sansio.row_marks import Mark
+
+SHOWN = 3
+"""Pairs that are shown; the rest is counted."""
+_WIDTH = 160
+_DOUBT = frozenset({"unknown", "sent"})
+
+
+class Ruling(StrEnum):
+    """*CONTINUE*: the row is renewed and sent. *DONE*: it is done, and was sent as the file says. *STAYS*: unknown.
+
+    The others are refused: nothing of the file is sent.
+    """
+
+    CONTINUE = "continue"
+    DONE = "done"
+    STAYS = "stays"
+    FOREIGN = "foreign"
+    CHANGED = "changed"
+    VANISHED = "vanished"
+    SENT = "sent"
+    SPLIT = "split"
+
+
+REFUSED = frozenset({Ruling.FOREIGN, Ruling.CHANGED, Ruling.VANISHED, Ruling.SENT, Ruling.SPLIT})
+_WHY = {
+    Ruling.FOREIGN: "has a _row that this run folder does not know: the file belongs to another run folder",
+    Ruling.CHANGED: "was changed in {input}, or by another feedback file, since this file was written",
+    Ruling.VANISHED: "is no longer in {input}",
+    Ruling.SENT: "was done after this file was written",
+    Ruling.SPLIT: "is done in part, so its other columns cannot be changed: add a new row to {input}",
+}
+
+
+class KnownItem(NamedTuple):
+    """One linked incident of a row, as the journal has it."""
+
+    name: str
+    fold: str
+    state: str
+    code: str | None
+
+    @property
+    def stays(self) -> bool:
+        """Whether a feedback file leaves it as it is: it is done, has nothing to remove, or nothing is known of it."""
+        return self.state in {"ok", *_DOUBT} or self.code == NOT_LINKED
+
+
+class KnownRow(NamedTuple):
+    """A row as the journal has it. *row* is its data row in the file it came from, None once it vanished from there.
+
+    *content* is the digest of what it says now. *before* is the digest of what it said when a feedback file changed
+    it to that; None where none did.
+    """
+
+    job: int
+    row: int | None
+    line: int | None
+    state: str
+    code: str | None
+    message: str | None
+    content: bytes
+    before: bytes | None
+    raw: str
+    command: str | None
+    site: str | None
+    profile: str | None
+    label: str | None
+    items: Sequence[KnownItem] = ()
+
+    @property
+    def outcome(self) -> str:
+        """The state as users know it."""
+        return {"pending": "unsent", "sent": "unknown"}.get(self.state, self.state)
+
+
+def rule(mark: Mark, uid: str, known: KnownRow | None) -> Ruling:
+    """What the row that *mark* names is open to. *known* is that row in the journal *uid*, None where there is none."""
+    if known is None:
+        return Ruling.FOREIGN
+    again = known.before is not None and fits(mark, uid, known.before)
+    if not again and not fits(mark, uid, known.content):
+        return Ruling.FOREIGN
+    if known.row is None:
+        return Ruling.VANISHED
+    if known.state in _DOUBT:
+        return Ruling.STAYS
+    if known.state == "ok":
+        return Ruling.DONE if again else Ruling.SENT
+    return Ruling.CONTINUE
+
+
+def rule_job(ruling: Ruling, job: Job, content: bytes, known: KnownRow) -> Ruling:
+    """What becomes of *job*, which says *content*, where its mark alone gave *ruling*."""
+    if ruling is Ruling.DONE:
+        return ruling if content == known.content or _has_all(job, known) else Ruling.SENT
+    if ruling is Ruling.CONTINUE and known.state == "partial" and not _same_place(job, known):
+        return Ruling.SPLIT
+    return ruling
+
+
+def whole(job: Job, known: KnownRow) -> Job:
+    """*job* with the items of *known* that a feedback file leaves as they are, in front of its own.
+
+    Only of a row done in part: its feedback row lists only the items that failed.
+    """
+    if known.state != "partial" or not job.asked.items:
+        return job
+    kept = [item for item in known.items if item.stays]
+    there = {item.fold for item in kept}
+    items = [item.name for item in kept] + [name for name in job.asked.items if fold(name) not in there]
+    return job._replace(asked=job.asked._replace(items=tuple(items)))
+
+
+def _same_place(job: Job, known: KnownRow) -> bool:
+    now = (job.asked.kind.__name__, job.site, job.profile, fold(job.asked.subject))
+    return now == (known.command, known.site, known.profile, fold(known.label or ""))
+
+
+def _has_all(job: Job, known: KnownRow) -> bool:
+    """Whether a row done item by item has every item that *job* lists."""
+    listed = {fold(name) for name in job.asked.items}
+    return bool(listed) and _same_place(job, known) and listed <= {item.fold for item in known.items}
+
+
+class Pair(NamedTuple):
+    """A row that is refused: where and what it is in the feedback file, and what the journal has of it."""
+
+    ruling: Ruling
+    line: int
+    mark: Mark
+    raw: str
+    known: KnownRow | None
+
+
+def refusal(name: str, input_name: str, pairs: Sequence[Pair], counts: Mapping[Ruling, int], advice: str) -> str:
+    """Why nothing of the feedback file *name* is sent: the first *pairs*, and how many rows in all by reason."""
+    total = sum(counts.values())
+    lines = [f"{name}: {total:,} row{'s' * (total != 1)} cannot be sent from this file; nothing was sent."]
+    for pair in pairs[:SHOWN]:
+        lines.append(f"  line {pair.line}, {pair.mark}: {_WHY[pair.ruling].format(input=input_name)}")
+        lines.append(f"    the file says     {_short(pair.raw)}")
+        if pair.known is not None and pair.ruling is not Ruling.FOREIGN:
+            lines.append(f"    the run folder    {pair.known.outcome}: {_short(pair.known.raw)}")
+    if total > len(pairs[:SHOWN]):
+        lines.append(f"  and {total - len(pairs[:SHOWN]):,} more")
+    return "\n".join([*lines, advice])
+
+
+def with_reasons(
+    pairs: Sequence[Pair], counts: Mapping[Ruling, int], *, fitting: int
+) -> tuple[list[Pair], dict[Ruling, int]]:
+    """*pairs* and *counts*: in a file some of whose marks fit, one that does not is of a row that was changed."""
+    if not fitting:
+        return list(pairs), dict(counts)
+    told = {Ruling.FOREIGN: Ruling.CHANGED}
+    found: dict[Ruling, int] = {}
+    for ruling, count in counts.items():
+        reason = told.get(ruling, ruling)
+        found[reason] = found.get(reason, 0) + count
+    return [pair._replace(ruling=told.get(pair.ruling, pair.ruling)) for pair in pairs], found
+
+
+def _short(raw: str) -> str:
+    text = " ".join(raw.split())
+    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…"
