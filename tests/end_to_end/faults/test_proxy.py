@@ -46,16 +46,16 @@ async def line_to(port: int, cut: Cut) -> AsyncIterator[int]:
         task = asyncio.current_task()
         assert task
         running.add(task)
-        up, down = await asyncio.open_connection("127.0.0.1", port)
-        cut.times -= 1
-        limits = (cut.up, cut.down) if cut.times >= 0 else (None, None)
-        pipes = [
-            asyncio.create_task(cut.pipe(reader, down, limits[0])),
-            asyncio.create_task(cut.pipe(up, writer, limits[1])),
-        ]
+        ends, pipes = [writer], list[asyncio.Task[bool]]()
         try:
             # streams look at how a server's task ended, and a cancel is no way to
             with suppress(ConnectionError, asyncio.CancelledError):
+                up, down = await asyncio.open_connection("127.0.0.1", port)
+                ends.append(down)
+                cut.times -= 1
+                limits = (cut.up, cut.down) if cut.times >= 0 else (None, None)
+                pipes.append(asyncio.create_task(cut.pipe(reader, down, limits[0])))
+                pipes.append(asyncio.create_task(cut.pipe(up, writer, limits[1])))
                 done, _ = await asyncio.wait(pipes, return_when=asyncio.FIRST_COMPLETED)
                 if any(pipe.result() for pipe in done) and cut.then == "silence":
                     await asyncio.sleep(30)
@@ -65,9 +65,12 @@ async def line_to(port: int, cut: Cut) -> AsyncIterator[int]:
         finally:
             for pipe in pipes:
                 pipe.cancel()
-            await asyncio.wait(pipes)
-            for end in (writer, down):
+            await asyncio.gather(*pipes, return_exceptions=True)
+            for end in ends:
                 end.close()
+            for end in ends:
+                with suppress(OSError):
+                    await end.wait_closed()
             running.discard(task)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
