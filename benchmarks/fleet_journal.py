@@ -32,8 +32,8 @@ from d3async.journal.base import Settlement
 from d3async.journal.postgres import runs
 from d3async.journal.postgres.intake import submission
 from d3async.journal.postgres.journal import Writer, open_chunk
+from d3async.journal.postgres.migrations import migrate
 from d3async.journal.postgres.read import PostgresReader
-from d3async.journal.postgres.schema import install
 from d3async.journal.sqlite import Selection
 from d3async.sansio.outcome import judge
 from d3async.sansio.protocol import Reply
@@ -65,7 +65,7 @@ def measure(scale: Scale) -> list[Line]:
 
 async def _install(url: str) -> None:
     async with await psycopg.AsyncConnection.connect(url) as db:
-        await install(db)
+        await migrate(db)
 
 
 def _side_by_side(what: str, url: str, files: Sequence[Path]) -> tuple[float, float]:

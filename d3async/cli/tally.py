@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from d3async.files.distinct import Distinct
+from d3async.sansio.identity import composed
 from d3async.sansio.job import Invalid, Job
 
 if TYPE_CHECKING:
@@ -53,8 +54,10 @@ def _meaning(entry: Job | Invalid) -> Hashable:
     """What makes `Stage` take two entries for the same: equal there is equal here. None where nothing does."""
     if isinstance(entry, Invalid):
         return None if entry.key is None else ("key", entry.key)
-    where = entry.site if entry.profile is None else (entry.profile, entry.site)
+    site = composed(entry.site)
+    where = site if entry.profile is None else (entry.profile, site)
     if entry.key is not None:
         return ("key", entry.key) if entry.profile is None else ("key", entry.profile, entry.key)
     asked = entry.asked
-    return (where, asked.params, asked.items) if asked.items else (where, asked.params)
+    params = composed(asked.params)
+    return (where, params, tuple(map(composed, asked.items))) if asked.items else (where, params)

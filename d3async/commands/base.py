@@ -37,6 +37,12 @@ class Command(BaseModel):
     facets: ClassVar[dict[str, str]] = {}
     """What the plan counts: `{"people": "assignee"}`."""
     example: ClassVar[dict[str, str]]
+    similar: ClassVar[tuple[str, ...]] = ()
+    """Two rows that have these fields in common are probably the same one, asked for again by mistake."""
+    alike: ClassVar[tuple[str, ...]] = ()
+    """Two rows that have these fields and *when* in common may be the same one under another name."""
+    when: ClassVar[str | None] = None
+    """The field that says for when it is asked for: another day is another row."""
 
     def params(self) -> dict[str, Any]:
         """`CommandParams` of D3's envelope."""

@@ -37,6 +37,10 @@ class CreateTask(Command):
         "required": "Yes",
     }
 
+    similar: ClassVar = ("incident", "name")
+    alike: ClassVar = ("incident", "assignee")
+    when: ClassVar = "due"
+
     incident: Text = Field(alias="Incident Number")
     name: Text = Field(alias="Task Name")
     type: Text = Field("Default", alias="Task Type")

@@ -1,4 +1,4 @@
-"""The tables of the fleet's journal and of its queue, made where they are missing."""
+"""The tables of the fleet's journal and of its queue, made where they are missing and brought up to date."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from psycopg import AsyncConnection
 
 from d3async.fleet import queue
 from d3async.fleet.connecting import translated
-from d3async.journal.postgres import schema
+from d3async.journal.postgres.migrations import migrate
 
 if TYPE_CHECKING:
     from d3async.fleet.address import Address
 
 
 async def prepare(address: Address) -> None:
-    """Make the tables where they are missing. Raises `JournalError` where the database cannot be reached or used."""
+    """Make the tables, or bring older ones up to date.
+
+    Raises `JournalError` where the database cannot be reached or used.
+    """
     with translated(address):
         async with await AsyncConnection.connect(address.conninfo) as connection:
-            await schema.install(connection)
+            await migrate(connection)
             await queue.install(connection)

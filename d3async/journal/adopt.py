@@ -33,8 +33,9 @@ class Changes:
 
 _COLUMNS = (
     "row, line, identity, occurrence, content, command, username, site, lane_key, label, params,"
-    " raw, state, code, message, profile"
+    " raw, state, code, message, profile, text"
 )
+_LOOK_ALIKE = "d3_similar(command, site, params), d3_alike(command, site, params), d3_due(command, site, params)"
 _TO_SEND = "selected and state = 'pending'"
 _MATCH = "job.identity = i.identity and job.occurrence = i.occurrence"
 
@@ -65,8 +66,8 @@ def adopt(db: sqlite3.Connection, repeatable: Sequence[str]) -> Changes:
 def _insert(db: sqlite3.Connection) -> int:
     first = db.execute("select coalesce(max(id), 0) from job").fetchone()[0]
     db.execute(
-        f"insert into job({_COLUMNS}, lane, todo)"
-        f" select {_COLUMNS}, iif({_TO_SEND}, row, null), {_TO_SEND} from temp.incoming i"
+        f"insert into job({_COLUMNS}, similar, alike, due, lane, todo)"
+        f" select {_COLUMNS}, {_LOOK_ALIKE}, iif({_TO_SEND}, row, null), {_TO_SEND} from temp.incoming i"
         " where not exists (select 1 from job where job.identity = i.identity and job.occurrence = i.occurrence)"
         " order by row"
     )
@@ -127,6 +128,9 @@ def _renew(db: sqlite3.Connection, which: str) -> None:
     doubt = "job.state = 'unknown' and job.command is i.command"
     db.execute(
         "update job set content = i.content, command = i.command, site = i.site, params = i.params, label = i.label,"
+        " text = i.text, mark = null, (similar, alike, due) ="
+        " (select d3_similar(i.command, i.site, i.params), d3_alike(i.command, i.site, i.params),"
+        " d3_due(i.command, i.site, i.params)),"
         f" username = i.username, lane_key = i.lane_key, state = iif({doubt}, job.state, 'pending'),"
         f" code = iif({doubt}, job.code, null), message = iif({doubt}, job.message, null)"
         " from temp.renewed r join temp.incoming i on i.row = r.row where job.id = r.id"

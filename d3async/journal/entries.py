@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
+from d3async.sansio.call import fold
+from d3async.sansio.identity import digest, request_digest
 from d3async.sansio.job import Problem
 
 if TYPE_CHECKING:
@@ -24,26 +25,15 @@ class JobEntry(NamedTuple):
     lane_key: str
 
 
-def digest(*parts: str) -> bytes:
-    """16 bytes that stand for *parts*: equal parts, equal digest."""
-    told = "".join([f"{len(part)}:{part}" for part in parts])
-    return blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
 def job_entry(job: Job) -> JobEntry:
     """What of *job* goes into a journal beside what it asks for."""
     kind, params, subject, _, items = job.asked
-    name, site, account, profile = kind.__name__, job.site, job.username or "", job.profile
-    if kind.items or profile is not None:
-        whose = () if profile is None else ("profile", profile)
-        content = digest(*whose, name, site, params, *items)
-        account = f"{PROFILE_MARK}{profile}{PROFILE_MARK}{account}" if whose else account
-    else:
-        # `digest` of the three, for most rows are such
-        told = f"{len(name)}:{name}{len(site)}:{site}{len(params)}:{params}"
-        content = blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    site, account, profile = job.site, job.username or "", job.profile
+    content = request_digest(kind, params, site, profile, items)
+    if profile is not None:
+        account = f"{PROFILE_MARK}{profile}{PROFILE_MARK}{account}"
     identity = content if job.key is None else _identity_of(job.key, profile)
-    return JobEntry(identity, content, f"{account}\x1f{site}\x1f{subject.casefold()}")
+    return JobEntry(identity, content, f"{account}\x1f{site}\x1f{fold(subject)}")
 
 
 def _identity_of(key: str, profile: str | None) -> bytes:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
-from d3async.sansio.marks import MARK_START, mark_of, marked, unmarked
+from d3async.sansio.marks import mark_of
 
 if TYPE_CHECKING:
     import sqlite3
+
+_MARKABLE = "todo = 1 and command = 'CreateTask' and state in ('pending', 'failed') and not maybe"
 
 
 def mark_tasks(db: sqlite3.Connection, *, on: bool) -> None:
@@ -17,20 +18,19 @@ def mark_tasks(db: sqlite3.Connection, *, on: bool) -> None:
     To be called after `RunFolder.begin` and before `commit`. Rows of which nobody knows whether they were created
     keep what was sent. A row's content, by which changes are noticed, stays without the mark.
     """
-    change = marked if on else unmarked
     salt = salt_of(db)
+    if on:
 
-    def changed(params: str, identity: bytes, occurrence: int) -> str:
-        told = change(json.loads(params), mark_of(salt, identity, occurrence))
-        return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
+        def mark(known: str | None, identity: bytes, occurrence: int) -> str:
+            return known or mark_of(salt, identity, occurrence)
 
-    db.create_function("d3_marked", 3, changed, deterministic=True)
-    db.execute(
-        "update job set params = d3_marked(params, identity, occurrence)"
-        " where todo = 1 and command = 'CreateTask' and state in ('pending', 'failed') and not maybe"
-        " and (? or instr(params, ?))",
-        (on, MARK_START),
-    )
+        db.create_function("d3_mark", 3, mark, deterministic=True)
+        db.execute(f"update job set mark = d3_mark(mark, identity, occurrence) where {_MARKABLE}")
+        db.execute(f"update job set params = d3_marked(params, mark) where {_MARKABLE}")
+    else:
+        db.execute(
+            f"update job set params = d3_unmarked(params, mark), mark = null where {_MARKABLE} and mark not null"
+        )
 
 
 def salt_of(db: sqlite3.Connection) -> str:

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from d3async.errors import JournalError
 from d3async.journal.adopt import settle_leftovers
-from d3async.journal.marking import salt_of
 from d3async.journal.rows import item_counts, row_of
 from d3async.journal.sqlite import FILE, open_folder
 from d3async.journal.store import Store
-from d3async.sansio.marks import mark_in, mark_of
+from d3async.sansio.marks import mark_in
 from d3async.sansio.task_search import SentTask
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from d3async.journal.sqlite import RunFolder
 
 _LOOKED = "; looked up in D3: "
-_TASK = "id, params, identity, occurrence, sent_at, attempts"
+_TASK = "id, params, mark, sent_at, attempts"
 _SAME_INCIDENT = "command = 'CreateTask' and lower(trim(label)) = ?"
 
 
@@ -89,7 +88,6 @@ class Reconciling:
         self.db = folder.db
         self._profile = profile
         self._store = Store(folder.db, epoch=folder.epoch)
-        self._salt = salt_of(folder.db)
 
     def counts(self) -> tuple[int, int, int]:
         """Unknown rows of the current file: (tasks, rows of links, rows of other commands)."""
@@ -127,7 +125,7 @@ class Reconciling:
         first = self.db.execute("select min(started_at) from run").fetchone()[0]
         question = f"select {_TASK} from job where {_SAME_INCIDENT} and {state} and profile is ? order by id"
         rows = self.db.execute(question, (incident.key, self._profile)).fetchall()
-        return [sent_task(row, salt=self._salt, first=first or 0.0) for row in rows]
+        return [sent_task(row, first=first or 0.0) for row in rows]
 
     def settle_tasks(self, news: Iterable[News]) -> None:
         """Record what is known of tasks now."""
@@ -188,13 +186,13 @@ class Reconciling:
                 self.db.execute("rollback")
 
 
-def sent_task(row: Sequence[Any], *, salt: str, first: float) -> SentTask:
-    """What a row sent, from its id, params, identity, occurrence, `sent_at`, attempts.
+def sent_task(row: Sequence[Any], *, first: float) -> SentTask:
+    """What a row sent, from its id, params, the mark it may have been sent with, `sent_at`, attempts.
 
     *first* is when the journal's first run began: an attempt before the last may be as old.
     """
-    job, told, identity, occurrence, sent_at, attempts = row
-    params, mark = json.loads(told), mark_of(salt, identity, occurrence)
+    job, told, mark, sent_at, attempts = row
+    params = json.loads(told)
     last = sent_at or 0.0
     return SentTask(
         job,
@@ -204,7 +202,7 @@ def sent_task(row: Sequence[Any], *, salt: str, first: float) -> SentTask:
         due=params["Due Date"],
         since=last if attempts <= 1 else min(last, first),
         last=last,
-        mark=mark if mark_in(params, mark) else None,
+        mark=mark if mark is not None and mark_in(params, mark) else None,
     )
 
 

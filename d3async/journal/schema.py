@@ -1,6 +1,6 @@
 """Tables of the journal: SQLite is the embedded form; every file of a run folder can be written again from it."""
 
-VERSION = 2
+VERSION = 3
 
 TABLES = """
 create table meta(key text primary key, value text) without rowid;
@@ -18,7 +18,7 @@ create table job(
     state text not null, prior text,
     code text, message text, http integer, attempts integer not null default 0,
     sent_at real, done_at real, epoch integer, answer integer, maybe integer not null default 0,
-    profile text
+    profile text, text blob, similar integer, alike integer, due integer, mark text
 );
 create unique index job_identity on job(identity, occurrence);
 create index job_row on job(row);
@@ -40,18 +40,15 @@ create index item_open on item(job) where todo = 1;
 create table answer(id integer primary key, body text);
 create table event(epoch integer, at real, kind text, seconds real, note text);
 """
-UPGRADES = {
-    1: (
-        "alter table job add column profile text",
-        "create index job_routed on job(profile, lane, id) where todo = 1 and profile is not null",
-    )
-}
-"""What makes a journal of that version one of the next."""
 # job.row     data row in the current file, null once the row vanished from it
 # job.state   pending | sent | ok | partial | failed | unknown | invalid
 # item.state  pending | sent | ok | failed | unknown
 # job.lane    rows of one lane are sent one after the other; see `journal.lanes`
 # job.profile the profile whose D3 it goes to, null for the D3 of the run
+# job.text    digest of the row's own text; of a row that was sent, as it was when it was sent
+# job.similar, job.alike   digests of what makes rows of a command that must not be done twice look alike
+# job.due     seconds of a calendar without zones; as the two before it null where the command has none
+# job.mark    the reference of `--mark-tasks` in what the row sends
 # job.todo    1 = this run is to send it
 # source      whoever asks about an incident: `lane_key` is profile, user, site, and the incident as it is compared
 #             (`fold`); items of one source go together in calls; `site` is where a number means the same incident:
@@ -60,5 +57,6 @@ UPGRADES = {
 #             itself where an attempt before that one is in doubt
 # job.maybe, item.maybe   1 = an earlier attempt of ours may have reached D3
 # times       seconds since 1970, UTC
+# meta        'schema' the version; 'uid' this journal among all; 'identity' the version of `sansio.identity`
 # event.kind  'throttled' (a 429; seconds = the wait it asked for), 'pause' (the gate stayed closed, seconds),
 #             'outage' (no connection), 'rate' (seconds = the rate per second learnt), 'stop' (note = why)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 import sqlite3
 import time
@@ -15,9 +16,12 @@ from typing import TYPE_CHECKING, Any
 from d3async.commands import all_commands
 from d3async.errors import FencedError, JournalError
 from d3async.journal import adopt, hold
-from d3async.journal.schema import TABLES, UPGRADES, VERSION
+from d3async.journal.functions import add_functions
+from d3async.journal.schema import TABLES, VERSION
 from d3async.journal.stage import Stage
 from d3async.journal.states import counted
+from d3async.journal.upgrade import upgrade
+from d3async.sansio.identity import VERSION as IDENTITY
 from d3async.sansio.outcome import check_rows
 
 if TYPE_CHECKING:
@@ -193,6 +197,7 @@ def in_memory() -> RunFolder:
     db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
     db.execute("begin immediate")
     _create(db)
+    add_functions(db)
     return RunFolder(Path(), None, db, created=False, new=True)
 
 
@@ -235,7 +240,7 @@ def _open(folder: Path, lock: FileLock, *, created: bool) -> RunFolder:
         if new:
             _create(db)
         else:
-            _upgrade(db, _version(db, path))
+            upgrade(db, _version(db, path))
     except BaseException as error:
         if db is not None:
             db.close()
@@ -245,6 +250,7 @@ def _open(folder: Path, lock: FileLock, *, created: bool) -> RunFolder:
             message = f"The journal {path} cannot be used: {error}. {_CURE}"
             raise JournalError(message, code="journal") from error
         raise
+    add_functions(db)
     return RunFolder(folder, lock, db, created=created, new=new)
 
 
@@ -264,17 +270,8 @@ def _create(db: sqlite3.Connection) -> None:
     for statement in TABLES.split(";"):
         if statement.strip():
             db.execute(statement)
-    db.execute("insert into meta values ('schema', ?), ('created_at', ?)", (str(VERSION), str(time.time())))
-
-
-def _upgrade(db: sqlite3.Connection, version: int) -> None:
-    """Make a journal of an older *version* one of this one, in the open transaction."""
-    if version == VERSION:
-        return
-    for older in range(version, VERSION):
-        for statement in UPGRADES[older]:
-            db.execute(statement)
-    db.execute("update meta set value = ? where key = 'schema'", (str(VERSION),))
+    facts = {"schema": VERSION, "identity": IDENTITY, "uid": secrets.token_hex(8), "created_at": time.time()}
+    db.executemany("insert into meta values (?, ?)", [(key, str(value)) for key, value in facts.items()])
 
 
 def _version(db: sqlite3.Connection, path: Path) -> int:

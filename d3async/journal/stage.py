@@ -6,8 +6,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from d3async.commands import all_commands
-from d3async.journal.entries import digest, identity_of_invalid, invalid_words, job_entry, repetition, sentence
+from d3async.journal.entries import identity_of_invalid, invalid_words, job_entry, repetition, sentence
 from d3async.sansio.call import fold
+from d3async.sansio.identity import digest, text_digest
 from d3async.sansio.job import Invalid, Job
 
 if TYPE_CHECKING:
@@ -18,10 +19,10 @@ _TABLES = (
     """create temp table incoming(
         row integer primary key, line integer, identity blob, occurrence integer default 0, content blob, own_id text,
         command text, username text, site text, lane_key text, label text, params text, raw text,
-        state text, code text, message text, selected integer, facet1 text, facet2 text, profile text)""",
+        state text, code text, message text, selected integer, facet1 text, facet2 text, profile text, text blob)""",
     "create temp table incoming_item(row integer, pos integer, name text, fold text)",
 )
-_INSERT = f"insert into incoming values ({', '.join('?' * 20)})"
+_INSERT = f"insert into incoming values ({', '.join('?' * 21)})"
 _CHUNK = 2000
 
 
@@ -128,7 +129,7 @@ def _encoded_job(job: Job, *, keep: bool) -> tuple[Any, ...]:
     return (
         job.row, job.line, identity, 0, content, _storable(job.key), kind.__name__, job.username, job.site,
         lane_key, subject, params if keep else None, job.raw if keep else None, "pending", None, None,
-        job.selected, subject, person, job.profile,
+        job.selected, subject, person, job.profile, text_digest(job.raw) if keep else None,
     )  # fmt: skip
 
 
@@ -137,6 +138,7 @@ def _encoded_invalid(entry: Invalid, *, keep: bool) -> tuple[Any, ...]:
     return (
         entry.row, entry.line, identity, 0, identity, _storable(entry.key), None, None, None, None, None, None,
         entry.raw if keep else None, "invalid", *invalid_words(entry), True, None, None, None,
+        text_digest(entry.raw) if keep else None,
     )  # fmt: skip
 
 

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from d3async.sansio.identity import composed
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -83,10 +85,15 @@ class Call(NamedTuple):
 
 
 def fold(number: str) -> str:
-    """An incident number as numbers are compared: blanks around it and letter case do not matter."""
-    return number.strip().casefold()
+    """An incident number as numbers are compared: blanks around it, letter case and Unicode's form do not matter."""
+    if number.isascii():
+        return number.strip().casefold()
+    return composed(composed(number).strip().casefold())
 
 
 def folded(numbers: Iterable[str]) -> frozenset[str]:
     """Each of *numbers* as `fold` gives it; an answer may list tens of thousands."""
-    return frozenset(map(str.casefold, map(str.strip, numbers)))
+    known = list(numbers)
+    if all(map(str.isascii, known)):
+        return frozenset(map(str.casefold, map(str.strip, known)))
+    return frozenset(map(fold, known))

@@ -9,9 +9,10 @@ import psycopg
 import pytest
 
 from d3async.commands.create_task import CreateTask
-from d3async.journal.postgres import runs, schema
+from d3async.journal.postgres import runs
 from d3async.journal.postgres.intake import submission
 from d3async.journal.postgres.journal import Writer, open_chunk
+from d3async.journal.postgres.migrations import migrate
 from d3async.journal.sqlite import Selection
 from d3async.sansio.job import Job, asked
 
@@ -26,7 +27,7 @@ def a_job(row: int) -> Job:
 
 async def _submitted(url: str) -> None:
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-        await schema.install(connection)
+        await migrate(connection)
     with psycopg.connect(url, autocommit=True) as connection:
         new = submission(connection, "run", "tenant", now=time.time())
         new.add([a_job(1), a_job(2)])

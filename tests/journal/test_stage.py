@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d3async.journal.sqlite import RunFolder, in_memory
-from d3async.journal.stage import digest
+from d3async.sansio.identity import digest
 from tests.journal.ground import broken, links, numbered, task
 
 

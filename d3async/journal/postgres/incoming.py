@@ -12,10 +12,11 @@ from psycopg.types.string import BytesBinaryDumper
 
 from d3async.commands import all_commands
 from d3async.errors import JournalError
-from d3async.journal.entries import digest, identity_of_invalid, invalid_words, job_entry, repetition, sentence
+from d3async.journal.entries import identity_of_invalid, invalid_words, job_entry, repetition, sentence
 from d3async.journal.postgres.scripts import run_all
 from d3async.journal.postgres.texts import kept, told
 from d3async.sansio.call import fold
+from d3async.sansio.identity import digest
 from d3async.sansio.job import Invalid, Job
 
 if TYPE_CHECKING:

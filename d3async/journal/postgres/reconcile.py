@@ -18,6 +18,7 @@ from d3async.journal.postgres.standing import settle_rows
 from d3async.journal.postgres.texts import kept, told
 from d3async.journal.postgres.translated import translated
 from d3async.journal.reconcile import TaskIncident, sent_task, with_why
+from d3async.sansio.marks import mark_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -127,7 +128,10 @@ class PostgresBook:
     def _tasks(self, incident: TaskIncident, state: str) -> list[SentTask]:
         first = self._all("select coalesce(min(started_at), 0) from d3async_round where run = %s", self.id)[0][0]
         rows = self._all(_TASKS, self.id, incident.key, state)
-        return [sent_task(row, salt=self._salt, first=first) for row in rows]
+        return [
+            sent_task((job, params, mark_of(self._salt, identity, occurrence), *rest), first=first)
+            for job, params, identity, occurrence, *rest in rows
+        ]
 
     def settle_tasks(self, news: Iterable[News]) -> None:
         """See `Book.settle_tasks`."""

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
     from psycopg import AsyncConnection, Connection
 
-VERSION = 2
-_LOCK = 0x0D3A_517C
-"""Two that install at once take turns: an advisory lock of this number."""
+VERSION = 3
+OLDEST = 2
+"""The first version whose tables `migrations.migrate` brings up to date."""
 
 TABLES = """
 create table d3async_schema(version integer not null);
@@ -22,7 +22,8 @@ create table d3async_run(
     name text not null unique, tenant text not null,
     created_at double precision not null, cancelled_at double precision,
     round integer not null default 0, epoch integer not null default 0, serial boolean not null default false,
-    meta text not null default '{}'
+    meta text not null default '{}',
+    uid text not null default left(md5(gen_random_uuid()::text), 16), identity integer not null default 2
 );
 create table d3async_round(
     run integer not null, round integer not null, started_at double precision, finished_at double precision,
@@ -39,8 +40,10 @@ create table d3async_row(
     run integer not null, id integer not null, row integer, line integer,
     identity bytea not null, occurrence integer not null default 0, content bytea,
     command text, username text, site text, source bigint, lane_key text, label text, params text, raw text not null,
+    text_key bytea, similar_key bigint, alike_key bigint, due_key bigint,
     primary key (run, id)
 );
+create index d3async_row_similar on d3async_row(similar_key) where similar_key is not null;
 create table d3async_job(
     run integer not null, id integer not null, gone boolean not null default false,
     lane bigint, todo boolean not null default false,
@@ -75,6 +78,7 @@ create table d3async_event(
 create index d3async_event_run on d3async_event(run, round);
 """
 # run       what on one machine is a run folder. `epoch` counts owners of its chunks: each gets a number of its own
+#           `uid` is random; `identity` is the version of the identities of its rows, see `convert`
 # round     one `submit` of it; what on one machine is one run over the folder
 # chunk     a slice of the lanes of the last round, `lo` to `hi`. `epoch` is that of its present owner
 #           `untouched` = nobody has opened it since it was cut from a new run of plain rows: none of them stands in job
@@ -84,6 +88,7 @@ create index d3async_event_run on d3async_event(run, round);
 # answer.id of a call with one row the row's, of any other the negative of a number from d3async_call
 # row       what the file says; written once, changed by a re-run alone. `content` is null where it is the identity:
 #           of rows without a key of their own, and of those that are invalid
+#           text_key, similar_key, alike_key and due_key are `text`, `similar`, `alike` and `due` of `journal.schema`
 # job       what became of it; small, as it is written again for each claim and each outcome, and indexed by nothing
 #           that changes then, so that both stay within their page. `gone` = no longer in the file
 # job.epoch the owner that claimed last. Other columns are those of the journal on one machine, see `journal.schema`
@@ -92,33 +97,21 @@ create index d3async_event_run on d3async_event(run, round);
 # texts     see `texts`: PostgreSQL takes no NUL and no half of a surrogate pair
 
 
-async def install(connection: AsyncConnection[Any]) -> None:
-    """Make the tables where they are missing; whoever comes second finds them made. Commits.
-
-    Raises `JournalError` (`journal_newer`) when they are those of a newer d3async.
-    """
-    async with connection.transaction():
-        await connection.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
-        found = await (await connection.execute(_EXISTS)).fetchone()
-        if found is None or found[0]:
-            await check(connection)
-            return
-        for statement in TABLES.split(";"):
-            if statement.strip():
-                await connection.execute(statement.encode())
-        await connection.execute("insert into d3async_schema values (%s)", (VERSION,))
-
-
 async def check(connection: AsyncConnection[Any]) -> None:
     """Raise `JournalError` unless the database has the tables this d3async knows.
 
-    *code* is `journal_missing` (nobody has called `install`), `journal_newer` or `journal_older`.
+    *code* is `journal_missing`, `journal_newer` or `journal_older`; `migrations.migrate` cures the first and the last.
     """
+    judge(await version_of(connection))
+
+
+async def version_of(connection: AsyncConnection[Any]) -> int | None:
+    """The version of the tables in the database; None where there are none."""
     exists = await (await connection.execute(_EXISTS)).fetchone()
-    found = None
-    if exists is not None and exists[0]:
-        found = await (await connection.execute(_VERSION)).fetchone()
-    judge(None if found is None else found[0])
+    if exists is None or not exists[0]:
+        return None
+    found = await (await connection.execute(_VERSION)).fetchone()
+    return None if found is None else int(found[0])
 
 
 def check_now(connection: Connection[Any]) -> None:
@@ -145,6 +138,14 @@ def judge(version: int | None) -> None:
             " use that version, or another database."
         )
         raise JournalError(message, code="journal_newer")
+    if version < OLDEST:
+        message = (
+            f"The database was set up by a d3async before its first release (journal version {version}): use another."
+        )
+        raise JournalError(message, code="journal_older")
     if version < VERSION:
-        message = f"The database was set up by an older d3async (journal version {version}): use another database."
+        message = (
+            f"The database was set up by an older d3async (journal version {version}; this one needs {VERSION})."
+            " `d3async submit` and `d3async worker` of this version bring its tables up to date; no row is lost."
+        )
         raise JournalError(message, code="journal_older")

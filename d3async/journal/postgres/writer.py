@@ -79,7 +79,11 @@ class Writer:
         self._down: JournalError | None = None
 
     async def __aenter__(self) -> Self:
-        await self.alone(check)
+        try:
+            await self.alone(check)
+        except BaseException:
+            await self._disconnect()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:

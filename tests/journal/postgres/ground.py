@@ -14,8 +14,8 @@ from d3async.files.format import Format
 from d3async.journal.base import RowOutcome, Settlement
 from d3async.journal.postgres.intake import submission
 from d3async.journal.postgres.journal import PostgresJournal, Writer, open_chunk
+from d3async.journal.postgres.migrations import migrate
 from d3async.journal.postgres.read import PostgresReader
-from d3async.journal.postgres.schema import install
 from d3async.journal.postgres.texts import told
 from d3async.journal.sqlite import Selection
 from d3async.sansio.outcome import judge
@@ -47,7 +47,7 @@ class Fleet:
 
     async def _install(self) -> None:
         async with await psycopg.AsyncConnection.connect(self.url) as connection:
-            await install(connection)
+            await migrate(connection)
 
     def __enter__(self) -> Self:
         return self

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d3async.errors import FolderHeldError, JournalError
-from d3async.journal.postgres import schema
 from d3async.journal.postgres.intake import submission
 from d3async.journal.postgres.texts import kept, told
 from d3async.journal.sqlite import Selection
@@ -19,7 +18,6 @@ from d3async.sansio.protocol import Reply
 from tests.journal.ground import NOW, broken, changed, links, numbered, task
 
 if TYPE_CHECKING:
-    from tests.database import Postgres
     from tests.journal.postgres.ground import Fleet, FleetPlace
 
 OK = Reply("ok")
@@ -156,33 +154,6 @@ def test_marks_are_put_on_tasks_and_taken_off_again(place: FleetPlace) -> None:
     assert told_of[0] == told_of[1]
     assert told_of[0].startswith("x [d3async ")
     assert told_of[2] == "x"
-
-
-def test_the_tables_are_made_once_and_those_of_another_d3async_are_refused(postgres: Postgres) -> None:
-    url = postgres.database()
-    with psycopg.connect(url, autocommit=True) as db:
-        with pytest.raises(JournalError) as caught:
-            submission(db, "a", "soc", now=NOW)
-        assert caught.value.code == "journal_missing"
-        fleet_install(url)
-        fleet_install(url)
-        submission(db, "a", "soc", now=NOW).abandon()
-        for version, code in ((schema.VERSION + 1, "journal_newer"), (schema.VERSION - 1, "journal_older")):
-            db.execute("update d3async_schema set version = %s", (version,))
-            for refused in (lambda: submission(db, "a", "soc", now=NOW), lambda: fleet_install(url)):
-                with pytest.raises(JournalError) as caught:
-                    refused()
-                assert caught.value.code == code
-
-
-def fleet_install(url: str) -> None:
-    import asyncio
-
-    async def install() -> None:
-        async with await psycopg.AsyncConnection.connect(url) as one, await psycopg.AsyncConnection.connect(url) as two:
-            await asyncio.gather(schema.install(one), schema.install(two))
-
-    asyncio.run(install())
 
 
 @given(st.text(st.characters(codec=None)) | st.text("\x00\x1a\ud800ab0041"))

@@ -15,7 +15,7 @@ from d3async.journal.base import Event, Settlement
 from d3async.journal.postgres import runs
 from d3async.journal.postgres.intake import submission
 from d3async.journal.postgres.journal import PostgresJournal, Writer, open_chunk
-from d3async.journal.postgres.schema import install
+from d3async.journal.postgres.migrations import migrate
 from d3async.journal.sqlite import Selection
 from d3async.sansio.outcome import judge
 from d3async.sansio.protocol import Reply
@@ -283,7 +283,7 @@ def mortal() -> Iterator[Postgres]:
 async def made(server: Postgres) -> str:
     found = server.database()
     async with await psycopg.AsyncConnection.connect(found) as db:
-        await install(db)
+        await migrate(db)
     return found
 
 

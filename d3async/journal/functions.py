@@ -1,0 +1,47 @@
+"""Digests of rows as SQL functions of a connection: what is only needed of new rows is worked out for these alone."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from d3async.commands import all_commands
+from d3async.sansio.identity import LookAlike, look_alike, text_digest
+from d3async.sansio.marks import marked, unmarked
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Mapping
+
+    Change = Callable[[Mapping[str, Any], str], dict[str, Any]]
+
+
+def add_functions(db: sqlite3.Connection) -> None:
+    """`d3_text(raw)`; `d3_similar`, `d3_alike` and `d3_due` of (command, site, params).
+
+    `d3_marked` and `d3_unmarked` of (params, mark) are params with the mark and without it; null is no mark.
+    """
+    last: tuple[tuple[str | None, ...], LookAlike] = ((), LookAlike(None, None, None))
+
+    def known(*row: str | None) -> LookAlike:
+        nonlocal last
+        if last[0] != row:
+            command, site, params = row
+            kind = all_commands().get(command or "")
+            found = look_alike(kind, params, site or "") if kind and params else LookAlike(None, None, None)
+            last = (row, found)
+        return last[1]
+
+    db.create_function("d3_marked", 2, partial(_changed, marked), deterministic=True)
+    db.create_function("d3_unmarked", 2, partial(_changed, unmarked), deterministic=True)
+    db.create_function("d3_text", 1, text_digest, deterministic=True)
+    db.create_function("d3_similar", 3, lambda *row: known(*row).similar, deterministic=True)
+    db.create_function("d3_alike", 3, lambda *row: known(*row).alike, deterministic=True)
+    db.create_function("d3_due", 3, lambda *row: known(*row).due, deterministic=True)
+
+
+def _changed(change: Change, params: str, mark: str | None) -> str:
+    if mark is None:
+        return params
+    return json.dumps(change(json.loads(params), mark), ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,122 @@
+"""What tells rows apart: digests of what a row asks for, of its text, and of what makes two rows look alike.
+
+Identity, version 2: the command, the site, the profile, the fields that are not at their default, and the items, all
+in Unicode's form C. A field with a default that a later version adds changes no identity.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from functools import cache, lru_cache
+from hashlib import blake2b
+from typing import TYPE_CHECKING, NamedTuple
+from unicodedata import normalize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from d3async.commands.base import Command
+
+VERSION = 2
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - a calendar without a zone, as D3's due dates are
+_KEPT_DUES = 1000
+
+
+class LookAlike(NamedTuple):
+    """What of a row is compared with rows that were sent before; all None for a command that may be repeated.
+
+    *similar* and *alike* are signed 64-bit digests of the fields that the command names so, *due* is its date in
+    seconds of a calendar without zones.
+    """
+
+    similar: int | None
+    alike: int | None
+    due: int | None
+
+
+def digest(*parts: str) -> bytes:
+    """16 bytes that stand for *parts*: equal parts, equal digest."""
+    joined = "".join([f"{len(part)}:{part}" for part in parts])
+    return blake2b(joined.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def composed(text: str) -> str:
+    """*text* in Unicode's form C: a file saved by a tool that takes letters apart says the same."""
+    return text if text.isascii() else normalize("NFC", text)
+
+
+def text_digest(raw: str) -> bytes:
+    """16 bytes that stand for a row's own text."""
+    return blake2b(raw.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def request_digest(
+    kind: type[Command], params: str, site: str, profile: str | None = None, items: Iterable[str] = ()
+) -> bytes:
+    """16 bytes that stand for what is asked for. *params* is `Asked.params`."""
+    for fragment, instead in _at_default(kind):
+        params = params.replace(fragment, instead)
+    name, params, site = kind.__name__, composed(params), composed(site)
+    if kind.items or profile is not None:
+        whose = () if profile is None else ("profile", profile)
+        return digest(*whose, name, site, params, *map(composed, items))
+    # `digest` of the three, for most rows are such
+    joined = f"{len(name)}:{name}{len(site)}:{site}{len(params)}:{params}"
+    return blake2b(joined.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def look_alike(kind: type[Command], params: str, site: str) -> LookAlike:
+    """What of a row of *kind* is compared with rows sent before. *params* is `Asked.params`."""
+    if kind.repeatable or not kind.similar:
+        return LookAlike(None, None, None)
+    similar, alike = (
+        _number(kind.__name__, site, *(field_of(kind, params, name) for name in names)) if names else None
+        for names in (kind.similar, kind.alike)
+    )
+    return LookAlike(similar, alike, _seconds(field_of(kind, params, kind.when)) if kind.when else None)
+
+
+def field_of(kind: type[Command], params: str, name: str) -> str:
+    """The value of our field *name* in *params*, as text; "" where there is none."""
+    parameter = kind.parameter(name)
+    # in our own JSON a quote inside a text has a backslash before it
+    _, found, rest = params.partition(f'"{parameter}":"')
+    value, ended, _ = rest.partition('"')
+    if found and ended and "\\" not in value:
+        return value
+    there = json.loads(params).get(parameter)
+    return there if isinstance(there, str) else "" if there is None else json.dumps(there, ensure_ascii=False)
+
+
+def folded_text(text: str) -> str:
+    """*text* as look-alikes are compared: form C, without regard to letter case, each run of blanks as one."""
+    return composed(" ".join(composed(text).casefold().split()))
+
+
+def _number(*parts: str) -> int:
+    joined = "\x1f".join(map(folded_text, parts))
+    return int.from_bytes(blake2b(joined.encode("utf-8", "surrogatepass"), digest_size=8).digest(), signed=True)
+
+
+@lru_cache(_KEPT_DUES)
+def _seconds(due: str) -> int | None:
+    try:
+        return int((datetime.fromisoformat(due).replace(tzinfo=None) - _EPOCH).total_seconds())
+    except ValueError:
+        return None
+
+
+@cache
+def _at_default(kind: type[Command]) -> tuple[tuple[str, str], ...]:
+    """The text of each field at its default, as it is in `Asked.params`, and what is left without it."""
+    found = []
+    names = [name for name in kind.model_fields if name != kind.items]
+    for at, name in enumerate(names):
+        field = kind.model_fields[name]
+        if field.is_required() or field.default_factory is not None:
+            continue
+        value = json.dumps(field.default, ensure_ascii=False, separators=(",", ":"))
+        text = f"{json.dumps(kind.parameter(name), ensure_ascii=False)}:{value}"
+        found.append((f",{text}", "") if at else (f"{{{text},", "{"))
+    return tuple(found)
