@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from d3async.journal.lanes import assign_lanes
-from d3async.journal.rows import item_counts, row_of
+from d3async.journal.rows import outcome_from_items
 from d3async.sansio.outcome import NOT_LINKED
 
 if TYPE_CHECKING:
@@ -153,9 +153,7 @@ def _renew(db: sqlite3.Connection, which: str) -> None:
 
 def _outcome_from_items(db: sqlite3.Connection, job: int) -> None:
     """A row may be done, or no longer in doubt, because the items that were not are gone from it."""
-    counts = item_counts(db, job)
-    outcome = ("pending", None, None) if counts.get("pending") and not counts.get("unknown") else row_of(db, job)
-    db.execute("update job set state = ?, code = ?, message = ? where id = ?", (*outcome, job))
+    db.execute("update job set state = ?, code = ?, message = ? where id = ?", (*outcome_from_items(db, job), job))
 
 
 def settle_leftovers(db: sqlite3.Connection) -> None:

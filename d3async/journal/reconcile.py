@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from d3async.errors import JournalError
 from d3async.journal.adopt import settle_leftovers
-from d3async.journal.rows import item_counts, row_of
+from d3async.journal.rows import outcome_from_items
 from d3async.journal.sqlite import FILE, open_folder
 from d3async.journal.store import Store
 from d3async.sansio.marks import mark_in
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from d3async.journal.sqlite import RunFolder
 
+LOOKED_UP = "removed", "Read back from D3: no longer linked."
+"""Code and message of a row of links all of which are gone."""
 _LOOKED = "; looked up in D3: "
 _TASK = "id, params, mark, sent_at, attempts"
 _SAME_INCIDENT = "command = 'CreateTask' and lower(trim(label)) = ?"
@@ -164,12 +166,7 @@ class Reconciling:
         self.db.execute(asked, (with_why(said, why), place))
 
     def _sum_up(self, job: int) -> None:
-        counts = item_counts(self.db, job)
-        outcome, code, message = row_of(self.db, job)
-        if counts.get("pending") and not counts.get("unknown"):
-            outcome = "pending"  # some items were never sent: the row waits for the next run with them
-        elif outcome == "ok":
-            code, message = "removed", "Read back from D3: no longer linked."
+        outcome, code, message = outcome_from_items(self.db, job, looked_up=LOOKED_UP)
         self.db.execute("update job set state = ?, code = ?, message = ? where id = ?", (outcome, code, message, job))
 
     @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from d3async.commands import all_commands
 from d3async.errors import ConservationError, FencedError
 from d3async.journal.base import RowOutcome
-from d3async.journal.rows import standings
+from d3async.journal.rows import row_results
 from d3async.sansio.call import Call, JsonObject, fold
 
 if TYPE_CHECKING:
@@ -233,19 +233,19 @@ class Store:
     def _settle_rows(self, jobs: Sequence[int], settlement: Settlement, answer: int | None) -> list[RowOutcome]:
         """Give rows their outcome, or back to waiting while some of their items are still to be sent."""
         verdict = settlement.verdict
-        found = standings(self._db, jobs)
+        found = row_results(self._db, jobs)
         self._db.executemany(
             "update job set state = ?, code = ?, message = ?, http = ?, done_at = ?, answer = ?, todo = ? where id = ?",
             [
                 (now.outcome, now.code, _line(now.message, verdict.anomalies), verdict.http, settlement.at, answer,
-                 now.waits, job)
+                 now.incomplete, job)
                 for job, now in found.items()
             ],
         )  # fmt: skip
         return [
             RowOutcome(now.row, now.outcome, now.code, _line(now.message, verdict.anomalies), now.items)
             for now in found.values()
-            if not now.waits
+            if not now.incomplete
         ]
 
     def note(self, event: Event) -> None:

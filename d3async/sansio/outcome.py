@@ -200,6 +200,38 @@ def first_trouble(items: Iterable[ItemOutcome], most: int = 3) -> tuple[str, str
     return code, "; ".join(texts)
 
 
+class RowResult(NamedTuple):
+    """What became of a row with items so far: *row* is its number, *items* how many of them are ok, failed, unknown.
+
+    The outcome is `pending` while some of its items are still to be sent.
+    """
+
+    row: int
+    outcome: str
+    code: str
+    message: str
+    items: tuple[int, int, int]
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether some of its items are still to be sent."""
+        return self.outcome == "pending"
+
+
+def row_result(row: int, waiting: int, counts: Mapping[str, int], trouble: Iterable[ItemOutcome]) -> RowResult:
+    """The result of *row* after a call with items of it; *waiting* of its items are still to be sent.
+
+    *counts* are its items by state, *trouble* those failed or unknown, in order; neither matters while items wait.
+    Raises `ConservationError` when none waits and one has no outcome.
+    """
+    if waiting:
+        return RowResult(row, "pending", "", f"{waiting} of its items are not sent yet.", (0, 0, 0))
+    items = (counts.get("ok", 0), counts.get("failed", 0), counts.get("unknown", 0))
+    if sum(items) != sum(counts.values()):
+        raise ConservationError(f"Row {row} has items without an outcome: {dict(counts)}")
+    return RowResult(row, sum_up(counts), *first_trouble(trouble), items)
+
+
 def row_from_items(
     counts: Mapping[str, int], trouble: Iterable[ItemOutcome], *, looked_up: tuple[str, str] | None = None
 ) -> tuple[str, str | None, str | None]:

@@ -172,7 +172,7 @@ def _take_outcomes_of_items(db: Connection[Any], asked: Mapping[str, object]) ->
     """A row may be done, or no longer in doubt, because the items that were not are gone from it."""
     question = "select distinct t.job from d3async_item t join d3async_renewed n on n.id = t.job where t.run = %(run)s"
     jobs = [job for (job,) in db.execute(question.encode(), asked).fetchall()]
-    settle_rows(db, int(str(asked["run"])), jobs, read_back=False)
+    settle_rows(db, int(str(asked["run"])), jobs)
 
 
 def mark_todo(db: Connection[Any], run: int, repeatable: Sequence[str], *, retry_unknown: bool) -> None:

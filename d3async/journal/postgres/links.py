@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from d3async.commands import all_commands
 from d3async.errors import ConservationError, D3Error
 from d3async.journal.base import RowOutcome
-from d3async.journal.postgres.standing import COUNTED, TROUBLE, Counts, standing, troubles
+from d3async.journal.postgres.standing import COUNTED, TROUBLE, Counts, result, troubles
 from d3async.journal.postgres.tasks import lost
 from d3async.journal.postgres.texts import kept, message_line, told
 from d3async.journal.postgres.wishes import Claim, Release, Settle
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from d3async.journal.base import Settlement
     from d3async.journal.postgres.wishes import Owner, Wish
-    from d3async.journal.rows import Standing
+    from d3async.sansio.outcome import RowResult
 
 _CALLS = """
 w as (
@@ -117,29 +117,29 @@ async def _settle(db: AsyncConnection[Any], owner: Owner, settlement: Settlement
     if not found or len(settled) < len(call.items):
         message = f"An answer came for {len(call.items)} items of {call.label}, {len(settled)} were sent."
         raise ConservationError(message)
-    rows = await _standings(db, owner.run, [job for job, _ in found])
+    rows = await _results(db, owner.run, [job for job, _ in found])
     await _settle_rows(db, owner.run, rows, settlement)
     return [
         RowOutcome(now.row, now.outcome, now.code, _told(now, settlement), now.items)
         for now in rows.values()
-        if not now.waits
+        if not now.incomplete
     ]
 
 
-def _told(now: Standing, settlement: Settlement) -> str:
+def _told(now: RowResult, settlement: Settlement) -> str:
     return message_line(told(now.message), settlement.verdict.anomalies)
 
 
-async def _standings(db: AsyncConnection[Any], run: int, jobs: Sequence[int]) -> Mapping[int, Standing]:
+async def _results(db: AsyncConnection[Any], run: int, jobs: Sequence[int]) -> Mapping[int, RowResult]:
     asked = {"run": run, "jobs": jobs}
     counted = [Counts._make(found) for found in await (await db.execute(COUNTED, asked)).fetchall()]
     asked["jobs"] = [counts.job for counts in counted if not counts.waiting and counts.ok < counts.items]
     trouble = troubles(await (await db.execute(TROUBLE, asked)).fetchall() if asked["jobs"] else ())
-    return {counts.job: standing(counts, trouble) for counts in counted}
+    return {counts.job: result(counts, trouble) for counts in counted}
 
 
 async def _settle_rows(
-    db: AsyncConnection[Any], run: int, rows: Mapping[int, Standing], settlement: Settlement
+    db: AsyncConnection[Any], run: int, rows: Mapping[int, RowResult], settlement: Settlement
 ) -> None:
     """Give rows their outcome, or back to waiting while some of their items are still to be sent."""
     answer = None
@@ -152,7 +152,7 @@ async def _settle_rows(
             "run": run, "http": settlement.verdict.http, "at": settlement.at, "answer": answer, "jobs": list(rows),
             "states": [now.outcome for now in rows.values()], "codes": [now.code for now in rows.values()],
             "messages": [kept(_told(now, settlement)) for now in rows.values()],
-            "todo": [now.waits for now in rows.values()],
+            "todo": [now.incomplete for now in rows.values()],
         },
     )  # fmt: skip
 

@@ -17,7 +17,7 @@ from d3async.journal.postgres.scripts import run_all
 from d3async.journal.postgres.standing import settle_rows
 from d3async.journal.postgres.texts import kept, told
 from d3async.journal.postgres.translated import translated
-from d3async.journal.reconcile import TaskIncident, sent_task, with_why
+from d3async.journal.reconcile import LOOKED_UP, TaskIncident, sent_task, with_why
 from d3async.sansio.marks import mark_of
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class PostgresBook:
                     self._tell_why(
                         "d3async_item where run = %s and job = %s and id = %s", (self.id, job, item), message
                     )
-            settle_rows(self._db, self.id, sorted(jobs))
+            settle_rows(self._db, self.id, sorted(jobs), looked_up=LOOKED_UP)
 
     def _tell_why(self, where: str, place: Sequence[int], why: str) -> None:
         for (said,) in self._all(f"select coalesce(message, '') from {where} and state = 'unknown'", *place):

@@ -1,18 +1,18 @@
-"""What became of rows with items, told from their items: `journal.rows` in PostgreSQL's words."""
+"""What became of rows with items, from their items: `journal.rows` in PostgreSQL's words."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from d3async.errors import ConservationError
-from d3async.journal.rows import Standing
-from d3async.sansio.outcome import ItemOutcome, first_trouble, sum_up
+from d3async.sansio.outcome import ItemOutcome, row_from_items, row_result
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from psycopg import Connection
+
+    from d3async.sansio.outcome import RowResult
 
 COUNTED = b"""
 select t.job, r.row, count(*) filter (where t.todo), count(*) filter (where t.state = 'ok'),
@@ -41,14 +41,10 @@ class Counts(NamedTuple):
     items: int
 
     @property
-    def open(self) -> int:
-        """Items without an outcome."""
-        return self.items - self.ok - self.failed - self.unknown
-
-    @property
-    def outcomes(self) -> dict[str, int]:
-        """For `sum_up`."""
-        return {"ok": self.ok, "failed": self.failed, "unknown": self.unknown}
+    def by_state(self) -> dict[str, int]:
+        """For `row_result` and `row_from_items`; what has no outcome is pending."""
+        pending = self.items - self.ok - self.failed - self.unknown
+        return {"ok": self.ok, "failed": self.failed, "unknown": self.unknown, "pending": pending}
 
 
 Trouble = dict[int, list[ItemOutcome]]
@@ -62,35 +58,20 @@ def troubles(found: Iterable[Sequence[Any]]) -> Trouble:
     return trouble
 
 
-def standing(counts: Counts, trouble: Trouble) -> Standing:
-    """How a row stands once a call that carried items of it is settled. Raises `ConservationError`."""
-    row = counts.row or 0
-    if counts.waiting:
-        return Standing(row, "pending", "", f"{counts.waiting} of its items are not sent yet.", (0, 0, 0))
-    if counts.open:
-        raise ConservationError(f"Row {row} has {counts.open} items without an outcome: {counts.outcomes}")
-    words = first_trouble(trouble.get(counts.job, ()))
-    return Standing(row, sum_up(counts.outcomes), *words, (counts.ok, counts.failed, counts.unknown))
+def result(counts: Counts, trouble: Trouble) -> RowResult:
+    """The result of a row after a call with items of it. Raises `ConservationError`."""
+    return row_result(counts.row or 0, counts.waiting, counts.by_state, trouble.get(counts.job, ()))
 
 
-def settle_rows(db: Connection[Any], run: int, jobs: Sequence[int], *, read_back: bool = True) -> None:
-    """Give *jobs* the outcome that follows from their items, which were looked at anew; none of them in flight."""
+def settle_rows(
+    db: Connection[Any], run: int, jobs: Sequence[int], *, looked_up: tuple[str, str] | None = None
+) -> None:
+    """Give *jobs* the outcome that follows from their items, none of them in flight: see `row_from_items`."""
     asked: dict[str, object] = {"run": run, "jobs": list(jobs)}
     counted = [Counts._make(found) for found in db.execute(COUNTED, asked).fetchall()]
     trouble = troubles(db.execute(TROUBLE, asked).fetchall())
-    became = [(counts, *_outcome(counts, trouble, read_back=read_back)) for counts in counted]
+    became = [row_from_items(counts.by_state, trouble.get(counts.job, ()), looked_up=looked_up) for counts in counted]
     if became:
-        _, states, codes, messages = (list(column) for column in zip(*became, strict=True))
+        states, codes, messages = (list(column) for column in zip(*became, strict=True))
         asked |= {"jobs": [counts.job for counts in counted], "todo": [counts.waiting > 0 for counts in counted]}
         db.execute(_TAKE, {**asked, "states": states, "codes": codes, "messages": messages})
-
-
-def _outcome(counts: Counts, trouble: Trouble, *, read_back: bool) -> tuple[str, str | None, str | None]:
-    words = first_trouble(trouble.get(counts.job, ()))
-    if counts.open and not counts.unknown:
-        # some items were never sent: the row waits with them
-        return ("pending", *words) if read_back else ("pending", None, None)
-    outcome = sum_up(counts.outcomes)
-    if outcome == "ok" and read_back:
-        return outcome, "removed", "Read back from D3: no longer linked."
-    return (outcome, *words)
