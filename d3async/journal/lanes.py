@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 from d3async.journal.entries import PROFILE_MARK
-from d3async.sansio.merge import first_free, lane_in_wave
+from d3async.sansio.merge import lane_in_wave, later_waves
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable
 
 _PARTED = "substr({0}, instr({0}, char(31)) + 1)"
 _SUBJECT = _PARTED.format(_PARTED.format("lane_key"))
@@ -63,7 +61,7 @@ def _name_sources(db: sqlite3.Connection, shared: str) -> None:
 
 
 def _part_mirrored(db: sqlite3.Connection) -> None:
-    """Give lanes with a mirrored pair between them different waves: as few as going through them once finds."""
+    """Give lanes with a mirrored pair between them different waves."""
     db.execute("create temp table edge(a integer, b integer, primary key (a, b)) without rowid")
     db.execute(
         "insert or ignore into edge select la.number, lb.number from item i join source x on x.id = i.source"
@@ -71,14 +69,8 @@ def _part_mirrored(db: sqlite3.Connection) -> None:
         " where i.todo = 1 and m.todo = 1 and x.fold != y.fold"
         " and la.profile is (select profile from job where id = i.job) and lb.profile is la.profile"
     )
-    edges = db.execute("select e.a, e.b from edge e where e.b < e.a order by e.a")
-    for lane, before in groupby(edges, key=lambda edge: edge[0]):
-        taken = _waves_of(db, (other for _, other in before))
-        db.execute("update lane set wave = ? where number = ?", (first_free(taken), lane))
-
-
-def _waves_of(db: sqlite3.Connection, lanes: Iterable[int]) -> set[int]:
-    return {db.execute("select wave from lane where number = ?", (lane,)).fetchone()[0] for lane in lanes}
+    waves = later_waves(db.execute("select a, b from edge where b < a order by a"))
+    db.executemany("update lane set wave = ? where number = ?", [(wave, lane) for lane, wave in waves.items()])
 
 
 MIRROR = "join source y on y.fold = i.fold and y.site = x.site cross join item m on m.source = y.id and m.fold = x.fold"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from d3async.sansio.call import fold
 from d3async.sansio.protocol import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Iterable
 
     from d3async.sansio.call import Call
     from d3async.sansio.protocol import Answer
@@ -30,9 +31,18 @@ def wave_of(lane: int) -> int:
     return lane // _WAVE
 
 
-def first_free(taken: Collection[int]) -> int:
-    """The first wave that is not *taken*."""
-    return next(wave for wave in count() if wave not in taken)
+def later_waves(edges: Iterable[tuple[int, int]]) -> dict[int, int]:
+    """The wave of each lane that cannot be in the first one, so that lanes joined by an edge are in different ones.
+
+    *edges* are pairs (lane, lower lane), ordered by their lane: as few waves as going through them once finds.
+    """
+    waves: dict[int, int] = {}
+    for lane, lower in groupby(edges, key=itemgetter(0)):
+        taken = {waves.get(other, 0) for _, other in lower}
+        wave = next(wave for wave in count() if wave not in taken)
+        if wave:
+            waves[lane] = wave
+    return waves
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from d3async.journal.lanes import count_mirrored
-from d3async.sansio.merge import first_free, lane_in_wave, wave_of
+from d3async.sansio.merge import lane_in_wave, later_waves, wave_of
 from d3async.sansio.protocol import Doubtful, ItemError, Reply
 from tests.journal.ground import NOW, Entry, Run, links, task
 
@@ -136,9 +136,23 @@ def test_calls_take_up_where_the_last_one_ended_and_carry_each_number_once(tmp_p
     run.end()
 
 
-@pytest.mark.parametrize(("taken", "free"), [(set(), 0), ({0}, 1), ({1, 2}, 0), ({0, 1, 3}, 2)])
-def test_the_first_free_wave_is_taken(taken: set[int], free: int) -> None:
-    assert first_free(taken) == free
+@pytest.mark.parametrize(
+    ("edges", "waves"),
+    [
+        ([], {}),
+        ([(2, 1)], {2: 1}),
+        # a path alternates; a hub is named by its spokes
+        ([(2, 1), (3, 2), (4, 3)], {2: 1, 4: 1}),
+        ([(2, 1), (3, 1), (4, 1)], {2: 1, 3: 1, 4: 1}),
+        # three of a kind, then a lane beside the second and the third
+        ([(2, 1), (3, 1), (3, 2), (9, 2), (9, 3)], {2: 1, 3: 2}),
+        ([(3, 1), (3, 2)], {3: 1}),
+    ],
+)
+def test_lanes_joined_by_an_edge_are_in_different_waves_and_each_in_the_first_one_that_is_free(
+    edges: list[tuple[int, int]], waves: dict[int, int]
+) -> None:
+    assert later_waves(edges) == waves
 
 
 def test_nothing_that_is_done_for_a_call_looks_through_a_table(tmp_path: Path) -> None:

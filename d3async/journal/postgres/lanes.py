@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from d3async.errors import JournalError
-from d3async.sansio.merge import first_free, lane_in_wave
+from d3async.sansio.merge import lane_in_wave, later_waves
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -93,16 +91,11 @@ def _refuse_twins(db: Connection[Any], run: int) -> None:
 
 
 def _part_mirrored(db: Connection[Any], run: int) -> None:
-    """Give lanes with a mirrored pair between them different waves: as few as going through them once finds."""
-    edges = db.execute(_EDGES.encode(), {"run": run}).fetchall()
-    waves: dict[int, int] = defaultdict(int)
-    for lane, before in groupby(edges, key=lambda edge: edge[0]):
-        waves[lane] = first_free({waves[other] for _, other in before})
-    later = [(lane, wave) for lane, wave in waves.items() if wave]
-    if later:
-        lanes, numbers = (list(column) for column in zip(*later, strict=True))
+    """Give lanes with a mirrored pair between them different waves."""
+    waves = later_waves(db.execute(_EDGES.encode(), {"run": run}).fetchall())
+    if waves:
         db.execute(
             "update d3async_lane l set wave = w.wave from unnest(%s::bigint[], %s::bigint[]) w(lane, wave)"
             " where l.number = w.lane",
-            (lanes, numbers),
+            (list(waves), list(waves.values())),
         )
