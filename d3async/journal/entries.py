@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from d3async.commands import all_commands
 from d3async.sansio.call import fold
 from d3async.sansio.identity import digest, request_digest
 from d3async.sansio.job import Problem
@@ -61,10 +62,44 @@ def _quoted(problem: Problem) -> str:
     return f' "{" ".join(problem.value.split())[:_SHOWN]}"' if problem.code == "id" and problem.value else ""
 
 
-def repetition(value: str | None, first_line: int, *, keyed: bool) -> Problem:
-    """What is wrong with a row that repeats line *first_line*; *value* is its id if *keyed*, else its label."""
-    if keyed:
-        return Problem("id", "id", value or "", f"stands on line {first_line} already", "make ids unique")
-    return Problem(
-        "duplicate", "", value or "", f"the same as line {first_line}", "--allow-duplicates if both are meant"
-    )
+class Repeated(NamedTuple):
+    """A row whose identity an earlier one has: the first row with it, and how many rows with it come before this one.
+
+    *value* is the id of the row, if it is *keyed*, else what it is about. *valid*: nothing else is wrong with it.
+    """
+
+    row: int
+    line: int
+    keyed: bool
+    command: str | None
+    valid: bool
+    value: str | None
+    first_row: int
+    first_line: int
+    occurrence: int
+
+
+class Rejection(NamedTuple):
+    """Why a repeated row is invalid, in the words of the journal, and the *identity* that it gets instead."""
+
+    problem: Problem
+    code: str
+    message: str
+    identity: bytes
+
+
+def judge_repeat(found: Repeated, *, allow: bool) -> Rejection | None:
+    """Why *found* is invalid; None where it is told apart from the rows before it by its occurrence.
+
+    The same id twice is always wrong. Identical rows of a command that must not be done twice are wrong unless
+    *allow*.
+    """
+    value, first = found.value or "", f"line {found.first_line}"
+    if found.keyed:
+        problem = Problem("id", "id", value, f"stands on {first} already", "make ids unique")
+    elif allow or not found.valid or all_commands()[found.command or ""].repeatable:
+        return None
+    else:
+        problem = Problem("duplicate", "", value, f"the same as {first}", "--allow-duplicates if both are meant")
+    identity = digest("repeated", str(found.first_row), str(found.row))
+    return Rejection(problem, f"invalid.{problem.code}", sentence(problem), identity)

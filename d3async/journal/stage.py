@@ -5,15 +5,16 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from d3async.commands import all_commands
-from d3async.journal.entries import identity_of_invalid, invalid_words, job_entry, repetition, sentence
+from d3async.journal.entries import Repeated, identity_of_invalid, invalid_words, job_entry, judge_repeat
 from d3async.sansio.call import fold
-from d3async.sansio.identity import digest, text_digest
+from d3async.sansio.identity import text_digest
 from d3async.sansio.job import Invalid, Job
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator
+
+    from d3async.journal.entries import Rejection
 
 _TABLES = (
     """create temp table incoming(
@@ -63,18 +64,16 @@ class Stage:
         return _encoded_job(entry, keep=self._keep)
 
     def duplicates(self, *, allow: bool) -> Iterator[Invalid]:
-        """Mark rows that repeat an earlier one, and yield each as the `Invalid` it becomes.
-
-        The same id twice is always wrong. Identical rows of a command that must not be done twice are wrong unless
-        *allow*; otherwise they are told apart by their occurrence.
-        """
-        for row, line, own_id, command, state, label, first_row, first_line, occurrence in self._repeated():
-            if own_id is not None or (not allow and state == "pending" and not _repeatable(command)):
-                yield self._reject(row, line, own_id or label, first_row, first_line, keyed=own_id is not None)
+        """Mark rows that repeat an earlier one, and yield each as the `Invalid` it becomes: see `judge_repeat`."""
+        for found in self._repeated():
+            rejection = judge_repeat(found, allow=allow)
+            if rejection is None:
+                self._db.execute("update incoming set occurrence = ? where row = ?", (found.occurrence, found.row))
             else:
-                self._db.execute("update incoming set occurrence = ? where row = ?", (occurrence, row))
+                self._reject(found, rejection)
+                yield Invalid(row=found.row, line=found.line, raw="", problems=(rejection.problem,))
 
-    def _repeated(self) -> list[tuple[Any, ...]]:
+    def _repeated(self) -> list[Repeated]:
         self._db.execute("create temp table if not exists repeated(identity blob primary key) without rowid")
         self._db.execute(
             "insert or ignore into repeated select identity from incoming group by identity having count(*) > 1"
@@ -83,24 +82,23 @@ class Stage:
             return []
         self._db.execute("create index if not exists temp.incoming_item_row on incoming_item(row, fold)")
         # not a list of the file: only of rows that repeat another one
-        return self._db.execute(
-            "select * from (select row, line, own_id, command, state, label, first_value(row) over same,"
-            " first_value(line) over same, row_number() over same - 1 as occurrence from incoming"
+        found = self._db.execute(
+            "select * from (select row, line, own_id is not null, command, state = 'pending', coalesce(own_id, label),"
+            " first_value(row) over same, first_value(line) over same, row_number() over same - 1 as occurrence"
+            " from incoming"
             " where identity in (select identity from repeated) window same as (partition by identity order by row))"
             " where occurrence > 0 order by row"
-        ).fetchall()
+        )
+        return list(map(Repeated._make, found))
 
-    def _reject(self, row: int, line: int, value: str, first: int, first_line: int, *, keyed: bool) -> Invalid:
-        problem = repetition(value, first_line, keyed=keyed)
-        state = self._db.execute("select state from incoming where row = ?", (row,)).fetchone()[0]
-        self.jobs -= state == "pending"
-        self.invalid += state == "pending"
+    def _reject(self, found: Repeated, rejection: Rejection) -> None:
+        self.jobs -= found.valid
+        self.invalid += found.valid
         self._db.execute(
             "update incoming set state = 'invalid', code = ?, message = ?, identity = ? where row = ?",
-            (f"invalid.{problem.code}", sentence(problem), digest("repeated", str(first), str(row)), row),
+            (rejection.code, rejection.message, rejection.identity, found.row),
         )
-        self._db.execute("delete from incoming_item where row = ?", (row,))
-        return Invalid(row=row, line=line, raw="", problems=(problem,))
+        self._db.execute("delete from incoming_item where row = ?", (found.row,))
 
     def facets(self) -> dict[str, int]:
         """How many different subjects (`facet1`) and people (`facet2`) the valid rows speak of, and items in all."""
@@ -151,7 +149,3 @@ def _items(chunk: list[Job | Invalid]) -> Iterator[tuple[int, int, str, str]]:
 def _storable(key: str | None) -> str | None:
     """*key* as SQLite takes it: JSON may hold halves of letters."""
     return key if key is None else key.encode("utf-8", "backslashreplace").decode()
-
-
-def _repeatable(command: str) -> bool:
-    return all_commands()[command].repeatable

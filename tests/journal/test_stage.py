@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from d3async.journal.entries import Repeated, judge_repeat
 from d3async.journal.sqlite import RunFolder, in_memory
 from d3async.sansio.identity import digest
 from tests.journal.ground import broken, links, numbered, task
@@ -149,3 +150,41 @@ def test_a_journal_in_memory_never_touches_a_file_of_the_present_folder(
     in_memory().abandon()
 
     assert mine.read_text() == "mine"
+
+
+REPEATS = [
+    # keyed, command, valid, allow: code
+    (True, "CreateTask", True, False, "invalid.id"),
+    (True, "CreateTask", True, True, "invalid.id"),
+    (True, "RemoveLinkedIncidents", True, True, "invalid.id"),
+    (True, None, False, True, "invalid.id"),
+    (False, "CreateTask", True, False, "invalid.duplicate"),
+    (False, "CreateTask", True, True, None),
+    (False, "RemoveLinkedIncidents", True, False, None),
+    (False, None, False, False, None),
+]
+
+
+@pytest.mark.parametrize(("keyed", "command", "valid", "allow", "code"), REPEATS)
+def test_an_id_twice_is_wrong_and_so_is_a_task_twice_unless_it_is_meant(
+    keyed: bool, command: str | None, valid: bool, allow: bool, code: str | None
+) -> None:
+    found = Repeated(7, 8, keyed, command, valid, "A-1", 3, 4, 1)
+
+    rejection = judge_repeat(found, allow=allow)
+
+    assert (rejection and rejection.code) == code
+    if rejection is not None:
+        assert "line 4" in rejection.message
+        assert rejection.problem.value == "A-1"
+
+
+def test_each_rejected_row_gets_an_identity_of_its_own() -> None:
+    found = Repeated(7, 8, True, "CreateTask", True, "A-1", 3, 4, 1)
+    identities = {
+        rejection.identity
+        for repeated in (found, found, found._replace(row=9), found._replace(first_row=2))
+        if (rejection := judge_repeat(repeated, allow=False))
+    }
+
+    assert len(identities) == 3

@@ -6,23 +6,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from psycopg.types.string import BytesBinaryDumper
 
 from d3async.commands import all_commands
 from d3async.errors import JournalError
-from d3async.journal.entries import identity_of_invalid, invalid_words, job_entry, repetition, sentence
+from d3async.journal.entries import Repeated, identity_of_invalid, invalid_words, job_entry, judge_repeat
 from d3async.journal.postgres.scripts import run_all
 from d3async.journal.postgres.texts import kept, told
 from d3async.sansio.call import fold
-from d3async.sansio.identity import digest
 from d3async.sansio.job import Invalid, Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from psycopg import Connection
+
+    from d3async.journal.entries import Rejection
 
     Entry = Job | Invalid
 
@@ -49,26 +50,12 @@ select name from unnest(array['d3async_wrong', 'd3async_left_out', 'd3async_own_
     'd3async_incoming_item']) name where pg_relation_size(to_regclass('pg_temp.' || name)) > 0"""
 _REPEATED = """
 select * from (
-    select row, line, params is null or content is not null, command, params is not null, label,
-        first_value(row) over same, first_value(line) over same, row_number() over same - 1 as occurrence
-    from {0} i where run = %(run)s and identity in (
+    select i.row, line, params is null or content is not null, command, params is not null, coalesce(own_id, label),
+        first_value(i.row) over same, first_value(line) over same, row_number() over same - 1 as occurrence
+    from {0} i left join d3async_own_id o on o.row = i.row where run = %(run)s and identity in (
         select identity from {0} where run = %(run)s group by identity having count(*) > 1
-    ) window same as (partition by identity order by row)
+    ) window same as (partition by identity order by i.row)
 ) found where occurrence > 0 order by row"""
-
-
-class _Repeated(NamedTuple):
-    """A row whose identity an earlier one has, and the first that has it."""
-
-    row: int
-    line: int
-    keyed: bool
-    command: str
-    valid: bool
-    label: str | None
-    first_row: int
-    first_line: int
-    occurrence: int
 
 
 @dataclass(slots=True)
@@ -192,35 +179,28 @@ class Incoming:
     def duplicates(self, *, allow: bool) -> Iterator[Invalid]:
         """See `Stage.duplicates`."""
         found = self._db.execute(_REPEATED.format(self.table).encode(), {"run": self._run}).fetchall()
-        for repeated in map(_Repeated._make, found):
-            twice = not repeated.valid or all_commands()[repeated.command].repeatable
-            if repeated.keyed or not (allow or twice):
-                yield self._reject(repeated)
-            else:
+        for repeated in map(Repeated._make, found):
+            rejection = judge_repeat(repeated._replace(value=repeated.value and told(repeated.value)), allow=allow)
+            if rejection is None:
                 self._change("occurrence = %(value)s", repeated.row, value=repeated.occurrence)
+            else:
+                self._reject(repeated, rejection)
+                yield Invalid(row=repeated.row, line=repeated.line, raw="", problems=(rejection.problem,))
 
     def _change(self, what: str, row: int, **values: object) -> None:
         statement = f"update {self.table} set {what} where run = %(run)s and row = %(row)s and id = %(row)s"
         self._db.execute(statement.encode(), {"run": self._run, "row": row, **values})
 
-    def _reject(self, found: _Repeated) -> Invalid:
-        value = self._own_id(found.row) if found.keyed else found.label
-        problem = repetition(value and told(value), found.first_line, keyed=found.keyed)
+    def _reject(self, found: Repeated, rejection: Rejection) -> None:
         self.jobs -= found.valid
         self.invalid += found.valid
-        identity = digest("repeated", str(found.first_row), str(found.row))
-        self._change("identity = %(value)s, params = null, source = null", found.row, value=identity)
+        self._change("identity = %(value)s, params = null, source = null", found.row, value=rejection.identity)
         self._db.execute(f"delete from {self.items} where run = %s and job = %s".encode(), (self._run, found.row))
         self._db.execute(
             "insert into d3async_wrong values (%s, %s, %s)"
             " on conflict (row) do update set code = excluded.code, message = excluded.message",
-            (found.row, f"invalid.{problem.code}", kept(sentence(problem))),
+            (found.row, rejection.code, kept(rejection.message)),
         )
-        return Invalid(row=found.row, line=found.line, raw="", problems=(problem,))
-
-    def _own_id(self, row: int) -> str | None:
-        found = self._db.execute("select own_id from d3async_own_id where row = %s", (row,)).fetchone()
-        return found[0] if found else None
 
     def facets(self) -> dict[str, int]:
         """See `Stage.facets`."""
