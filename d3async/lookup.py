@@ -27,8 +27,7 @@ from d3async.sansio.task_search import GET_LOGS, HISTORY, TASKS, logs_query
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
-    from d3async.journal.book import LinkPairs
-    from d3async.journal.pairs import Source
+    from d3async.journal.pairs import LinksToLookUp, Source
     from d3async.journal.reconcile import TaskIncident
     from d3async.sansio.links import Period, Reading
 
@@ -57,7 +56,7 @@ class LinkReader:
     ways: Sequence[str]
     wall: Callable[[], float] = field(default=time.time)
 
-    async def read(self, pairs: LinkPairs, found: Callable[[Source, Reading], None]) -> None:
+    async def read(self, pairs: LinksToLookUp, found: Callable[[Source, Reading], None]) -> None:
         """Tell *found* what is known of each source of *pairs*, as it becomes known.
 
         Raises `UnauthorizedError`, `NotSentError` and `ThrottledError`; what was found until then stands.

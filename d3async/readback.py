@@ -8,20 +8,18 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from d3async.journal.pairs import Pairs
-from d3async.journal.reconcile import News, Reconciling
+from d3async.journal.pairs import LinksToLookUp
+from d3async.journal.reconcile import News, UnknownRows
 from d3async.lookup import LinkReader, each, read_logs
 from d3async.sansio.links import CannotTell, judge
 from d3async.sansio.task_search import Finding, search
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from d3async.journal.book import Book, LinkPairs
     from d3async.journal.pairs import Pair, Source
     from d3async.journal.reconcile import TaskIncident
-    from d3async.journal.sqlite import RunFolder
+    from d3async.journal.session import Session
     from d3async.lookup import Asker
     from d3async.sansio.links import Reading
     from d3async.sansio.task_search import SentTask
@@ -61,30 +59,18 @@ class TaskCounts:
 
 
 async def reconcile_links(
-    asker: Asker,
-    folder: RunFolder,
-    ways: Sequence[str],
-    *,
-    profile: str | None = None,
-    wall: Callable[[], float] = time.time,
+    asker: Asker, rows: UnknownRows, ways: Sequence[str], *, wall: Callable[[], float] = time.time
 ) -> LinkCounts:
-    """Settle the links nobody knows about: one that is gone is `ok`, one that is there `failed` with `still_linked`.
+    """Settle unknown links: one that is gone is `ok`, one that is there `failed` with `still_linked`.
 
     *ways* are commands to read with, `GetIncidents` or `GetLinkedIncidentsOfAnIncident`, the first that can tell.
-    Only rows of *profile* are looked at, whose D3 *asker* asks. Raises `UnauthorizedError`, `NotSentError`,
-    `ThrottledError` and `JournalError`; what was settled stands.
+    Raises `UnauthorizedError`, `NotSentError`, `ThrottledError` and `JournalError`; what was settled stands.
     """
-    return await settle_links(asker, Reconciling(folder, profile), Pairs.unknown(folder.db, profile), ways, wall=wall)
-
-
-async def settle_links(
-    asker: Asker, book: Book, pairs: LinkPairs, ways: Sequence[str], *, wall: Callable[[], float] = time.time
-) -> LinkCounts:
-    """`reconcile_links` over any journal: settle *pairs*, which are unknown in *book*."""
+    pairs = rows.links()
     words: Counter[str] = Counter()
 
     def found(source: Source, reading: Reading) -> None:
-        book.settle_items(_news(chain.from_iterable(pairs.of(source)), reading, words, gone=_GONE, there=_NOT_HAPPENED))
+        rows.settle_items(_news(chain.from_iterable(pairs.of(source)), reading, words, gone=_GONE, there=_NOT_HAPPENED))
 
     await LinkReader(asker, ways, wall).read(pairs, found)
     pairs.close()
@@ -93,7 +79,7 @@ async def settle_links(
 
 async def verify(
     asker: Asker,
-    folder: RunFolder,
+    session: Session,
     ways: Sequence[str],
     *,
     profile: str | None = None,
@@ -104,14 +90,14 @@ async def verify(
     To be called when the engine has ended and its journal is flushed, before the outcomes are counted. Only
     `GetIncidents` can find such a link. Raises as `reconcile_links` does.
     """
-    book = Reconciling(folder, profile)
+    rows = UnknownRows(session, profile)
     words: Counter[str] = Counter()
 
     def found(source: Source, reading: Reading) -> None:
         news = _news(chain.from_iterable(pairs.of(source)), reading, words, gone=None, there=_NOT_REMOVED)
-        book.settle_items((one for one in news if one.outcome), was="ok")
+        rows.settle_items((one for one in news if one.outcome), was="ok")
 
-    pairs = Pairs.removed(folder.db, folder.epoch, profile)
+    pairs = LinksToLookUp.removed(session, profile)
     await LinkReader(asker, ways, wall).read(pairs, found)
     pairs.close()
     return LinkCounts.of(words)
@@ -119,14 +105,14 @@ async def verify(
 
 async def against(
     asker: Asker,
-    db: sqlite3.Connection,
+    session: Session,
     ways: Sequence[str],
     *,
     not_linked: Callable[[Source, Pair], None],
     profile: str | None = None,
     wall: Callable[[], float] = time.time,
 ) -> LinkCounts:
-    """Compare the pairs of *profile* staged in *db* with D3; *not_linked* hears of each that need not be sent.
+    """Compare the pairs of *profile* staged in *session* with D3; *not_linked* hears of each that need not be sent.
 
     Raises `UnauthorizedError`, `NotSentError` and `ThrottledError`.
     """
@@ -139,7 +125,7 @@ async def against(
             if word == "gone":
                 not_linked(source, pair)
 
-    pairs = Pairs.staged(db, profile)
+    pairs = LinksToLookUp.staged(session, profile)
     await LinkReader(asker, ways, wall).read(pairs, found)
     pairs.close()
     return LinkCounts.of(words)
@@ -161,43 +147,31 @@ def _news(
 
 
 async def reconcile_tasks(
-    asker: Asker,
-    folder: RunFolder,
-    *,
-    not_found_is_failed: bool = False,
-    profile: str | None = None,
-    wall: Callable[[], float] = time.time,
+    asker: Asker, rows: UnknownRows, *, not_found_is_failed: bool = False, wall: Callable[[], float] = time.time
 ) -> TaskCounts:
-    """Settle the tasks of *profile* nobody knows about by their incidents' logs: one that is found there is `ok`.
+    """Settle unknown tasks by their incidents' logs: one that is found there is `ok`.
 
     With *not_found_is_failed* a marked task that a log surely lacks is `failed` and sent again by the next run.
     Raises as `reconcile_links` does.
     """
-    return await settle_tasks(asker, Reconciling(folder, profile), not_found_is_failed=not_found_is_failed, wall=wall)
-
-
-async def settle_tasks(
-    asker: Asker, book: Book, *, not_found_is_failed: bool = False, wall: Callable[[], float] = time.time
-) -> TaskCounts:
-    """`reconcile_tasks` over any journal: settle the tasks that are unknown in *book*."""
     words: Counter[str] = Counter()
 
     async def work(incident: TaskIncident) -> None:
         logs = await read_logs(asker, incident)
-        unknown = book.unknown_tasks(incident)
-        findings = _findings(unknown, book, incident, logs, now=wall())
+        unknown = rows.unknown_tasks(incident)
+        findings = _findings(unknown, rows, incident, logs, now=wall())
         words.update(finding.word for finding in findings.values())
-        book.settle_tasks(
+        rows.settle_tasks(
             _task_news(job, finding, not_found_is_failed=not_found_is_failed) for job, finding in findings.items()
         )
 
-    await each(book.task_incidents(), work)
+    await each(rows.task_incidents(), work)
     return TaskCounts(words["proven"], words["absent"], words["ambiguous"] + words["not_proven"])
 
 
 def _findings(
     unknown: Sequence[SentTask],
-    book: Book,
+    rows: UnknownRows,
     incident: TaskIncident,
     logs: Mapping[int, object] | CannotTell,
     *,
@@ -205,7 +179,7 @@ def _findings(
 ) -> dict[int, Finding]:
     if isinstance(logs, CannotTell):
         return {task.job: Finding("not_proven", logs.why) for task in unknown}
-    return search(unknown, book.created_tasks(incident), logs, now=now)
+    return search(unknown, rows.created_tasks(incident), logs, now=now)
 
 
 def _task_news(job: int, finding: Finding, *, not_found_is_failed: bool) -> News:

@@ -14,6 +14,7 @@ from d3async.cli.ways import link_ways
 from d3async.client import D3Client
 from d3async.connect import host_limiter
 from d3async.errors import D3Error
+from d3async.journal.session import FolderSession, SqliteSession
 from d3async.journal.stage import Stage
 from d3async.readback import LinkCounts, against, verify
 
@@ -79,7 +80,7 @@ def _tell(at: _Asked, db: sqlite3.Connection, first: int) -> None:
 
 async def _against(at: _Asked, db: sqlite3.Connection, not_linked: Callable[[Source, Pair], None]) -> LinkCounts:
     async with D3Client(at.settings, limiter=host_limiter(at.settings, say)) as client:
-        return await against(client, db, at.ways, not_linked=not_linked, profile=at.profile)
+        return await against(client, SqliteSession(db), at.ways, not_linked=not_linked, profile=at.profile)
 
 
 async def verify_run(folder: RunFolder, server: Server, limiter: Limiter, *, only: bool) -> LinkCounts:
@@ -88,7 +89,9 @@ async def verify_run(folder: RunFolder, server: Server, limiter: Limiter, *, onl
     Lines begin with its name unless it is the *only* one.
     """
     async with D3Client(server.settings, limiter=limiter) as client:
-        counts = await verify(client, folder, link_ways(server.settings, direct=True), profile=server.profile)
+        counts = await verify(
+            client, FolderSession(folder), link_ways(server.settings, direct=True), profile=server.profile
+        )
     name = "" if only else f"{server.name}: "
     say(f"{name}Read back: {counts.gone:,} gone · {counts.linked:,} still linked{_unsure(counts)}")
     return counts

@@ -16,7 +16,8 @@ from d3async.cli.ways import FOR_LINKS, FOR_TASKS, how_to_set_any, ways
 from d3async.client import D3Client
 from d3async.connect import host_limiter
 from d3async.errors import D3Error, JournalError, SettingsError, ThrottledError, UnauthorizedError
-from d3async.readback import settle_links, settle_tasks
+from d3async.journal.reconcile import UnknownRows
+from d3async.readback import reconcile_links, reconcile_tasks
 from d3async.sansio import exit_code as codes
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from d3async.cli.settling import Options
     from d3async.fleet.address import Address
-    from d3async.journal.postgres.reconcile import PostgresBook
+    from d3async.journal.postgres.session import RunSession
     from d3async.readback import LinkCounts, TaskCounts
     from d3async.settings import Profiles, Settings
 
@@ -47,19 +48,20 @@ def reconcile(address: Address, name: str, fleet: str | None, profiles: Profiles
     """Settle what can be settled of the run *name*; the exit code. Raises `SettingsError` and `JournalError`."""
     with installed():
         from d3async.journal.postgres.read import PostgresReader  # noqa: PLC0415 - as above
-        from d3async.journal.postgres.reconcile import PostgresBook  # noqa: PLC0415 - for those who have a fleet
+        from d3async.journal.postgres.session import RunSession  # noqa: PLC0415 - for those who have a fleet
 
         with PostgresReader(address.conninfo, name) as reader:
             home = reader.meta().get("base_url")
-        with PostgresBook(address.conninfo, name) as book:
-            before = sum(book.counts())
+        with RunSession(address.conninfo, name) as run:
+            rows = UnknownRows(run)
+            before = sum(rows.counts())
             if not before:
                 say(f"{name}: no row is unknown.")
-            found = _settle(book, _settings(book, home, profiles), options) if before else _Found()
-            left = sum(book.counts())
+            found = _settle(run, rows, _settings(run, home, profiles), options) if before else _Found()
+            left = sum(rows.counts())
             code = found.code or (codes.SOME_UNKNOWN if left else codes.OK)
             if before:
-                _note(address, book, found)
+                _note(address, run, found)
     _tell(name, before, left, found)
     if options.as_json:
         out(json.dumps({"unknown_before": before, "unknown_left": left, **found.counts()}))
@@ -68,29 +70,29 @@ def reconcile(address: Address, name: str, fleet: str | None, profiles: Profiles
     return code
 
 
-def _settings(book: PostgresBook, home: str | None, profiles: Profiles) -> Settings:
+def _settings(run: RunSession, home: str | None, profiles: Profiles) -> Settings:
     """Where the run's tenant is. Raises `SettingsError` when its profile leads elsewhere by now."""
-    settings = profiles.settings(book.tenant)
+    settings = profiles.settings(run.tenant)
     if home and home != settings.base_url:
-        message = f"{book.name} is a run against {home}, not {settings.base_url}: what that D3 holds proves nothing."
+        message = f"{run.name} is a run against {home}, not {settings.base_url}: what that D3 holds proves nothing."
         raise SettingsError(message, code="other_d3")
     return settings
 
 
-def _settle(book: PostgresBook, settings: Settings, options: Options) -> _Found:
-    tasks, links, others = book.counts()
+def _settle(run: RunSession, rows: UnknownRows, settings: Settings, options: Options) -> _Found:
+    tasks, links, others = rows.counts()
     chosen = {what: _chosen(rows, names, settings, options) for what, rows, names in (
         ("tasks", tasks, FOR_TASKS), ("links", links, FOR_LINKS))}  # fmt: skip
     if not any(chosen.values()):
         needed = [names for rows, names in ((tasks, FOR_TASKS), (links, FOR_LINKS)) if rows]
         words = "; ".join(how_to_set_any(names) for names in needed) or "No command reads these back"
-        by_hand = f"or look in D3 yourself, then: d3async settle {book.name} ok|failed ROWS"
+        by_hand = f"or look in D3 yourself, then: d3async settle {run.name} ok|failed ROWS"
         raise SettingsError(f"{words}; {by_hand}")
     host = urlsplit(settings.base_url).hostname
-    say(f"{book.name}: {tasks + links + others:,} rows unknown; looking them up at {host}")
+    say(f"{run.name}: {tasks + links + others:,} rows unknown; looking them up at {host}")
     found = _Found()
     try:
-        asyncio.run(_look_up(book, settings, options, chosen, found))
+        asyncio.run(_look_up(rows, settings, options, chosen, found))
     except KeyboardInterrupt:
         found.code, found.trouble = codes.INTERRUPTED, "Interrupted; what was settled stands."
     except JournalError:
@@ -111,25 +113,25 @@ def _chosen(rows: int, names: Sequence[str], settings: Settings, options: Option
 
 
 async def _look_up(
-    book: PostgresBook, settings: Settings, options: Options, chosen: dict[str, tuple[str, ...]], found: _Found
+    rows: UnknownRows, settings: Settings, options: Options, chosen: dict[str, tuple[str, ...]], found: _Found
 ) -> None:
     async with D3Client(settings, limiter=host_limiter(settings, say)) as client:
         if chosen["tasks"]:
-            found.tasks = await settle_tasks(client, book, not_found_is_failed=options.not_found_is_failed)
+            found.tasks = await reconcile_tasks(client, rows, not_found_is_failed=options.not_found_is_failed)
         if chosen["links"]:
-            found.links = await settle_links(client, book, book.unknown_pairs(), chosen["links"])
+            found.links = await reconcile_links(client, rows, chosen["links"])
 
 
-def _note(address: Address, book: PostgresBook, found: _Found) -> None:
+def _note(address: Address, run: RunSession, found: _Found) -> None:
     """Write down what the rows say now; a code that tells of a stop stands."""
     from d3async.journal.postgres.read import PostgresReader  # noqa: PLC0415 - as above
 
-    with PostgresReader(address.conninfo, book.name) as reader:
+    with PostgresReader(address.conninfo, run.name) as reader:
         outcomes, runs = reader.counts(), reader.runs()
     before = runs[-1].exit_code if runs else None
     recounted = before in {None, codes.OK, codes.SOME_FAILED, codes.SOME_UNKNOWN}
     code = codes.exit_code(outcomes, None) if recounted or before is None else before
-    book.note(exit_code=code, told={"reconciled": {"at": time.time(), **found.counts()}})
+    run.set_exit_code(code, {"reconciled": {"at": time.time(), **found.counts()}})
 
 
 def _tell(name: str, before: int, left: int, found: _Found) -> None:

@@ -22,7 +22,8 @@ from d3async.errors import D3Error, JournalError, SettingsError, ThrottledError,
 from d3async.files.summary import last_facts
 from d3async.files.write import write_again
 from d3async.journal.read import FILE, JournalReader
-from d3async.journal.reconcile import hold, let_go
+from d3async.journal.reconcile import UnknownRows, hold, let_go
+from d3async.journal.session import FolderSession
 from d3async.readback import reconcile_links, reconcile_tasks
 from d3async.sansio import exit_code as codes
 
@@ -209,13 +210,13 @@ def _trouble(error: D3Error) -> tuple[int, str]:
 
 
 async def _look_up(folder: RunFolder, options: Options, at: _Asked, found: _Found) -> None:
+    rows = UnknownRows(FolderSession(folder), at.profile)
     async with D3Client(at.settings, limiter=host_limiter(at.settings, say)) as client:
         if at.tasks:
-            refused = options.not_found_is_failed
-            tasks = await reconcile_tasks(client, folder, not_found_is_failed=refused, profile=at.profile)
+            tasks = await reconcile_tasks(client, rows, not_found_is_failed=options.not_found_is_failed)
             found.tasks = tasks if found.tasks is None else found.tasks + tasks
         if at.links:
-            links = await reconcile_links(client, folder, at.links, profile=at.profile)
+            links = await reconcile_links(client, rows, at.links)
             found.links = links if found.links is None else found.links + links
 
 

@@ -1,21 +1,31 @@
-"""Pairs of a source and a linked incident to look up, set aside on disk: memory does not grow with their number."""
+"""Links to look up in D3, source by source, kept in a temporary table: memory does not grow with their number."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-_TABLE = """create temp table pair(
-    id integer primary key, key text, username text, site text, source text, item integer, job integer, line integer,
+    from d3async.journal.session import Session
+
+_TABLE = """create temp table d3async_pair(
+    id integer primary key, key text, username text, site text, source text, item bigint, job bigint, line integer,
     name text)"""
-_FILL = "insert into pair(key, username, site, source, item, job, line, name)"
-_KEPT = (
-    "select j.lane_key, j.username, j.site, j.label, i.id, j.id, j.line, i.name from item i join job j on j.id = i.job"
-)
+_KEPT = """
+select row_number() over (order by r.lane_key, r.id, i.pos), r.lane_key, r.username, r.site, r.label, i.id, r.id,
+    r.line, i.name
+from (select id, job, pos, name from {item} where {here} and state = :state) i cross join {rows} and r.id = i.job"""
+_STAGED = """
+select row_number() over (order by i.lane_key, i.row, n.pos), i.lane_key, i.username, i.site, i.label, null, i.row,
+    i.line, n.name
+from incoming_item n join incoming i on i.row = n.row where i.state = 'pending' and i.profile is :profile"""
+_SOURCES = """
+select key, min(username), min(site), min(source) from d3async_pair where key > :after
+group by key order by key limit :most"""
+_OF = """
+select id, item, job, line, name from d3async_pair where key = :key and id > :after order by id limit :most"""
 _CHUNK = 1000
 
 
@@ -37,61 +47,50 @@ class Pair(NamedTuple):
     name: str
 
 
-class Pairs:
-    """The pairs to look up, source by source. `close` forgets them."""
+class LinksToLookUp:
+    """The links to look up, source by source; one such set at a time in a journal. `close` forgets them."""
 
-    def __init__(self, db: sqlite3.Connection, select: str, *values: object) -> None:
-        self._db = db
-        db.execute("drop table if exists temp.pair")
-        db.execute(_TABLE)
-        db.execute(f"{_FILL} {select}", values)
-        db.execute("create index temp.pair_key on pair(key, id)")
-
-    @classmethod
-    def unknown(cls, db: sqlite3.Connection, profile: str | None = None) -> Pairs:
-        """Every item of *profile* nobody knows about, rows no longer in the file included."""
-        return cls(db, f"{_KEPT} where i.state = 'unknown' and j.profile is ?", profile)
+    def __init__(self, session: Session, select: str, **values: object) -> None:
+        self._session = session
+        self.close()
+        session.run(_TABLE)
+        session.run(f"insert into d3async_pair {select}", **values)
+        session.run("create index d3async_pair_key on d3async_pair(key, id)")
 
     @classmethod
-    def removed(cls, db: sqlite3.Connection, epoch: int, profile: str | None = None) -> Pairs:
-        """Every item of the rows of *profile* that the run of *epoch* sent and that D3 says is removed."""
-        return cls(db, f"{_KEPT} where i.state = 'ok' and j.epoch = ? and j.profile is ?", epoch, profile)
+    def unknown(cls, session: Session, profile: str | None = None) -> LinksToLookUp:
+        """Every unknown link of rows for the D3 of *profile*, of rows no longer in the file too."""
+        return cls(session, f"{_KEPT} and {{at_profile}}", state="unknown", profile=profile)
 
     @classmethod
-    def staged(cls, db: sqlite3.Connection, profile: str | None = None) -> Pairs:
-        """Every item of the valid rows of *profile* in a `Stage`."""
-        select = "select i.lane_key, i.username, i.site, i.label, null, i.row, i.line, n.name"
-        rows = "temp.incoming_item n join temp.incoming i on i.row = n.row"
-        return cls(db, f"{select} from {rows} where i.state = 'pending' and i.profile is ?", profile)
+    def removed(cls, session: Session, profile: str | None = None) -> LinksToLookUp:
+        """Every link of the rows for the D3 of *profile* that the present owner sent and that D3 says is removed."""
+        return cls(session, f"{_KEPT} and j.epoch = :epoch and {{at_profile}}", state="ok", profile=profile)
+
+    @classmethod
+    def staged(cls, session: Session, profile: str | None = None) -> LinksToLookUp:
+        """Every link of the valid rows of *profile* in a `Stage`."""
+        return cls(session, _STAGED, profile=profile)
 
     def batches(self, most: int) -> Iterator[Sequence[Source]]:
         """At most *most* sources at a time that are asked for by the same account at the same site."""
         after = ""
-        while found := self._sources(after, most):
-            batch = [source for source in found if source[1:3] == found[0][1:3]]
+        while found := self._session.all(_SOURCES, after=after, most=most):
+            sources = [Source(key, *map(self._readable, words)) for key, *words in found]
+            batch = [source for source in sources if source[1:3] == sources[0][1:3]]
             after = batch[-1].key
             yield batch
 
-    def _sources(self, after: str, most: int) -> list[Source]:
-        rows = self._db.execute(
-            "select key, username, site, source from pair where key > ? group by key order by key limit ?",
-            (after, most),
-        )
-        return list(map(Source._make, rows.fetchall()))
-
     def of(self, source: Source) -> Iterator[Sequence[Pair]]:
-        """The pairs of *source*, some at a time."""
+        """The links of *source*, some at a time."""
         after = 0
-        while rows := self._chunk(source.key, after):
+        while rows := self._session.all(_OF, key=source.key, after=after, most=_CHUNK):
             after = rows[-1][0]
-            yield [Pair._make(row[1:]) for row in rows]
+            yield [Pair(item, job, line, self._readable(name)) for _, item, job, line, name in rows]
 
-    def _chunk(self, key: str, after: int) -> list[tuple[Any, ...]]:
-        return self._db.execute(
-            "select id, item, job, line, name from pair where key = ? and id > ? order by id limit ?",
-            (key, after, _CHUNK),
-        ).fetchall()
+    def _readable(self, text: str | None) -> Any:
+        return text and self._session.unescape(text)
 
     def close(self) -> None:
         """Forget them."""
-        self._db.execute("drop table if exists temp.pair")
+        self._session.run("drop table if exists d3async_pair")

@@ -5,29 +5,48 @@ from __future__ import annotations
 import json
 import os
 import socket
-import sqlite3
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from d3async.errors import JournalError
 from d3async.journal.adopt import settle_leftovers
-from d3async.journal.rows import outcome_from_items
+from d3async.journal.pairs import LinksToLookUp
 from d3async.journal.sqlite import FILE, open_folder
-from d3async.journal.store import Store
-from d3async.sansio.marks import mark_in
+from d3async.sansio.marks import mark_in, mark_of
+from d3async.sansio.outcome import ItemOutcome, row_from_items
 from d3async.sansio.task_search import SentTask
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from d3async.journal.session import Session
     from d3async.journal.sqlite import RunFolder
 
-LOOKED_UP = "removed", "Read back from D3: no longer linked."
+_LOOKED_UP = "removed", "Read back from D3: no longer linked."
 """Code and message of a row of links all of which are gone."""
 _LOOKED = "; looked up in D3: "
-_TASK = "id, params, mark, sent_at, attempts"
-_SAME_INCIDENT = "command = 'CreateTask' and lower(trim(label)) = ?"
+_KEY = "lower(trim(r.label))"
+_TASKS = f"{{rows}} and r.command = 'CreateTask' and {{at_profile}} and {_KEY}"
+_COUNTS = """
+select r.command, count(*) from {rows} and r.row is not null and j.state = 'unknown' and {at_profile}
+group by r.command"""
+_INCIDENT = f"""
+select {_KEY}, r.username, r.site, r.label from {_TASKS} > :after and j.state = 'unknown' order by 1, r.id limit 1"""
+_SENT = f"""
+select r.id, r.params, {{mark}}, r.identity, r.occurrence, j.sent_at, j.attempts from {_TASKS} = :key
+and j.state = :state order by r.id"""
+_ITEMS = "select name, state, code, message, todo from {item} where {here} and job = :job order by pos, id"
+_SET_TASK = """
+update {job} set state = :state, code = :code, message = :message, maybe = false
+where {here} and id = :job and state = 'unknown'"""
+# what is still to be sent of this run need not be where it is done
+_SET_ITEM = """
+update {item} set state = :to, code = :code, message = :message, maybe = :to = 'failed', todo = todo and :to <> 'ok'
+where {here} and job = :job and id = :item and state = :was"""
+_SET_ROW = """
+update {job} set state = :state, code = :code, message = :message, todo = todo and :todo where {here} and id = :job"""
+_UNKNOWN_TASK = "{job}", "where {here} and id = :job and state = 'unknown'"
+_UNKNOWN_ITEM = "{item}", "where {here} and job = :job and id = :item and state = 'unknown'"
 
 
 class News(NamedTuple):
@@ -80,66 +99,61 @@ def let_go(folder: RunFolder, *, now: float, exit_code: int, told: Mapping[str, 
     folder.finish(now=now, exit_code=exit_code, facts={})
 
 
-class Reconciling:
-    """What is unknown of *profile* in a journal that this process owns, and the changes that settle it.
+class UnknownRows:
+    """What is unknown in a journal of rows for the D3 of *profile*, and the changes that settle it.
 
-    Changes raise `FencedError` once a newer owner has the folder, `JournalError` when they can't be stored.
+    Changes raise `FencedError` or `FolderHeldError` once another process owns the journal, `JournalError` when they
+    can't be stored.
     """
 
-    def __init__(self, folder: RunFolder, profile: str | None = None) -> None:
-        self.db = folder.db
+    def __init__(self, session: Session, profile: str | None = None) -> None:
+        self._session = session
         self._profile = profile
-        self._store = Store(folder.db, epoch=folder.epoch)
 
     def counts(self) -> tuple[int, int, int]:
         """Unknown rows of the current file: (tasks, rows of links, rows of other commands)."""
-        told = self.db.execute(
-            "select sum(command = 'CreateTask'), sum(command = 'RemoveLinkedIncidents'), count(*) from job"
-            " where row is not null and state = 'unknown' and profile is ?",
-            (self._profile,),
-        ).fetchone()
-        tasks, links, rows = (int(number or 0) for number in told)
-        return tasks, links, rows - tasks - links
+        found = dict(self._session.all(_COUNTS, profile=self._profile))
+        tasks, links = found.pop("CreateTask", 0), found.pop("RemoveLinkedIncidents", 0)
+        return tasks, links, sum(found.values())
+
+    def links(self) -> LinksToLookUp:
+        """Every unknown link, of rows no longer in the file too; one such set at a time."""
+        return LinksToLookUp.unknown(self._session, self._profile)
 
     def task_incidents(self) -> Iterator[TaskIncident]:
         """Incidents with unknown tasks, read as they are wanted."""
-        after = ""
-        while True:
-            row = self.db.execute(
-                "select lower(trim(label)) as key, username, site, label from job where command = 'CreateTask'"
-                " and state = 'unknown' and lower(trim(label)) > ? and profile is ? order by key, id limit 1",
-                (after, self._profile),
-            ).fetchone()
-            if row is None:
-                return
-            after = row[0]
-            yield TaskIncident._make(row)
+        after, readable = "", self._session.unescape
+        while found := self._session.all(_INCIDENT, after=after, profile=self._profile):
+            after, username, site, label = found[0]
+            yield TaskIncident(after, username and readable(username), readable(site), readable(label))
 
     def unknown_tasks(self, incident: TaskIncident) -> list[SentTask]:
-        """The tasks of *incident* nobody knows about, oldest row first; those no longer in the file too."""
-        return self._tasks(incident, "state = 'unknown'")
+        """The unknown tasks of *incident*, oldest row first; those no longer in the file too."""
+        return self._tasks(incident, "unknown")
 
     def created_tasks(self, incident: TaskIncident) -> list[SentTask]:
         """The tasks of *incident* that D3 said it created."""
-        return self._tasks(incident, "state = 'ok'")
+        return self._tasks(incident, "ok")
 
     def _tasks(self, incident: TaskIncident, state: str) -> list[SentTask]:
-        first = self.db.execute("select min(started_at) from run").fetchone()[0]
-        question = f"select {_TASK} from job where {_SAME_INCIDENT} and {state} and profile is ? order by id"
-        rows = self.db.execute(question, (incident.key, self._profile)).fetchall()
-        return [sent_task(row, first=first or 0.0) for row in rows]
+        first = self._session.all("select min(started_at) from {round} where {here}")[0][0] or 0.0
+        salt = self._session.salt
+        return [
+            sent_task((job, params, mark or mark_of(salt, identity, occurrence), sent_at, attempts), first=first)
+            for job, params, mark, identity, occurrence, sent_at, attempts in self._session.all(
+                _SENT, key=incident.key, state=state, profile=self._profile
+            )
+        ]
 
     def settle_tasks(self, news: Iterable[News]) -> None:
         """Record what is known of tasks now."""
-        with self._changing():
+        with self._session.changing():
             for job, _, outcome, code, message in news:
                 if outcome:
-                    self.db.execute(
-                        "update job set state = ?, code = ?, message = ?, maybe = 0 where id = ? and state = 'unknown'",
-                        (outcome, code, message, job),
-                    )
+                    words = self._session.escape(message)
+                    self._session.run(_SET_TASK, state=outcome, code=code, message=words, job=job)
                 else:
-                    self._tell_why("job", job, message)
+                    self._add_why(_UNKNOWN_TASK, message, job=job)
 
     def settle_items(self, news: Iterable[News], *, was: str = "unknown") -> None:
         """Record what is known of items that were in the state *was*, and what follows for their rows.
@@ -147,40 +161,37 @@ class Reconciling:
         An item that failed keeps the word that an attempt of ours may have reached D3: it may still come true.
         """
         jobs = set()
-        with self._changing():
+        with self._session.changing():
             for job, item, outcome, code, message in news:
                 jobs.add(job)
                 if outcome:
-                    self.db.execute(
-                        "update item set state = ?, code = ?, message = ?, maybe = ? where id = ? and state = ?",
-                        (outcome, code, message, outcome == "failed", item, was),
-                    )
+                    words = self._session.escape(message)
+                    self._session.run(_SET_ITEM, job=job, item=item, was=was, to=outcome, code=code, message=words)
                 elif was == "unknown" and item is not None:
-                    self._tell_why("item", item, message)
-            for job in jobs:
-                self._sum_up(job)
+                    self._add_why(_UNKNOWN_ITEM, message, job=job, item=item)
+            for job in sorted(jobs):
+                settle_row(self._session, job, looked_up=_LOOKED_UP)
 
-    def _tell_why(self, table: str, place: int, why: str) -> None:
-        said = self.db.execute(f"select message from {table} where id = ?", (place,)).fetchone()[0] or ""
-        asked = f"update {table} set message = ? where id = ? and state = 'unknown'"
-        self.db.execute(asked, (with_why(said, why), place))
+    def _add_why(self, unknown: tuple[str, str], why: str, **place: int) -> None:
+        """Say in the message of an unknown task or item why it is unknown after a look into D3."""
+        table, where = unknown
+        for (message,) in self._session.all(f"select message from {table} {where}", **place):
+            words = self._session.escape(with_why(self._session.unescape(message or ""), why))
+            self._session.run(f"update {table} set message = :message {where}", message=words, **place)
 
-    def _sum_up(self, job: int) -> None:
-        outcome, code, message = outcome_from_items(self.db, job, looked_up=LOOKED_UP)
-        self.db.execute("update job set state = ?, code = ?, message = ? where id = ?", (outcome, code, message, job))
 
-    @contextmanager
-    def _changing(self) -> Iterator[None]:
-        try:
-            self.db.execute("begin immediate")
-            self._store.guard()
-            yield
-            self.db.execute("commit")
-        except sqlite3.Error as error:
-            raise JournalError(f"The journal cannot be written: {error}.", code="journal") from error
-        finally:
-            if self.db.in_transaction:
-                self.db.execute("rollback")
+def settle_row(session: Session, job: int, *, looked_up: tuple[str, str]) -> str:
+    """Give row *job* the outcome that follows from its items, and hand its state back: see `row_from_items`."""
+    counts: dict[str, int] = {}
+    trouble, waiting = [], False
+    for name, state, code, message, todo in session.all(_ITEMS, job=job):
+        counts[state] = counts.get(state, 0) + 1
+        waiting = waiting or bool(todo)
+        if state in {"failed", "unknown"}:
+            trouble.append(ItemOutcome(name, state, code or "", message or ""))
+    state, code, message = row_from_items(counts, trouble, looked_up=looked_up)
+    session.run(_SET_ROW, job=job, state=state, code=code, message=message, todo=waiting)
+    return state
 
 
 def sent_task(row: Sequence[Any], *, first: float) -> SentTask:

@@ -33,11 +33,9 @@ def row_results(db: sqlite3.Connection, jobs: Sequence[int]) -> dict[int, RowRes
     return {job: row_result(row, waiting.get(job, 0), counts[job], trouble[job]) for job, row in rows}
 
 
-def outcome_from_items(
-    db: sqlite3.Connection, job: int, *, looked_up: tuple[str, str] | None = None
-) -> tuple[str, str | None, str | None]:
+def outcome_from_items(db: sqlite3.Connection, job: int) -> tuple[str, str | None, str | None]:
     """State, code and message of row *job* from its items: see `row_from_items`."""
-    return row_from_items(_counts(db, [job])[job], _trouble(db, [job])[job], looked_up=looked_up)
+    return row_from_items(_counts(db, [job])[job], _trouble(db, [job])[job])
 
 
 def _counts(db: sqlite3.Connection, jobs: Sequence[int]) -> Mapping[int, Mapping[str, int]]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from d3async.errors import JournalError
+from d3async.journal.marking import salt_of
 from d3async.journal.store import Store
 
 if TYPE_CHECKING:
@@ -20,9 +21,12 @@ NAMES = {
     "job": "job",
     "item": "item",
     "event": "event",
+    "round": "run",
     "here": "1 = 1",
     "owner": "epoch",
     "owned": ":epoch",
+    "mark": "r.mark",
+    "at_profile": "r.profile is :profile",
 }
 """SQLite keeps what the file says (r) and what became of it (j) in one table."""
 
@@ -31,9 +35,15 @@ class Session(Protocol):
     """A journal that this process may change.
 
     In a statement `{rows}` are the rows, r what the file says and j what became of it, up to a `where` that `and` may
-    follow; `{job}`, `{item}`, `{event}` are tables, `{here}` is the condition that a table's row is of this journal,
-    `{owner}` and `{owned}` are columns and values that an event begins with.
+    follow; `{job}`, `{item}`, `{event}`, `{round}` are tables, `{here}` is the condition that a table's row is of this
+    journal, `{owner}` and `{owned}` are columns and values that an event begins with, `{mark}` is the mark of a row,
+    `{at_profile}` the condition that a row is for the D3 of `:profile`.
     """
+
+    @property
+    def salt(self) -> str:
+        """What makes the marks of this journal's rows other than those of the same rows elsewhere."""
+        ...
 
     def all(self, statement: str, **values: object) -> list[tuple[Any, ...]]:
         """The rows that *statement* finds. Raises `JournalError`."""
@@ -54,14 +64,23 @@ class Session(Protocol):
         """*text* as the database can store it."""
         ...
 
+    def unescape(self, text: str) -> str:
+        """The text that `escape` made *text* of."""
+        ...
 
-class FolderSession:
-    """`Session` over a run folder that this process holds."""
 
-    def __init__(self, folder: RunFolder) -> None:
-        self._db = folder.db
-        self._store = Store(folder.db, epoch=folder.epoch)
-        self._values = {"epoch": folder.epoch}
+class SqliteSession:
+    """`Session` over a SQLite database, whose owner is that of *epoch*."""
+
+    def __init__(self, db: sqlite3.Connection, *, epoch: int = 0) -> None:
+        self._db = db
+        self._store = Store(db, epoch=epoch)
+        self._values = {"epoch": epoch}
+
+    @property
+    def salt(self) -> str:
+        """See `Session.salt`."""
+        return salt_of(self._db)
 
     def all(self, statement: str, **values: object) -> list[tuple[Any, ...]]:
         """See `Session.all`."""
@@ -90,6 +109,17 @@ class FolderSession:
     def escape(self, text: str) -> str:
         """SQLite stores any text."""
         return text
+
+    def unescape(self, text: str) -> str:
+        """See `escape`."""
+        return text
+
+
+class FolderSession(SqliteSession):
+    """`Session` over a run folder that this process holds."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__(folder.db, epoch=folder.epoch)
 
 
 @contextmanager

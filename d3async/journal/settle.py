@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from d3async.journal.reconcile import settle_row
 from d3async.sansio.hand_settlement import (
     CODE,
     Hand,
@@ -17,7 +18,7 @@ from d3async.sansio.hand_settlement import (
     why_not_settle,
     why_not_undo,
 )
-from d3async.sansio.outcome import ItemOutcome, row_from_items
+from d3async.sansio.outcome import ItemOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,25 +132,19 @@ class HandSettlements:
                 maybe=outcome == "failed",
             )  # fmt: skip
         words = CODE, message_of(outcome, by, row.code, row.message)
-        state, code, message = self._row_from_items(row.job, words) if items else (outcome, *words)
+        state: str = outcome
+        if items:
+            state = settle_row(self._session, row.job, looked_up=words)
+        else:
+            self._set_row(row.job, outcome, *words, maybe=False)
         before = Settlement(number, row.job, outcome, state, row.attempts, row.code, row.message, row.maybe, unknown)
         self._event(_SETTLED, before.to_json(row.row, by), by)
-        self._set_row(row.job, state, code, message, maybe=row.maybe and bool(items))
 
     def _undo(self, row: RowNow, settlement: Settlement, by: Hand) -> None:
         for item in settlement.items:
             self._set_item(row.job, item, "unknown", item.code, item.message, maybe=item.maybe)
         self._set_row(row.job, "unknown", settlement.code, settlement.message, maybe=settlement.maybe)
         self._event(_UNDONE, undo_note(settlement, row.row, by), by)
-
-    def _row_from_items(self, job: int, looked_up: tuple[str, str]) -> tuple[str, str | None, str | None]:
-        counts: dict[str, int] = {}
-        trouble = []
-        for _, name, state, code, message, _ in self._session.all(_ITEMS, job=job):
-            counts[state] = counts.get(state, 0) + 1
-            if state in {"failed", "unknown"}:
-                trouble.append(ItemOutcome(name, state, code or "", message or ""))
-        return row_from_items(counts, trouble, looked_up=looked_up)
 
     def _set_row(self, job: int, state: str, code: str | None, message: str | None, *, maybe: bool) -> None:
         self._session.run(_SET_ROW, job=job, state=state, code=code, message=message, maybe=maybe)

@@ -10,10 +10,10 @@ import pytest
 from d3async.commands.remove_linked_incidents import RemoveLinkedIncidents
 from d3async.errors import JournalError
 from d3async.journal.entries import job_entry
-from d3async.journal.pairs import Pairs
 from d3async.journal.read import JournalReader
-from d3async.journal.reconcile import Reconciling, hold
+from d3async.journal.reconcile import UnknownRows, hold
 from d3async.journal.schema import VERSION
+from d3async.journal.session import FolderSession
 from d3async.journal.sqlite import FILE, open_folder
 from d3async.sansio.job import Job, asked
 from d3async.sansio.merge import wave_of
@@ -133,11 +133,11 @@ def test_reading_back_asks_each_d3_about_its_own_rows(tmp_path: Path) -> None:
     run.end()
     folder = hold(tmp_path, now=0.0)
     for name, (unknown, item) in {"a": (1, 1), None: (2, 2)}.items():
-        book = Reconciling(folder, name)
-        assert book.counts() == (1, 1, 0)
-        [incident] = book.task_incidents()
-        assert [sent.job for sent in book.unknown_tasks(incident)] == [unknown]
-        pairs = Pairs.unknown(folder.db, name)
+        rows = UnknownRows(FolderSession(folder), name)
+        assert rows.counts() == (1, 1, 0)
+        [incident] = rows.task_incidents()
+        assert [sent.job for sent in rows.unknown_tasks(incident)] == [unknown]
+        pairs = rows.links()
         [[source]] = pairs.batches(50)
         assert [pair.item for some in pairs.of(source) for pair in some] == [item]
         pairs.close()

@@ -16,6 +16,8 @@ from d3async.engine import Engine
 from d3async.files.format import Format
 from d3async.journal.group import GroupJournal
 from d3async.journal.marking import mark_tasks
+from d3async.journal.reconcile import UnknownRows
+from d3async.journal.session import FolderSession
 from d3async.journal.sqlite import RunFolder, Selection, open_folder
 from d3async.journal.store import Store
 from d3async.sandbox import Sandbox, serve
@@ -69,6 +71,12 @@ class Ground:
             await engine.run()
             await journal.aclose()
         self.folder.settle_leftovers()
+
+    def session(self) -> FolderSession:
+        return FolderSession(self.folder)
+
+    def unknown(self) -> UnknownRows:
+        return UnknownRows(self.session())
 
     def again(self) -> None:
         """The next run is about to start: nothing is open in the journal."""

@@ -31,7 +31,7 @@ async def test_hundreds_of_sources_are_read_fifty_at_a_time(tmp_path: Path) -> N
         await site.run(link(n, *pair) for n, pair in enumerate(pairs, 1))
         assert {state for state, _ in site.rows()} == {"unknown"}
 
-        counts = await reconcile_links(site.client, site.folder, [GET_INCIDENTS])
+        counts = await reconcile_links(site.client, site.unknown(), [GET_INCIDENTS])
 
         assert counts == LinkCounts(gone=120, linked=0, cannot_tell=0)
         assert site.rows() == [("ok", "removed")] * 120
@@ -42,7 +42,7 @@ async def test_hundreds_of_sources_are_read_fifty_at_a_time(tmp_path: Path) -> N
 async def test_rows_of_one_source_are_settled_item_by_item(tmp_path: Path) -> None:
     async with ground(tmp_path, links=[("1-1", A), ("1-1", B)], faults=lose("drop-before"), symmetric=False) as site:
         await site.run([link(1, "1-1", A, C), link(2, "1-1", C), link(3, "1-1", B, A)])
-        await reconcile_links(site.client, site.folder, BOTH)
+        await reconcile_links(site.client, site.unknown(), BOTH)
 
         assert site.rows() == [("partial", "still_linked"), ("ok", "removed"), ("failed", "still_linked")]
         assert site.items() == [
@@ -59,7 +59,7 @@ async def test_numbers_without_a_day_are_found_too(tmp_path: Path) -> None:
     sources = ["TEST-INCIDENT-73", "20231025-130", "090924-13297"]
     async with ground(tmp_path, links=[(source, A) for source in sources], faults=lose("drop-after")) as site:
         await site.run(link(n, source, A) for n, source in enumerate(sources, 1))
-        await reconcile_links(site.client, site.folder, [GET_INCIDENTS])
+        await reconcile_links(site.client, site.unknown(), [GET_INCIDENTS])
 
         assert site.rows() == [("ok", "removed")] * 3
 
@@ -68,7 +68,7 @@ async def test_numbers_without_a_day_are_found_too(tmp_path: Path) -> None:
 async def test_an_incident_d3_does_not_show_proves_nothing(tmp_path: Path) -> None:
     async with ground(tmp_path, faults=lose("drop-before")) as site:
         await site.run([link(1, "19000101-1", A)])
-        counts = await reconcile_links(site.client, site.folder, BOTH)
+        counts = await reconcile_links(site.client, site.unknown(), BOTH)
 
         assert counts == LinkCounts(gone=0, linked=0, cannot_tell=1)
         assert site.rows() == [("unknown", "connection_lost")]
@@ -83,7 +83,7 @@ async def test_what_one_command_cannot_tell_another_may(tmp_path: Path) -> None:
 
     async with ground(tmp_path, links=[("20231025-1", A)], faults=faults) as site:
         await site.run([link(1, "20231025-1", A)])
-        counts = await reconcile_links(site.client, site.folder, BOTH)
+        counts = await reconcile_links(site.client, site.unknown(), BOTH)
 
         assert counts.gone == 1
 
@@ -114,7 +114,7 @@ async def test_pages_are_turned_until_all_that_was_asked_for_is_shown(tmp_path: 
     asker = Scripted(page(("1-5", []), total=9), page(("1-6", []), total=9), page(("1-1", [B]), total=9))
     async with ground(tmp_path, faults=lose("drop-before")) as site:
         await site.run([link(1, "1-1", A)])
-        await reconcile_links(asker, site.folder, [GET_INCIDENTS])
+        await reconcile_links(asker, site.unknown(), [GET_INCIDENTS])
 
         assert site.rows() == [("ok", "removed")]
         assert [asked["Page Index"] for asked in asker.asked] == [0, 1, 2]
@@ -125,7 +125,7 @@ async def test_an_incident_not_created_on_the_day_in_its_number_is_looked_for_ev
     asker = Scripted(page(("20231025-1", [B]), total=1), page(("20231025-2", [A]), total=1))
     async with ground(tmp_path, faults=lose("drop-before")) as site:
         await site.run([link(1, "20231025-1", A), link(2, "20231025-2", A)])
-        await reconcile_links(asker, site.folder, [GET_INCIDENTS])
+        await reconcile_links(asker, site.unknown(), [GET_INCIDENTS])
 
         assert site.rows() == [("ok", "removed"), ("failed", "still_linked")]
         assert [(len(asked["Filter"]), asked["Start Time"]) for asked in asker.asked] == [
@@ -139,7 +139,7 @@ async def test_an_incident_not_created_on_the_day_in_its_number_is_looked_for_ev
 async def test_a_look_up_that_fails_leaves_its_rows_unknown_and_says_why(tmp_path: Path, error: Exception) -> None:
     async with ground(tmp_path, faults=lose("drop-before")) as site:
         await site.run([link(1, "1-1", A)])
-        counts = await reconcile_links(Scripted(error), site.folder, [GET_INCIDENTS])
+        counts = await reconcile_links(Scripted(error), site.unknown(), [GET_INCIDENTS])
 
         assert counts.cannot_tell == 1
         assert site.message(1).endswith(f"looked up in D3: D3 says: {error}")
@@ -153,7 +153,7 @@ async def test_what_would_meet_every_look_up_ends_it_and_what_was_settled_stands
     async with ground(tmp_path, faults=lose("drop-before")) as site:
         await site.run([link(1, "1-1", A)])
         with pytest.raises(type(error)):
-            await reconcile_links(Scripted(error), site.folder, [GET_INCIDENTS])
+            await reconcile_links(Scripted(error), site.unknown(), [GET_INCIDENTS])
 
         assert site.rows() == [("unknown", "connection_lost")]
 
@@ -166,7 +166,7 @@ async def test_verify_finds_what_d3_says_it_removed_and_did_not(tmp_path: Path) 
         assert site.rows() == [("ok", ""), ("ok", ""), ("failed", "not_linked")]
         site.d3.state.links.add("2-2", B)
 
-        counts = await verify(site.client, site.folder, [GET_INCIDENTS])
+        counts = await verify(site.client, site.session(), [GET_INCIDENTS])
 
         assert counts == LinkCounts(gone=2, linked=1, cannot_tell=0)
         assert site.rows() == [("ok", ""), ("partial", "still_linked"), ("failed", "not_linked")]
@@ -178,7 +178,7 @@ async def test_what_verify_found_is_sent_again_and_gone_is_then_gone_by_us(tmp_p
     async with ground(tmp_path, links=[("1-1", A)]) as site:
         await site.run(jobs)
         site.d3.state.links.add("1-1", A)
-        await verify(site.client, site.folder, [GET_INCIDENTS])
+        await verify(site.client, site.session(), [GET_INCIDENTS])
         site.d3.state.links.remove("1-1", A)
         site.again()
         await site.run(jobs)
@@ -193,7 +193,7 @@ async def test_verify_looks_at_this_run_alone(tmp_path: Path) -> None:
         await site.run([link(1, "1-1", A)])
         site.again()
         await site.run([link(1, "1-1", A), link(2, "2-2", A)])
-        counts = await verify(site.client, site.folder, [GET_INCIDENTS])
+        counts = await verify(site.client, site.session(), [GET_INCIDENTS])
 
         assert counts.gone == 1
 
@@ -202,11 +202,13 @@ async def test_verify_looks_at_this_run_alone(tmp_path: Path) -> None:
 async def test_against_tells_the_pairs_that_need_not_be_sent(tmp_path: Path) -> None:
     told: list[tuple[int | None, str, str]] = []
     async with ground(tmp_path, links=[("20231025-1", A), ("20231025-2", B)]) as site:
-        db = site.folder.db
-        stage = Stage(db, keep=False)
+        stage = Stage(site.folder.db, keep=False)
         stage.add([link(1, "20231025-1", A, B), link(2, "20231025-2", B), link(3, "20231025-1", C)])
         counts = await against(
-            site.client, db, BOTH, not_linked=lambda source, pair: told.append((pair.line, source.number, pair.name))
+            site.client,
+            site.session(),
+            BOTH,
+            not_linked=lambda source, pair: told.append((pair.line, source.number, pair.name)),
         )
 
         assert counts == LinkCounts(gone=2, linked=2, cannot_tell=0)
@@ -226,7 +228,7 @@ async def test_rows_that_name_another_user_or_site_are_asked_for_as_they_were_se
     jobs = [link(1, "1-1", A), link(2, "1-1", A)._replace(username="Ann", site="Other")]
     async with ground(tmp_path, faults=lose("drop-before")) as site:
         await site.run(jobs)
-        await reconcile_links(Noting(), site.folder, [GET_INCIDENTS])
+        await reconcile_links(Noting(), site.unknown(), [GET_INCIDENTS])
 
         assert seen == [(None, "Security Operations"), ("Ann", "Other")]
         assert site.rows() == [("ok", "removed"), ("failed", "still_linked")]
@@ -240,7 +242,7 @@ async def test_reading_back_keeps_to_the_rate(tmp_path: Path) -> None:
         await site.run(link(n, *pair) for n, pair in enumerate(pairs, 1))
         site.d3.set_limit(make_limit("sliding", 40, None))
         async with D3Client(Settings.from_env(site.d3.env, rate=40)) as client:
-            counts = await reconcile_links(client, site.folder, [GET_LINKED])
+            counts = await reconcile_links(client, site.unknown(), [GET_LINKED])
 
         assert counts.gone == 60
         assert all(entry["status"] != 429 for entry in site.d3.ledger()["requests"])

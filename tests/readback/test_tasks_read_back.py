@@ -9,7 +9,7 @@ import pytest
 
 from d3async.errors import FencedError, JournalError
 from d3async.journal.marking import mark_tasks, salt_of
-from d3async.journal.reconcile import News, Reconciling, hold
+from d3async.journal.reconcile import News, hold
 from d3async.readback import TaskCounts, reconcile_tasks
 from d3async.sansio.marks import mark_of, marks_in
 from tests.readback.ground import Ground, ground, link, task
@@ -35,7 +35,7 @@ async def test_of_many_lost_tasks_just_those_that_happened_are_ok(tmp_path: Path
     jobs = [task(n, f"20220125-{n % 4}", f"{names[n % 3]} {n}", f"Analyst {n % 5}") for n in range(1, 31)]
     async with ground(tmp_path, faults=lose, log_shape=shape) as site:
         await site.run(jobs, mark=mark)
-        counts = await reconcile_tasks(site.client, site.folder, wall=later)
+        counts = await reconcile_tasks(site.client, site.unknown(), wall=later)
 
         happened = {entry["Task Name"] for entry in site.d3.ledger()["tasks"]}
         assert {
@@ -51,7 +51,7 @@ async def test_the_same_task_for_two_people_is_told_apart(tmp_path: Path) -> Non
     jobs = [task(1, INCIDENT, "drop-after", "Bob Ray"), task(2, INCIDENT, "drop-before", "admin user")]
     async with ground(tmp_path, faults=lose, log_shape=2) as site:
         await site.run(jobs)
-        await reconcile_tasks(site.client, site.folder)
+        await reconcile_tasks(site.client, site.unknown())
 
         assert site.rows() == [("ok", "found"), ("unknown", "connection_lost")]
 
@@ -62,7 +62,7 @@ async def test_of_two_rows_alike_one_trace_proves_one(tmp_path: Path, shape: int
     faults = iter(["drop-after", "drop-before", *[None] * 9])
     async with ground(tmp_path, faults=lambda _: next(faults), log_shape=shape) as site:
         await site.run([task(1, INCIDENT, "Call"), task(2, INCIDENT, "Call")])
-        counts = await reconcile_tasks(site.client, site.folder)
+        counts = await reconcile_tasks(site.client, site.unknown())
 
         assert counts == TaskCounts(found=1, absent=0, open=1)
         assert [state for state, _ in site.rows()] == ["ok", "unknown"]
@@ -74,7 +74,7 @@ async def test_with_marks_it_is_known_which_of_two_rows_alike_it_was(tmp_path: P
     faults = iter(["drop-before", "drop-after", *[None] * 9])
     async with ground(tmp_path, faults=lambda _: next(faults)) as site:
         await site.run([task(1, INCIDENT, "Call"), task(2, INCIDENT, "Call")], mark=True)
-        await reconcile_tasks(site.client, site.folder)
+        await reconcile_tasks(site.client, site.unknown())
 
         (created,) = site.d3.ledger()["tasks"]
         states = {
@@ -93,7 +93,7 @@ async def test_with_marks_it_is_known_which_of_two_rows_alike_it_was(tmp_path: P
 async def test_a_mark_that_the_log_lacks(tmp_path: Path, seconds: float, outcome: str, *, flag: bool) -> None:
     async with ground(tmp_path, faults=lose) as site:
         await site.run([task(1, INCIDENT, "drop-before"), task(2, INCIDENT, "kept")], mark=True)
-        await reconcile_tasks(site.client, site.folder, not_found_is_failed=flag, wall=lambda: time.time() + seconds)
+        await reconcile_tasks(site.client, site.unknown(), not_found_is_failed=flag, wall=lambda: time.time() + seconds)
 
         assert site.rows()[0] == (outcome, {"failed": "not_found"}.get(outcome, "connection_lost"))
         assert ("--not-found-is-failed" in site.message(1)) is (not flag)
@@ -104,7 +104,7 @@ async def test_a_log_that_shows_none_of_the_others_proves_no_absence(tmp_path: P
     async with ground(tmp_path, faults=lose) as site:
         await site.run([task(1, INCIDENT, "drop-before"), task(2, INCIDENT, "kept")], mark=True)
         site.d3.state.tasks_of(INCIDENT).clear()
-        await reconcile_tasks(site.client, site.folder, not_found_is_failed=True, wall=later)
+        await reconcile_tasks(site.client, site.unknown(), not_found_is_failed=True, wall=later)
 
         assert site.rows()[0][0] == "unknown"
 
@@ -116,7 +116,7 @@ async def test_a_log_that_cannot_be_read_leaves_it_unknown_and_says_why(tmp_path
 
     async with ground(tmp_path, faults=faults) as site:
         await site.run([task(1, INCIDENT, "drop-after")])
-        await reconcile_tasks(site.client, site.folder)
+        await reconcile_tasks(site.client, site.unknown())
 
         assert site.rows() == [("unknown", "connection_lost")]
         assert "log cannot be read" in site.message(1)
@@ -183,7 +183,7 @@ async def test_rows_an_owner_died_with_are_looked_up_too(tmp_path: Path) -> None
         site.folder.db.execute("update job set state = 'sent'")
         site.folder.close()
         site.folder = hold(tmp_path / "job.d3run", now=time.time())
-        counts = await reconcile_tasks(site.client, site.folder)
+        counts = await reconcile_tasks(site.client, site.unknown())
 
         assert counts.found == 1
         assert site.rows() == [("ok", "found")]
@@ -194,11 +194,11 @@ async def test_rows_an_owner_died_with_are_looked_up_too(tmp_path: Path) -> None
 async def test_a_former_owner_settles_nothing(tmp_path: Path) -> None:
     async with ground(tmp_path, faults=lose) as site:
         await site.run([task(1, INCIDENT, "drop-after")])
-        book = Reconciling(site.folder)
+        rows = site.unknown()
         site.folder.db.execute("update meta set value = '99' where key = 'epoch'")
 
         with pytest.raises(FencedError):
-            book.settle_tasks([News(1, None, "ok", "found", "")])
+            rows.settle_tasks([News(1, None, "ok", "found", "")])
         assert site.rows() == [("unknown", "connection_lost")]
 
 

@@ -63,14 +63,12 @@ def result(counts: Counts, trouble: Trouble) -> RowResult:
     return row_result(counts.row or 0, counts.waiting, counts.by_state, trouble.get(counts.job, ()))
 
 
-def settle_rows(
-    db: Connection[Any], run: int, jobs: Sequence[int], *, looked_up: tuple[str, str] | None = None
-) -> None:
+def settle_rows(db: Connection[Any], run: int, jobs: Sequence[int]) -> None:
     """Give *jobs* the outcome that follows from their items, none of them in flight: see `row_from_items`."""
     asked: dict[str, object] = {"run": run, "jobs": list(jobs)}
     counted = [Counts._make(found) for found in db.execute(COUNTED, asked).fetchall()]
     trouble = troubles(db.execute(TROUBLE, asked).fetchall())
-    became = [row_from_items(counts.by_state, trouble.get(counts.job, ()), looked_up=looked_up) for counts in counted]
+    became = [row_from_items(counts.by_state, trouble.get(counts.job, ())) for counts in counted]
     if became:
         states, codes, messages = (list(column) for column in zip(*became, strict=True))
         asked |= {"jobs": [counts.job for counts in counted], "todo": [counts.waiting > 0 for counts in counted]}
