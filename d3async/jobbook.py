@@ -21,6 +21,7 @@ from d3async.journal.sqlite import Selection, in_memory, open_folder
 from d3async.journal.told import rows_told
 from d3async.sansio.exit_code import exit_code
 from d3async.sansio.job import Invalid, Job, Problem, asked
+from d3async.sansio.next_step import APP
 
 if TYPE_CHECKING:
     import sqlite3
@@ -42,9 +43,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _CHUNK = 500
 _PAGE = 200
-_INPUT = "(jobs of an app)"
 _ELSEWHERE = "give each D3 a client of its own"
-_AGAIN = "run the app again with the same jobs and the same journal"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +150,7 @@ class Book:
         for _ in stage.duplicates(allow=self._terms.allow_duplicates):
             pass
         folder.adopt(self._meta(stage.rows))
-        facts = {"command_line": _AGAIN, "settings": self._settings.public()}
+        facts = {"settings": self._settings.public()}
         rows = folder.begin(Selection(retry_unknown=self._terms.retry_unknown), now=time.time(), facts=facts)
         mark_tasks(folder.db, on=self._terms.mark_tasks)
         for command in _commands(folder.db, "job where todo = 1"):
@@ -168,7 +167,7 @@ class Book:
             "command": commands[0] if len(commands) == 1 else "",
             "format": json.dumps(Format("jsonl").to_json()),
             "header": "[]",
-            "input": _INPUT,
+            "input": APP,
             "sha256": "",
             "rows": str(rows),
         }
@@ -179,7 +178,6 @@ class Book:
         said = {"code": stop.code, "message": stop.message, "retry_after_s": stop.retry_after} if stop else None
         code = exit_code(outcomes, stop)
         told = {"version": __version__, "settings": self._settings.public(), "stop": said, "exit_code": code, **facts}
-        told["next"] = _AGAIN if outcomes.get("unsent") or outcomes.get("failed") else None
         folder.finish(now=time.time(), exit_code=code, facts=told)
 
     def _close(self) -> None:

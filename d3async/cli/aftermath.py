@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 import time
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -13,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from d3async import __version__
 from d3async.cli import ending
 from d3async.cli.console import out, say
-from d3async.commands import all_commands
+from d3async.cli.ways import FOR_TASKS, ways
 from d3async.errors import JournalError
 from d3async.files.causes import find_causes
+from d3async.files.suggestions import suggest, suggested_lines
 from d3async.files.write import marks_of, write_files, write_summary_of
 from d3async.journal.read import JournalReader
 from d3async.journal.sqlite import FILE
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from d3async.files.causes import Cause
     from d3async.files.write import Written
     from d3async.journal.sqlite import RunFolder
+    from d3async.sansio.next_step import Steps
     from d3async.sansio.retry import Stop
 
 _CAUSES = 5
@@ -39,7 +39,8 @@ _CAUSES = 5
 class Run:
     """A run that has ended. *homes* are the D3s its rows name; *ran* is None when there was nothing to send.
 
-    With *finished* the rows of the journal are what they were after the run before.
+    With *finished* the rows of the journal are what they were after the run before. *places* are settings that were
+    given as options and that no journal keeps.
     """
 
     folder: RunFolder
@@ -48,29 +49,31 @@ class Run:
     started_at: float
     as_json: bool
     finished: bool
+    places: Sequence[str] = ()
 
 
 def finish(run: Run) -> int:
     """Write everything and say it; the exit code. Raises `ConservationError` before anything is overwritten."""
     outcomes = run.folder.settle_leftovers()
     code = exit_code(outcomes, run.ran.stop if run.ran else None)
-    facts = _facts(run, outcomes, code)
+    facts = _facts(run, code)
     with closing(run.folder) as folder:
         folder.finish(now=time.time(), exit_code=code, facts=facts)
         with JournalReader(folder.folder / FILE) as reader:
             written = write_files(reader, known=folder.files_before() if run.finished else {})
             summary = write_summary_of(reader, facts)
             causes = find_causes(reader, keep=1).causes[:_CAUSES]
+            steps = suggest(reader, facts, places=run.places, mend_file=written.failed)
         with suppress(JournalError):
             folder.note_files(marks_of(folder.folder))
-    for line in _words(run, causes, facts, written):
+    for line in _words(run, causes, facts, written, steps):
         say(line)
     if run.as_json:
         out(json.dumps(summary, ensure_ascii=False))
     return code
 
 
-def _facts(run: Run, outcomes: Mapping[str, int], code: int) -> dict[str, Any]:
+def _facts(run: Run, code: int) -> dict[str, Any]:
     ran = run.ran
     stop = ran.stop if ran else None
     begun = beginning(run.homes)
@@ -84,14 +87,6 @@ def _facts(run: Run, outcomes: Mapping[str, int], code: int) -> dict[str, Any]:
         **_figures(ran),
         "due_zones": due_zones(run.folder) if ran else {},
         "stop": _stop(stop),
-        "next": ending.next_step(
-            outcomes,
-            stop,
-            command_line=command_line(),
-            folder=run.folder.folder,
-            repeatable=not outcomes["unknown"] or _only_repeatable(run),
-            several=ran is not None and len(ran.servers) > 1,
-        ),
         "exit_code": code,
     }
 
@@ -131,37 +126,25 @@ def due_zones(folder: RunFolder) -> dict[str, int]:
 
 
 def beginning(homes: Homes) -> dict[str, Any]:
-    """What is known of a run when it begins: enough for `status` to say how to go on after a kill."""
+    """What is known of a run when it begins. `log_keys` are the profiles with a key for D3's log."""
     own = homes.get(None)
     several = [{"profile": profile, "settings": settings.public()} for profile, settings in homes.items()]
     return {
         "version": __version__,
-        "argv": sys.argv[1:],
-        "command_line": command_line(),
+        "log_keys": [profile for profile, settings in homes.items() if ways(settings, FOR_TASKS)],
         "settings": own.public() if own else {},
         **({"servers": several} if homes.keys() - {None} else {}),
     }
 
 
-def command_line() -> str:
-    """What was typed."""
-    return shlex.join(["d3async", *sys.argv[1:]])
-
-
-def _only_repeatable(run: Run) -> bool:
-    """Whether the unknown rows are all of commands that the next run sends again."""
-    names = run.folder.db.execute("select distinct command from job where state = 'unknown' and row is not null")
-    return all(all_commands()[name].repeatable for (name,) in names.fetchall())
-
-
-def _words(run: Run, causes: Sequence[Cause], facts: Mapping[str, Any], written: Written) -> list[str]:
+def _words(run: Run, causes: Sequence[Cause], facts: Mapping[str, Any], written: Written, steps: Steps) -> list[str]:
     lines = ending.last_words(
         written.outcomes,
         run.ran.stop if run.ran else None,
         causes=causes,
         written=written,
         folder=run.folder.folder,
-        next_line=facts["next"],
+        steps=suggested_lines(steps),
         code=facts["exit_code"],
         now=time.time(),
         servers=[(server.server.profile, server.stop, server.left) for server in run.ran.servers] if run.ran else (),

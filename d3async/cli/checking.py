@@ -4,34 +4,32 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import sqlite3
-import sys
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from d3async.cli.console import out, say
 from d3async.cli.jobfile import examine
-from d3async.cli.mapping import save, tell_file, with_own, without_mapping
+from d3async.cli.mapping import SAVED, save, tell_file, with_own
 from d3async.cli.review import ERRORS, Review
 from d3async.cli.servers import Servers
 from d3async.cli.tally import Tally
 from d3async.credentials import Hidden
 from d3async.errors import JobFileError
+from d3async.files.suggestions import suggested_lines
 from d3async.journal.stage import Stage
 from d3async.sansio.exit_code import INVALID_FILE
+from d3async.sansio.next_step import PLACES, READING, SETTINGS, Command, Steps, arguments_of, as_path
 from d3async.settings.sources import collect
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from d3async.cli.examined import Examined
     from d3async.cli.jobfile import JobFileOptions
-
-_CHECK_ONLY = frozenset({"--json", "--against-d3"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +46,7 @@ class Options:
 def check(file: Path, job_file: JobFileOptions, options: Options) -> int:
     """Check *file*, tell what was found, return the exit code. Raises `JobFileError` and `SettingsError`."""
     now = datetime.now(UTC).astimezone()
-    site, servers = _site(options), Servers(options.settings)
+    site, servers, given = _site(options), Servers(options.settings), job_file
     job_file = with_own(job_file, servers, save=options.save_mapping)
     with (
         examine(file, job_file, site=site, now=now, route=servers.route(site)) as examined,
@@ -62,7 +60,7 @@ def check(file: Path, job_file: JobFileOptions, options: Options) -> int:
         except JobFileError:
             review.tell(sent="")
             raise
-        _find_duplicates(examined, review, tally, allow=job_file.allow_duplicates)
+        identical = _find_duplicates(examined, review, tally, allow=job_file.allow_duplicates)
         tell_file(examined, review.rows, saved)
         if options.as_json:
             _print_json(examined, review, tally)
@@ -74,15 +72,15 @@ def check(file: Path, job_file: JobFileOptions, options: Options) -> int:
 
             tell_against(examined, servers)
         if not review.invalid:
-            say(f"Nothing is wrong. To send it: {_run_line(file, sys.argv[1:], saved=bool(saved))}")
+            say(f"Nothing is wrong. {_to_send(file, given, servers, saved=bool(saved), identical=identical)}")
         return INVALID_FILE if review.invalid else 0
 
 
-def _find_duplicates(examined: Examined, review: Review, tally: Tally, *, allow: bool) -> None:
-    """What `run` would find, from the rows alone that may come again: most files have none."""
+def _find_duplicates(examined: Examined, review: Review, tally: Tally, *, allow: bool) -> bool:
+    """What `run` would find, from the rows alone that may come again: most files have none. Whether it allows any."""
     suspect = tally.suspect()
     if suspect is None:
-        return
+        return False
     with closing(sqlite3.connect("")) as db:
         stage = Stage(db, keep=False)
         stage.add(entry for entry in examined if suspect(entry))
@@ -90,17 +88,20 @@ def _find_duplicates(examined: Examined, review: Review, tally: Tally, *, allow:
         for repeated in stage.duplicates(allow=allow):
             review.note(repeated)
         review.invalid = before + stage.invalid - already
+        return bool(db.execute("select exists(select 1 from incoming where occurrence > 0)").fetchone()[0])
 
 
-def _run_line(file: Path, arguments: Sequence[str], *, saved: bool) -> str:
-    """The same command line with `run` for `check`, without what is saved now."""
-    if "check" not in arguments:
-        return shlex.join(["d3async", "run", str(file)])
-    arguments = without_mapping(arguments) if saved else arguments
-    at = arguments.index("check")
-    return shlex.join(
-        ["d3async", *arguments[:at], "run", *(word for word in arguments[at + 1 :] if word not in _CHECK_ONLY)]
-    )
+def _to_send(file: Path, given: JobFileOptions, servers: Servers, *, saved: bool, identical: bool) -> str:
+    """What to type to send *file*, read as *given*, without what is *saved* in the profile now."""
+    reading = {name: value for name, value in asdict(given).items() if not (saved and name in SAVED)}
+    settings = {
+        name: value if isinstance(value, bool | int | float) else str(value) for name, value in servers.given().items()
+    }
+    arguments = (*arguments_of(reading, READING), *arguments_of(settings, {**SETTINGS, **PLACES}))
+    if identical:
+        return f"To send it, run {file} with --allow-duplicates too: identical rows are meant only where that is said."
+    command = Command("to send", ("d3async", "run", as_path(str(file)), *arguments))
+    return f"To send it: {suggested_lines(Steps((command,)))[0].text}"
 
 
 def _site(options: Options) -> str:

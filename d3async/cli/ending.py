@@ -1,14 +1,15 @@
-"""The last words of a run: what became of the rows, why, where it stands, and what to type next."""
+"""The lines that end a run: what became of the rows, why, where the files are, and what to do next."""
 
 from __future__ import annotations
 
-import shlex
 from datetime import UTC, datetime
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from d3async.cli.servers import name_of
+from d3async.files.suggestions import suggested_lines
 from d3async.sansio.exit_code import INTERRUPTED, TERMINATED
+from d3async.sansio.next_step import Command, Steps
 from d3async.sansio.outcome import OUTCOMES
 
 if TYPE_CHECKING:
@@ -17,33 +18,13 @@ if TYPE_CHECKING:
 
     from d3async.files.causes import Cause
     from d3async.files.write import Written
+    from d3async.sansio.next_step import Note
     from d3async.sansio.retry import Stop
 
 _SPOKEN = {"unsent": "not sent"}
 _LINE = 110
 _SERVERS = 12
 _BY_HAND = frozenset({INTERRUPTED, TERMINATED})
-
-
-def next_step(
-    outcomes: Mapping[str, int],
-    stop: Stop | None,
-    *,
-    command_line: str,
-    folder: Path,
-    repeatable: bool,
-    several: bool = False,
-) -> str | None:
-    """The command to type next; None when nothing is left to do. Of *several* servers each says itself what to mend."""
-    if stop is not None and stop.code == "unauthorized" and not several:
-        return "d3async doctor"
-    if outcomes.get("unsent"):
-        return command_line
-    if outcomes.get("unknown"):
-        return command_line if repeatable else f"d3async reconcile {folder}"
-    if any(outcomes.get(outcome) for outcome in ("failed", "partial", "invalid")):
-        return command_line
-    return None
 
 
 def last_words(
@@ -53,7 +34,7 @@ def last_words(
     causes: Sequence[Cause],
     written: Written,
     folder: Path,
-    next_line: str | None,
+    steps: Sequence[Note],
     code: int,
     now: float,
     servers: Sequence[tuple[str | None, Stop | None, int]] = (),
@@ -66,12 +47,8 @@ def last_words(
     if outcomes.get("unknown"):
         where = written.unknown or folder / "results.csv"
         lines.append(f"{outcomes['unknown']:,} unknown: they may have happened in D3; look before you send: {where}")
-    if written.failed:
-        lines.append(f"to mend   {written.failed}")
     lines.append(f"results   {written.results}      report  {folder / 'report.html'}")
-    if next_line:
-        lines.append(f"{_what_for(outcomes, None if several else stop, next_line):<9} {next_line}")
-    return lines
+    return lines + [f"{label:<9} {text}" for label, text in steps]
 
 
 def _several(outcomes: Mapping[str, int], servers: Sequence[tuple[str | None, Stop | None, int]], code: int) -> str:
@@ -87,11 +64,15 @@ def _stopped(servers: Sequence[tuple[str | None, Stop | None, int]], now: float)
     lines = []
     for profile, stop, left in servers:
         if stop is not None:
-            which = f" --profile {shlex.quote(profile)}" if profile is not None else ""
-            cure = f"; to mend: d3async doctor{which}" if stop.code == "unauthorized" else ""
+            cure = _cure(profile) if stop.code == "unauthorized" else ""
             lines.append(f"  {name_of(profile)}: stopped, {left:,} not sent: {why_stopped(stop, now)}{cure}")
     more = [f"  and {len(lines) - _SERVERS:,} more"] if len(lines) > _SERVERS else []
     return lines[:_SERVERS] + more
+
+
+def _cure(profile: str | None) -> str:
+    examine = Command("to mend", ("d3async", "doctor", *(() if profile is None else ("--profile", profile))))
+    return f"; to mend: {suggested_lines(Steps((examine,)))[0].text}"
 
 
 def counts_words(outcomes: Mapping[str, int]) -> str:
@@ -127,11 +108,3 @@ def _come_back(wait: float | None, now: float) -> str:
     except (OverflowError, ValueError, OSError):
         return f": {wait:,.0f} s"
     return f": {wait:,.0f} s, come back after {at:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _what_for(outcomes: Mapping[str, int], stop: Stop | None, next_line: str) -> str:
-    if stop is not None and stop.code == "unauthorized":
-        return "to mend"
-    if next_line.startswith("d3async reconcile"):
-        return "to settle"
-    return "to go on" if outcomes.get("unsent") else "again"

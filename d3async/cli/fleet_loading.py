@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import shlex
-import sys
+import os
 import time
 from contextlib import redirect_stderr, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -25,6 +24,7 @@ from d3async.errors import D3Error, JobFileError, SettingsError
 from d3async.fleet.connecting import unreachable
 from d3async.journal.postgres.intake import submission
 from d3async.journal.sqlite import Selection
+from d3async.sansio.next_step import READING
 from d3async.settings import Profiles
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from d3async.sansio.halt import Halt
     from d3async.sansio.job import Invalid, Job
     from d3async.settings import Settings
+
+
+_LINKS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +58,13 @@ class Unit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class How:
-    """How files are read and submitted; the same for all of them."""
+    """How files are read and submitted; the same for all of them. *run* and *profile* are what was given."""
 
     job_file: JobFileOptions
     config: Path | None = None
-    max_links_per_call: int = 50
+    run: str | None = None
+    profile: str | None = None
+    max_links_per_call: int = _LINKS
     serial: bool = False
     halts: tuple[Halt, ...] = ()
     mark_tasks: bool = False
@@ -189,21 +194,37 @@ class Loader:
             return known
         check_submitted(self._db, new, file)
         changes = new.adopt(_meta(file, settings, new.rows))
-        begun = self._begun(new, settings)
+        begun = self._begun(new, unit, settings)
         new.commit()
         return replace(known, left_out=True, to_send=begun.rows, chunks=len(begun.chunks), changes=asdict(changes))
 
-    def _begun(self, new: Submission, settings: Settings) -> Begun:
+    def _begun(self, new: Submission, unit: Unit, settings: Settings) -> Begun:
         how = self._how
         begun = new.begin(
             Selection(retry_unknown=how.retry_unknown, serial=how.serial),
             now=time.time(),
-            facts=_facts(self._address, settings, how),
+            facts=_facts(unit, settings, how),
             chunk_rows=how.chunk_rows,
         )
         if how.mark_tasks or not new.new:
             new.mark_tasks(on=how.mark_tasks)
         return begun
+
+
+def _options_kept(how: How) -> dict[str, Any]:
+    """The options that submitting the file again needs."""
+    given = {
+        **asdict(how.job_file),
+        "run": how.run,
+        "profile": how.profile,
+        "max_links_per_call": None if how.max_links_per_call == _LINKS else how.max_links_per_call,
+        "serial_by": "incident" if how.serial else None,
+        "mark_tasks": how.mark_tasks,
+        "halts": list(map(str, how.halts)),
+    }
+    names = {*READING, "run", "profile", "allow_duplicates"}
+    kept = {name: value for name, value in given.items() if name in names and value not in (None, (), [], False)}
+    return {**kept, **({"forgotten": ["config"]} if how.config else {})}
 
 
 def _check_same_d3(unit: Unit, meta: Mapping[str, str], settings: Settings) -> None:
@@ -229,12 +250,13 @@ def _meta(file: Examined, settings: Settings, rows: int) -> dict[str, str]:
     }
 
 
-def _facts(address: Address, settings: Settings, how: How) -> dict[str, Any]:
-    words = [address.mask(word) for word in sys.argv[1:]]
+def _facts(unit: Unit, settings: Settings, how: How) -> dict[str, Any]:
     return {
         "version": __version__,
-        "argv": words,
-        "command_line": shlex.join(["d3async", *words]),
+        "submitted": {
+            "file": os.path.abspath(unit.file),  # noqa: PTH100 - links stay as they are
+            **_options_kept(how),
+        },
         "settings": settings.public(),
         "links_per_call": how.max_links_per_call,
         "halts": list(map(str, how.halts)),

@@ -15,6 +15,7 @@ from d3async.cli.plan import duration
 from d3async.cli.standing import by_hand_lines
 from d3async.errors import JournalError
 from d3async.files.causes import find_causes
+from d3async.files.suggestions import fleet_run_steps, suggested_lines
 from d3async.files.summary import instant
 from d3async.files.words import moment, number
 
@@ -95,14 +96,11 @@ def run_lines(
 
 
 def next_lines(run: RunStanding, where: str) -> Iterator[str]:
-    """What to type next; nothing while a run goes on."""
+    """What to do next; nothing while a run goes on."""
     if run.open:
         return
-    if run.outcomes["unsent"]:
-        typed = run.facts.get("command_line") or f"d3async submit {run.meta.get('input')}{where}"
-        yield f"to go on  {typed}"
-    if run.outcomes["unknown"]:
-        yield f"to settle d3async reconcile {run.name}{where}"
+    steps = fleet_run_steps(run.name, run.outcomes, run.facts, where.split())
+    yield from (f"{label:<9} {text}" for label, text in suggested_lines(steps))
 
 
 def _counts(run: RunStanding) -> str:

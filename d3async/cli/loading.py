@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from d3async import __version__
 from d3async.cli.console import say
@@ -14,6 +16,7 @@ from d3async.cli.jobfile import examine
 from d3async.cli.mapping import save, tell_file
 from d3async.cli.other_mapping import MAPPING, check_mapping
 from d3async.cli.review import ERRORS, Review
+from d3async.files.suggestions import INPUT_PATH, OPTIONS
 from d3async.journal.adopt import Changes
 
 if TYPE_CHECKING:
@@ -53,11 +56,12 @@ def load(
     *,
     quiet: bool,
     save_mapping: bool = False,
+    kept: Mapping[str, Any] = MappingProxyType({}),
 ) -> Loaded | None:
     """Check *file* and bring its rows into the journal; None when rows are invalid and none may be left out.
 
     *own* is the D3 of rows without a profile. Nothing holds until the folder is committed, but for the mapping
-    (*save_mapping*). Raises `JobFileError` and `SettingsError`.
+    (*save_mapping*). *kept* are the options that the journal is to keep. Raises `JobFileError` and `SettingsError`.
     """
     site, route = own.site if own else "", servers.route(own.site if own else None)
     with (
@@ -83,7 +87,12 @@ def load(
         homes = _homes(stage, servers, own)
         check_homes(folder, homes)
         check_mapping(folder, examined, saved=save_mapping)
-        return _adopted(folder, examined, stage, homes, read_by=_read_by(examined.read_as))
+        facts = {
+            "read_by": _read_by(examined.read_as),
+            OPTIONS: json.dumps(kept),
+            INPUT_PATH: "" if str(file) == "-" else os.path.abspath(file),  # noqa: PTH100 - links stay as they are
+        }
+        return _adopted(folder, examined, stage, homes, facts)
 
 
 def _tell_refused(review: Review, folder: Path) -> None:
@@ -134,11 +143,11 @@ def _finished(folder: RunFolder, examined: Examined, servers: Servers, own: Sett
     return Loaded(examined.name, folder.stage(), changes, {}, 0, homes, finished=True)
 
 
-def _adopted(folder: RunFolder, examined: Examined, stage: Stage, homes: Homes, *, read_by: str) -> Loaded:
+def _adopted(folder: RunFolder, examined: Examined, stage: Stage, homes: Homes, facts: Mapping[str, str]) -> Loaded:
     changes = folder.adopt(
         {
             **meta_of(homes, folder.meta()),
-            "read_by": read_by,
+            **facts,
             MAPPING: examined.kept,
             "command": examined.command.__name__ if examined.command else "",
             "format": json.dumps(examined.format.to_json()),

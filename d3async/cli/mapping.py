@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _FIELDS = {"map": "names", "set": "values"}
 _FORM = ("encoding", "delimiter", "sheet")
+SAVED = frozenset(_FIELDS.get(name, name) for name in (*LISTS, *TEXTS))
+"""The fields of `JobFileOptions` that `save` keeps in a profile."""
 _TYPED = tuple(f"--{name.replace('_', '-')}" for name in (*LISTS, *TEXTS))
 
 
@@ -143,18 +145,6 @@ def blaming(kept: Kept | None) -> Iterator[None]:
 
 def _concerns(error: JobFileError | SettingsError, kept: Kept) -> bool:
     return error.code == "header" or any(name.replace("_", "-") in error.message for name in kept.options)
-
-
-def without_mapping(words: Sequence[str]) -> list[str]:
-    """*words* of a command line without the options that were saved, and without the one that saved them."""
-    found: list[str] = []
-    rest = iter(words)
-    for word in rest:
-        if word in _TYPED:
-            next(rest, None)
-        elif word.partition("=")[0] not in _TYPED and word != "--save-mapping":
-            found.append(word)
-    return found
 
 
 def _typed(job_file: JobFileOptions) -> dict[str, str | Sequence[str]]:

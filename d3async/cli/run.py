@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 @click.option("--verify", is_flag=True, help="Read the links back afterwards; those still there are failed.")
 @click.option("--retry-unknown", is_flag=True, help="Send unknown rows again: they may then exist twice.")
 @click.option("--fresh", is_flag=True, help="A new run although the folder has one; the old one is moved aside.")
+@click.option("--continue", "continues", is_flag=True, help="Only if the run folder is there already.")
 @click.option("--dry-run", is_flag=True, help="Print the requests; send nothing.")
 @click.option(
     "--progress", type=click.Choice(["auto", "bar", "plain", "json", "none"]), default="auto", show_default=True

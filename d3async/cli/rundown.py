@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,12 +21,14 @@ from d3async.cli.progress import chosen
 from d3async.cli.running import Orders, check_files, send
 from d3async.commands import all_commands
 from d3async.errors import JournalError, SettingsError
+from d3async.files.suggestions import REPLACED
 from d3async.journal.lanes import count_mirrored
 from d3async.journal.marking import mark_tasks
 from d3async.journal.sqlite import FILE, Selection, open_folder
 from d3async.program import collect_rarely
 from d3async.sansio.exit_code import INTERRUPTED, INVALID_FILE
 from d3async.sansio.halt import with_default
+from d3async.sansio.next_step import PLACES, READING, SETTINGS, arguments_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +54,7 @@ class Options:
     verify: bool = False
     retry_unknown: bool = False
     fresh: bool = False
+    continues: bool = False
     dry_run: bool = False
     progress: str = "auto"
     quiet: bool = False
@@ -64,18 +67,21 @@ class Options:
 def run(file: Path, job_file: JobFileOptions, servers: Servers, options: Options) -> int:
     """Run *file* and return the exit code."""
     collect_rarely()
+    kept = options_kept(job_file, servers, options)
     job_file = with_own(job_file, servers, save=options.save_mapping)
     own = servers.own_if_any()
     if own is None:
         _check_routed(file, job_file, servers)
     path = options.output or default_folder(file)
+    if options.continues:
+        _check_there(path, file)
     if options.fresh and not options.dry_run:
         _move_aside(path)
     folder = open_folder(path)
     try:
         check_own(folder, own)
         quiet, save_mapping = options.quiet, options.save_mapping
-        loaded = load(folder, file, job_file, servers, own, quiet=quiet, save_mapping=save_mapping)
+        loaded = load(folder, file, job_file, servers, own, quiet=quiet, save_mapping=save_mapping, kept=kept)
         if loaded is None:
             folder.abandon()
             return INVALID_FILE
@@ -98,7 +104,8 @@ def run(file: Path, job_file: JobFileOptions, servers: Servers, options: Options
     except BaseException:
         folder.abandon()
         raise
-    return _send_and_finish(folder, planned, loaded, options)
+    places = arguments_of({name: str(value) for name, value in servers.given().items()}, PLACES)
+    return _send_and_finish(folder, planned, loaded, options, places)
 
 
 def _check_routed(file: Path, job_file: JobFileOptions, servers: Servers) -> None:
@@ -131,7 +138,9 @@ def _begin(folder: RunFolder, options: Options, loaded: Loaded) -> None:
     folder.begin(selection, now=time.time(), facts=beginning(loaded.homes))
 
 
-def _send_and_finish(folder: RunFolder, planned: plan.Plan, loaded: Loaded, options: Options) -> int:
+def _send_and_finish(
+    folder: RunFolder, planned: plan.Plan, loaded: Loaded, options: Options, places: Sequence[str]
+) -> int:
     started = time.time()
     ran = None
     if planned.servers:
@@ -157,11 +166,45 @@ def _send_and_finish(folder: RunFolder, planned: plan.Plan, loaded: Loaded, opti
                 started_at=started,
                 as_json=options.as_json,
                 finished=loaded.finished,
+                places=places,
             )
         )
     except JournalError as error:
-        advice = "Make room there, then type the same command again: what is known is kept."
+        advice = f"Make room there, then run {loaded.name} again with --continue: what is known is kept."
         raise JournalError(f"{error.message} {advice}", code=error.code) from error
+
+
+def options_kept(job_file: JobFileOptions, servers: Servers, options: Options) -> dict[str, Any]:
+    """What a journal keeps of the options a run was started with: those that a suggested command may have."""
+    usual = Options()
+    sending = {
+        "max_links_per_call": _unless(options.max_links_per_call, usual.max_links_per_call),
+        "serial_by": options.serial_by,
+        "mark_tasks": options.mark_tasks,
+        "verify": options.verify,
+        "halts": list(map(str, options.halts)),
+        "drain_timeout": _unless(options.drain_timeout, usual.drain_timeout),
+    }
+    settings = servers.given()
+    given = {**asdict(job_file), **sending, **{name: settings.get(name) for name in SETTINGS}}
+    return {
+        **{name: value for name, value in given.items() if name in {*READING, *SETTINGS, "allow_duplicates"}},
+        "forgotten": [name for name in PLACES if name in settings],
+    }
+
+
+def _unless(value: float, usual: float) -> float | None:
+    return None if value == usual else value
+
+
+def _check_there(path: Path, file: Path) -> None:
+    """Raise `SettingsError` where there is no run to continue."""
+    if not (path / FILE).is_file():
+        message = (
+            f"There is no run to continue in {path}: it has no {FILE}. If it was moved, name its new place with -o;"
+            f" if it is lost, look in D3 which rows of {file} are there before anything is sent again."
+        )
+        raise SettingsError(message, code="no_run_folder")
 
 
 def default_folder(file: Path) -> Path:
@@ -178,7 +221,12 @@ def _move_aside(path: Path) -> None:
     aside = path.with_name(f"{path.name}.{time.strftime('%Y%m%dT%H%M%S')}")
     while aside.exists():
         aside = aside.with_name(f"{aside.name}+")
-    open_folder(path).close()  # refuses while another process holds it
+    folder = open_folder(path)  # refuses while another process holds it
+    try:
+        folder.note(REPLACED, str(time.time()))
+        folder.commit()
+    finally:
+        folder.abandon()
     path.rename(aside)
     say(f"the old run folder is now {aside}")
 

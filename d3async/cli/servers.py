@@ -57,6 +57,10 @@ class Servers:
         given = {name: value for name, value in options.items() if name not in {"profile", "config"}}
         self._profiles = Profiles(environ, config=options.get("config"), **given)
 
+    def given(self) -> dict[str, Any]:
+        """The settings that were given as options."""
+        return {name: value for name, value in self._options.items() if value is not None}
+
     def own(self, needs: Sequence[str] = ()) -> Settings:
         """The D3 of rows without a profile. Raises SettingsError, naming what is missing."""
         if self._environ is not None:

@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,8 +18,6 @@ from d3async.sansio.exit_code import INTERRUPTED, OK, USAGE
 from d3async.sansio.hand_settlement import Hand, RowChoice, parse_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from click import Context, Parameter
 
     from d3async.operations.settle import FleetRun, SettleResult, Verdict
@@ -86,7 +84,7 @@ def command(
     else:
         place = operation.FleetRun(address.conninfo, str(target))
     with installed():
-        result = operation.settle(place, verdict, choice, by=_hand(), next_step=_next_step(target))
+        result = operation.settle(place, verdict, choice, by=_hand())
     if given["as_json"]:
         _print_json(verdict, result)
     where = "" if address is None else fleet_words(fleet, address)
@@ -123,16 +121,6 @@ def _hand() -> Hand:
     return Hand(who, socket.gethostname(), time.time())
 
 
-def _next_step(target: Path) -> Any:
-    def next_step(outcomes: Mapping[str, int], facts: Mapping[str, Any]) -> str | None:
-        from d3async.cli import ending  # noqa: PLC0415 - `--help` need not load it
-
-        typed = facts.get("command_line") or f"d3async run {facts.get('input') or 'FILE'}"
-        return ending.next_step(outcomes, None, command_line=typed, folder=target, repeatable=False)
-
-    return next_step
-
-
 def _refused(target: Path, result: SettleResult) -> int:
     say(f"{target}: nothing was changed.")
     for refusal in result.refused[:_SHOWN]:
@@ -159,8 +147,10 @@ def _settled(target: Path, verdict: Verdict, result: SettleResult, where: str) -
         say(f"results   d3async results {target}{where} -o {target}.results.csv")
     else:
         say(f"results   {result.files.results}      report  {result.files.report}")
-    if result.next_step:
-        say(f"next      {result.next_step}")
+    from d3async.files.suggestions import suggested_lines  # noqa: PLC0415 - `--help` need not load it
+
+    for label, text in suggested_lines(result.steps):
+        say(f"{label:<9} {text}")
     return OK
 
 

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from d3async.cli import ending
 from d3async.cli.console import out, say
 from d3async.cli.homes import known_homes
 from d3async.cli.servers import name_of
@@ -19,6 +18,7 @@ from d3async.cli.ways import FOR_LINKS, FOR_TASKS, how_to_set_any, ways
 from d3async.client import D3Client
 from d3async.connect import host_limiter
 from d3async.errors import D3Error, JournalError, SettingsError, ThrottledError, UnauthorizedError
+from d3async.files.suggestions import suggest, suggested_lines
 from d3async.files.summary import last_facts
 from d3async.files.write import write_again
 from d3async.journal.read import FILE, JournalReader
@@ -224,13 +224,11 @@ def _end(folder: RunFolder, found: _Found) -> None:
     outcomes = folder.settle_leftovers()
     with JournalReader(folder.folder / FILE) as reader:
         facts = last_facts(reader.runs())
-        file = reader.meta().get("input", "FILE")
     code = facts.get("exit_code")
     if code in _RECOUNTED:
         code = codes.exit_code(outcomes, None)
-    command_line = facts.get("command_line") or f"d3async run {file}"
-    told: dict[str, Any] = {"reconciled": {"at": time.time(), **_counts(found)}}
-    told["next"] = ending.next_step(outcomes, None, command_line=command_line, folder=folder.folder, repeatable=False)
+    looked = {"at": time.time(), "ended_early": bool(found.troubles), **_counts(found)}
+    told: dict[str, Any] = {"reconciled": looked}
     let_go(folder, now=time.time(), exit_code=code, told=told)
 
 
@@ -259,10 +257,10 @@ def _tell(path: Path, before: _Unknown, left: _Unknown, found: _Found) -> None:
     say(f"Settled {before.rows - left.rows:,} of {before.rows:,}. {left.rows:,} left unknown.")
     with JournalReader(path / FILE) as reader:
         rows = reader.query(f"select line, label, message from job where {_UNKNOWN} order by row limit {_SHOWN}")  # noqa: S608 - as above
-        next_step = last_facts(reader.runs()).get("next")
+        steps = suggested_lines(suggest(reader, last_facts(reader.runs())))
     for line, label, message in rows:
         say(f"  line {line}, {label}: {message}")
     if found.written:
         say(f"results   {found.written.results}      report  {found.written.report}")
-    if next_step:
-        say(f"next      {next_step}")
+    for label, text in steps:
+        say(f"{label:<9} {text}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,8 +11,10 @@ from d3async.cli.ending import counts_words
 from d3async.cli.plan import duration
 from d3async.cli.servers import name_of
 from d3async.files.causes import find_causes
-from d3async.files.summary import instant, last_facts, next_steps, summary
+from d3async.files.suggestions import suggest, suggested_lines, to_type
+from d3async.files.summary import instant, last_facts, summary
 from d3async.files.words import moment, number
+from d3async.sansio.next_step import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +28,6 @@ _WINDOW = 30.0
 _CAUSES = 5
 _SERVERS = 12
 _LINE = 110
-_TO_READ = {"failed": "to mend", "unknown": "look up"}
 _FILES = ("results", "report", "failed", "unknown")
 
 
@@ -48,46 +47,34 @@ class Standing:
     rate: float | None
     causes: Sequence[Cause]
     files: Mapping[str, Path]
+    steps: Steps
 
     @property
     def next(self) -> list[str]:
         """What to type next; nothing while a run goes on."""
-        return [] if self.running else next_steps(self.told, str(self.folder))
+        return to_type(self.steps)
 
 
 def standing(reader: Reader, *, now: float, running: bool | None) -> Standing:
     """Where the folder stands at *now* (seconds since 1970), given whether its owner is *running*."""
-    owner = reader.owner()
+    owner, facts = reader.owner(), last_facts(reader.runs())
     rate = None
     if owner and running is not False:
         window = min(_WINDOW, max(now - (owner.since or now), 1.0))
         rate = reader.done_since(now - window) / window
+    files = {path.stem: path for path in sorted(reader.folder.glob("*.*")) if path.stem in _FILES}
     return Standing(
         folder=reader.folder,
-        told=summary(reader, last_facts(reader.runs())),
+        told=summary(reader, facts),
         in_flight=reader.in_flight(),
         to_send=reader.to_send(),
         owner=owner,
         running=running,
         rate=rate,
         causes=find_causes(reader, keep=1).causes[:_CAUSES],
-        files={path.stem: path for path in sorted(reader.folder.glob("*.*")) if path.stem in _FILES},
+        files=files,
+        steps=Steps() if running else suggest(reader, facts, mend_file=files.get("failed")),
     )
-
-
-def is_running(owner: Owner | None) -> bool | None:
-    """Whether *owner* still runs; None where that can't be seen from here (another host, or Windows)."""
-    if owner is None:
-        return False
-    if owner.host != socket.gethostname() or os.name == "nt":
-        return None
-    try:
-        os.kill(owner.pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def as_words(at: Standing) -> list[str]:
@@ -153,9 +140,8 @@ def _where_words(at: Standing) -> list[str]:
     lines = [f"results   {results}" if results else f"results   none yet; to write them: d3async results {at.folder}"]
     if report:
         lines[0] += f"      report  {report}"
-    lines += [f"{what:<9} {at.files[name]}" for name, what in _TO_READ.items() if name in at.files]
-    onwards = "to go on" if at.told["outcomes"]["unsent"] else "next"
-    return lines + [f"{'to settle' if 'reconcile' in step else onwards:<9} {step}" for step in at.next]
+    lines += [f"look up   {at.files['unknown']}"] if "unknown" in at.files else []
+    return lines + [f"{label:<9} {text}" for label, text in suggested_lines(at.steps)]
 
 
 def as_object(at: Standing) -> dict[str, Any]:
@@ -180,4 +166,5 @@ def as_object(at: Standing) -> dict[str, Any]:
         ],
         **{name: str(at.files[name]) if name in at.files else None for name in _FILES},
         "next": at.next,
+        "advice": [note.text for note in at.steps.notes],
     }  # fmt: skip

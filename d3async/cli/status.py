@@ -32,11 +32,14 @@ def command(target: Path | None, *, fleet: str | None, as_json: bool) -> int:
 
 
 def _folder(folder: Path, *, as_json: bool) -> int:
-    from d3async.cli.standing import as_object, as_words, is_running, standing  # noqa: PLC0415 - not for `--help`
+    from d3async.cli.standing import as_object, as_words, standing  # noqa: PLC0415 - not for `--help`
+    from d3async.journal.hold import is_held  # noqa: PLC0415 - as above
     from d3async.journal.read import JournalReader  # noqa: PLC0415 - as above
 
-    with JournalReader(run_folder(folder) / JOURNAL) as reader:
-        found = standing(reader, now=time.time(), running=is_running(reader.owner()))
+    # first: a run that ends in between has let go of the folder, and its journal is read to the end
+    running = is_held(run_folder(folder))
+    with JournalReader(folder / JOURNAL) as reader:
+        found = standing(reader, now=time.time(), running=running)
     if as_json:
         out(json.dumps(as_object(found), ensure_ascii=False))
         return 0

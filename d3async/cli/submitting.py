@@ -81,6 +81,8 @@ def _how(job_file: JobFileOptions, options: Options) -> How:
     return How(
         job_file=job_file,
         config=options.config,
+        run=options.name,
+        profile=options.profile,
         max_links_per_call=options.max_links_per_call,
         serial=options.serial_by is not None,
         halts=tuple(options.halts),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from d3async.files.causes import find_causes
 from d3async.files.charts import LATENCIES, Pace, column_seconds, latencies, pace, shares, within
-from d3async.files.summary import last_facts, next_steps, summary
+from d3async.files.suggestions import suggest, to_type
+from d3async.files.summary import last_facts, summary
 from d3async.files.words import clock, fact, lasting, moment, number, share, short
 from d3async.journal import figures
 
@@ -37,12 +39,24 @@ _WARNINGS = 50
 _SERVERS = 500
 _WORDS = (clock, fact, lasting, moment, number, share, short)
 _LABELS = {
-    "base_url": "D3", "site": "Site", "command": "Command", "command_line": "Typed", "started_at": "Started, UTC",
+    "base_url": "D3", "site": "Site", "command": "Command", "started_at": "Started, UTC",
     "finished_at": "Finished, UTC", "elapsed_s": "Took", "requests": "Requests", "rate": "Rate",
     "throttled": "Answers 429", "paused_s": "Paused", "exit_code": "Exit code", "version": "d3async",
     "settled_by_hand": "Settled by hand",
 }  # fmt: skip
-_APART = {"input", "outcomes", "servers", "items", "vanished", "next", "settings", "warnings", "stop", "argv", *_LABELS}
+_APART = {
+    "input",
+    "outcomes",
+    "servers",
+    "items",
+    "vanished",
+    "next",
+    "advice",
+    "settings",
+    "warnings",
+    "stop",
+    *_LABELS,
+}
 
 
 def report_html(reader: Reader) -> Iterator[str]:
@@ -60,8 +74,11 @@ def report_html(reader: Reader) -> Iterator[str]:
 
 def _told(reader: Reader) -> dict[str, Any]:
     runs = reader.runs()
-    told = summary(reader, last_facts(runs))
+    last = last_facts(runs)
+    told = summary(reader, last)
     found = find_causes(reader)
+    beside = Path(os.path.abspath(reader.folder)).parent  # noqa: PTH100 - links stay as they are
+    steps = suggest(reader, last, seen_from=beside)
     timed = figures.latency_counts(reader, LATENCIES)
     return {
         "told": told,
@@ -81,7 +98,8 @@ def _told(reader: Reader) -> dict[str, Any]:
         "within": {within(timed, part): part for part in (0.5, 0.95, 0.99)},
         "runs": runs[-_RUNS:],
         "files": _files(told, reader),
-        "next": next_steps(told, reader.folder.resolve().name),
+        "next": to_type(steps),
+        "advice": steps.notes,
     }
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import shlex
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from d3async import __version__
 from d3async.files.instants import instants
+from d3async.files.suggestions import suggest, to_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from d3async.journal.records import Run
 
 _TIMES = ("started_at", "finished_at")
+_NOT_TOLD = frozenset({"argv", "command_line", "log_keys", "submitted"})
+"""Facts that are no figures; the first two were kept by earlier versions, as they were typed."""
 _COUNTED = ("requests", "throttled", "paused_s", "elapsed_s", "rate")
 
 
@@ -28,6 +29,7 @@ def summary(reader: Reader, facts: Mapping[str, Any]) -> dict[str, Any]:
     meta = reader.meta()
     servers = _servers(reader, meta, facts)
     by_hand = reader.settled_by_hand()
+    steps = suggest(reader, facts)
     told = {
         "version": facts.get("version", __version__),
         "command": meta.get("command", ""),
@@ -40,10 +42,11 @@ def summary(reader: Reader, facts: Mapping[str, Any]) -> dict[str, Any]:
         **{key: facts.get(key) for key in _COUNTED},
         **{key: instant(facts.get(key)) for key in _TIMES},
         "exit_code": facts.get("exit_code"),
-        "next": facts.get("next"),
+        "next": next(iter(to_type(steps)), None),
+        "advice": [note.text for note in steps.notes],
         **({"servers": servers} if servers else {}),
     }
-    return told | {key: value for key, value in facts.items() if key not in told}
+    return told | {key: value for key, value in facts.items() if key not in told and key not in _NOT_TOLD}
 
 
 def _where(meta: Mapping[str, str], servers: Sequence[Mapping[str, Any]]) -> dict[str, str | None]:
@@ -83,22 +86,3 @@ def last_facts(runs: Sequence[Run]) -> dict[str, Any]:
 def instant(at: float | str | None) -> str | None:
     """*at* as files tell times; a text is one already."""
     return at if isinstance(at, str) else instants()(at) or None
-
-
-def next_steps(told: Mapping[str, Any], folder: str) -> list[str]:
-    """What to type next: what the run said, else (it was cut short) what the counts of the summary *told* ask for."""
-    said = told.get("next")
-    if said or told.get("exit_code") is not None:
-        return [said] if said else []
-    outcomes, quoted = told["outcomes"], shlex.quote(folder)
-    steps = []
-    if outcomes["unsent"]:
-        steps.append(told.get("command_line") or _command_line(told["input"]["path"] or "FILE", folder))
-    if outcomes["unknown"]:
-        steps.append(f"d3async reconcile {quoted}")
-    return steps
-
-
-def _command_line(path: str, folder: str) -> str:
-    usual = PurePath(path).stem + ".d3run" == PurePath(folder).name
-    return shlex.join(["d3async", "run", path, *([] if usual else ["-o", folder])])

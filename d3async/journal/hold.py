@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sqlite3
+import sys
 import time
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
@@ -14,9 +16,12 @@ from d3async.errors import FolderHeldError, JournalError
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import BinaryIO
 
 JOURNAL = "journal.sqlite"
 _LOCK = ".lock"
+_MOMENT = 0.5
+"""Seconds for which a run that starts waits for the lock."""
 
 
 def take(folder: Path) -> tuple[bool, FileLock]:
@@ -26,15 +31,51 @@ def take(folder: Path) -> tuple[bool, FileLock]:
     """
     created = _make(folder)
     # a lock of the kernel's, which dies with its process; the soft kind outlives a kill
-    lock = FileLock(folder / _LOCK, blocking=False, mode=0o600, fallback_to_soft=False)
+    lock = FileLock(folder / _LOCK, mode=0o600, fallback_to_soft=False)
     try:
-        lock.acquire()
+        # `is_held` may have it for a moment
+        lock.acquire(timeout=_MOMENT, poll_interval=_MOMENT / 20)
     except Timeout:
         raise FolderHeldError(_held(folder), code="held") from None
     except OSError as error:
         message = f"{folder} cannot be locked for writing: {error.strerror}. Give another folder with -o."
         raise JournalError(message, code="journal") from error
     return created, lock
+
+
+def is_held(folder: Path) -> bool | None:
+    """Whether a process holds *folder*, on whatever host or in whatever container; None where that can't be seen.
+
+    It is found out by the lock, which is taken for a moment; a run that starts meanwhile waits for it. Nothing is
+    made or changed.
+    """
+    try:
+        with (folder / _LOCK).open("rb") as file:
+            return not _lockable(file)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+
+
+def _lockable(file: BinaryIO) -> bool:
+    """Whether the lock *file* could be locked; it no longer is. Raises OSError where files cannot be locked."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt  # noqa: PLC0415 - there alone
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+        else:
+            import fcntl  # noqa: PLC0415 - not on Windows
+
+            # shared: it needs no right to write, and two that ask do not see each other
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in {errno.EAGAIN, errno.EACCES, errno.EDEADLK}:
+            return False
+        raise
+    return True
 
 
 def let_go(folder: Path, lock: FileLock, *, created: bool) -> None:

@@ -13,10 +13,10 @@ from d3async.journal.records import ItemRecord, Owner, RowRecord, Run
 from d3async.journal.schema import VERSION
 from d3async.journal.states import INTERRUPTED, check_items, check_numbers, counted, outcome_of, states_of
 from d3async.sansio.hand_settlement import CODE
-from d3async.sansio.outcome import OUTCOMES
+from d3async.sansio.outcome import NOT_LINKED, OUTCOMES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -149,6 +149,46 @@ class JournalReader:
     def done_since(self, at: float) -> int:
         """Rows answered after *at*, in seconds since 1970, UTC."""
         return self._number("select count(*) from job where row is not null and done_at > ?", at)
+
+    def unknown_rows(self) -> list[tuple[str | None, str, int]]:
+        """Rows that may have happened, as (profile, command, count)."""
+        profile = "profile" if self.meta().get("profiles") else "null"
+        return self._all(
+            f"select {profile}, command, count(*) from job"
+            " where row is not null and state in ('unknown', 'sent') group by 1, 2"
+        )
+
+    def to_mend(self) -> int:
+        """Rows that are wrong or that D3 refused, but for those that have nothing left to do."""
+        return self._number(
+            "select count(*) from job where row is not null and (state = 'invalid'"
+            " or (state = 'failed' and coalesce(code, '') != ?) or (state = 'partial' and exists("
+            "select 1 from item where item.job = job.id and item.state = 'failed' and coalesce(item.code, '') != ?)))",
+            NOT_LINKED,
+            NOT_LINKED,
+        )
+
+    def failed_with(self, codes: Collection[str]) -> int:
+        """Rows that failed with one of *codes*."""
+        marks = ",".join("?" * len(codes))
+        asked = f"select count(*) from job where row is not null and state = 'failed' and code in ({marks})"
+        return self._number(asked, *codes)
+
+    def has_identical(self, commands: Sequence[str]) -> bool:
+        """Whether rows of *commands* that ask for the same are among those that are left."""
+        marks = ",".join("?" * len(commands))
+        return bool(
+            self._one(
+                "select exists(select 1 from job where row is not null and occurrence > 0"
+                f" and state != 'invalid' and command in ({marks}))",
+                *commands,
+            )
+        )
+
+    def brought_forward(self) -> bool:
+        """Whether the last run brought a row to `ok`."""
+        asked = "select exists(select 1 from job where state = 'ok' and epoch = (select max(epoch) from run))"
+        return bool(self._one(asked))
 
     @property
     def has_items(self) -> bool:

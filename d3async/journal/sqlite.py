@@ -95,6 +95,11 @@ class RunFolder:
                 self.db, _repeatable(), retry_unknown=selection.retry_unknown, serial=selection.serial
             )
 
+    def note(self, key: str, value: str) -> None:
+        """Have the journal keep *value*. It does from the next `commit` on."""
+        with self._written():
+            self._meta({key: value})
+
     def commit(self) -> None:
         """Make the folder's new state hold; raises `JournalError` when it cannot be stored."""
         with self._written():

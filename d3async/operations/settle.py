@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from d3async.errors import JobFileError
 from d3async.files.read import open_table
+from d3async.files.suggestions import suggest
 from d3async.files.summary import last_facts
 from d3async.files.write import write_again
 from d3async.journal.read import FILE, JournalReader
@@ -19,17 +20,15 @@ from d3async.journal.settle import Change, HandSettlements
 from d3async.sansio import exit_code as codes
 from d3async.sansio.hand_settlement import RowChoice
 from d3async.sansio.job import Invalid
+from d3async.sansio.next_step import Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
     from d3async.files.write import Written
     from d3async.journal.settle import Refusal
     from d3async.sansio.hand_settlement import Hand
-
-    NextStep = Callable[[Mapping[str, int], Mapping[str, Any]], str | None]
-    """What to type next, from the rows by outcome and what the last run wrote about itself."""
 
 Verdict = Literal["ok", "failed", "undo"]
 _COLUMN = "_row"
@@ -54,33 +53,31 @@ class SettleResult:
     refused: tuple[Refusal, ...]
     outcomes: Mapping[str, int]
     files: Written | None = None
-    next_step: str | None = None
+    steps: Steps = field(default_factory=Steps)
 
 
-def settle(
-    target: Path | FleetRun, verdict: Verdict, choice: RowChoice, *, by: Hand, next_step: NextStep
-) -> SettleResult:
+def settle(target: Path | FleetRun, verdict: Verdict, choice: RowChoice, *, by: Hand) -> SettleResult:
     """Settle the rows of *choice*, all or none, in a run folder or a run of the fleet; or undo that.
 
     The files of a run folder are written again. Raises `JournalError`, `FolderHeldError` while rows are being sent.
     """
     if isinstance(target, Path):
-        return _settle_folder(target, verdict, choice, by=by, next_step=next_step)
+        return _settle_folder(target, verdict, choice, by=by)
     return _settle_run(target, verdict, choice, by=by)
 
 
-def _settle_folder(path: Path, verdict: Verdict, choice: RowChoice, *, by: Hand, next_step: NextStep) -> SettleResult:
+def _settle_folder(path: Path, verdict: Verdict, choice: RowChoice, *, by: Hand) -> SettleResult:
     folder = hold(path, now=by.at)
     with closing(folder):
         change = _change(HandSettlements(FolderSession(folder)), verdict, choice, by)
         outcomes = folder.settle_leftovers()
         with JournalReader(path / FILE) as reader:
-            facts = {"input": reader.meta().get("input"), **last_facts(reader.runs())}
-        code = _exit_code(facts, outcomes)
-        step = next_step(outcomes, facts)
-        let_go(folder, now=by.at, exit_code=code, told={"next": step})
+            facts = last_facts(reader.runs())
+        let_go(folder, now=by.at, exit_code=_exit_code(facts, outcomes), told={})
     files = None if change.refused else write_again(path)
-    return SettleResult(rows=change.rows, refused=change.refused, outcomes=outcomes, files=files, next_step=step)
+    with JournalReader(path / FILE) as reader:
+        steps = suggest(reader, last_facts(reader.runs()), mend_file=files.failed if files else None)
+    return SettleResult(rows=change.rows, refused=change.refused, outcomes=outcomes, files=files, steps=steps)
 
 
 def _settle_run(run: FleetRun, verdict: Verdict, choice: RowChoice, *, by: Hand) -> SettleResult:

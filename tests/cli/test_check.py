@@ -48,7 +48,7 @@ def test_a_good_file_says_what_it_is_and_what_to_type_next(check: Check) -> None
     assert err == (
         'tasks.csv: 2 rows, CreateTask, UTF-8, separator ","\n'
         "  2 tasks to create: 2 people, 2 incidents\n"
-        "Nothing is wrong. To send it: d3async run tasks.csv --allow-duplicates\n"
+        "Nothing is wrong. To send it: d3async run tasks.csv\n"
     )
     assert not Path("tasks.d3run").exists()
 

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from d3async.cli.main import cli, exit_code_of
-from d3async.cli.mapping import without_mapping
 
 CONFIG = """\
 # the sites I look after
@@ -309,16 +308,3 @@ def test_stdin_is_read_by_it_and_can_be_saved(
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(THEIRS.encode())))
         assert exit_code_of(cli, ["check", "-", "--profile", "acme", *arguments]) == 0
     assert f"mapping of profile acme: {WORDS}" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("words", "rest"),
-    [
-        ("check t.csv --map A=b --profile p", "check t.csv --profile p"),
-        ("check --map=A=b t.csv --set x=y --save-mapping", "check t.csv"),
-        ("check t.csv --date-format dd --where a=b --limit 3", "check t.csv --where a=b --limit 3"),
-        ("check t.csv --mapped x", "check t.csv --mapped x"),
-    ],
-)
-def test_what_was_saved_need_not_be_typed_again(words: str, rest: str) -> None:
-    assert without_mapping(words.split()) == rest.split()

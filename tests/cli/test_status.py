@@ -7,20 +7,29 @@ import re
 import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from os import getpid
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from d3async.cli.main import cli, exit_code_of
-from d3async.cli.standing import as_object, as_words, is_running, standing
+from d3async.cli.standing import as_object, as_words, standing
 from d3async.files.write import write_again
+from d3async.journal.hold import is_held
 from d3async.journal.read import FILE, JournalReader
-from d3async.journal.records import Owner
+from d3async.journal.sqlite import open_folder
 from tests.journal.factory import START, Entry, Told, every_outcome, long_run, make, unsent
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+
+BY_HAND = (
+    "to settle look for 4 rows in D3 and write down what became of them: d3async settle --help; with a key for D3's"
+    " log, d3async reconcile looks them up"
+)
 
 
 def status(capsys: pytest.CaptureFixture[str], *args: object) -> str:
@@ -41,6 +50,22 @@ def owner(pid: int, host: str | None = None) -> dict[str, Any]:
     return {"pid": pid, "host": host or socket.gethostname(), "since": START}
 
 
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """*folder* held by another process."""
+    holding = "import pathlib, sys\nfrom d3async.journal.hold import take\n"
+    holding += "kept = take(pathlib.Path(sys.argv[1])); print(flush=True); sys.stdin.read()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", holding, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    try:
+        yield
+    finally:
+        process.communicate()
+
+
 def going(folder: Path, **meta: Any) -> Path:
     """A run under way: 40 rows answered over four seconds, 2 in flight, 58 to send."""
     entries = [Entry("1,a,b,c", done_at=START + at / 10) for at in range(40)]
@@ -53,6 +78,7 @@ def test_a_finished_run_tells_counts_causes_files_and_the_next_step(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = long_run(tmp_path / "tasks.d3run", 1_000)
+    (tmp_path / "tasks.csv").touch()
     write_again(folder)
     assert status(capsys, folder).splitlines() == [
         'tasks.csv: 1,000 rows, CreateTask at d3.example.com, site "Security Operations"',
@@ -63,9 +89,10 @@ def test_a_finished_run_tells_counts_causes_files_and_the_next_step(
         "  4 x no answer within 60 s",
         "  1 x assignee is empty",
         f"results   {folder}/results.csv      report  {folder}/report.html",
-        f"to mend   {folder}/failed.csv",
         f"look up   {folder}/unknown.csv",
-        "to go on  d3async run tasks.csv --yes",
+        f"to go on  d3async run {folder.parent}/tasks.csv --continue",
+        BY_HAND,
+        f"to mend   {folder}/failed.csv: mend its rows, then run that file; or mend tasks.csv and run it again",
     ]
 
 
@@ -87,41 +114,54 @@ def test_the_rate_is_that_of_the_last_half_minute(tmp_path: Path) -> None:
 
 def test_a_run_that_was_cut_short_says_so_and_what_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "tasks.d3run"
-    make(folder, [Entry("1,a,b,c", "sent", done_at=None), unsent("2,a,b,c")], owner=owner(gone()))
+    (tmp_path / "tasks.csv").touch()
+    begun = Told({"log_keys": [None]}, finished_at=None, exit_code=None)
+    make(folder, [Entry("1,a,b,c", "sent", done_at=None), unsent("2,a,b,c")], owner=owner(gone()), runs=(begun,))
     told = status(capsys, folder)
     assert "cut short: pid" in told
     assert "1 unknown · 1 not sent" in told
-    assert "to go on  d3async run tasks.csv\n" in told
+    assert f"to go on  d3async run {tmp_path}/tasks.csv --continue\n" in told
     assert f"to settle d3async reconcile {folder}" in told
     assert f"results   none yet; to write them: d3async results {folder}" in told
 
 
-@pytest.mark.parametrize(
-    ("who", "expected"),
-    [
-        (None, False),
-        (Owner(getpid(), socket.gethostname(), START), True),
-        (Owner(1, socket.gethostname(), START), True),
-        (Owner(getpid(), "another-host", START), None),
-    ],
-)
-def test_whether_an_owner_runs_is_known_on_this_host_only(who: Owner | None, expected: bool | None) -> None:
-    assert is_running(who) is expected
-
-
-def test_an_owner_that_has_ended_does_not_run() -> None:
-    assert is_running(Owner(gone(), socket.gethostname(), START)) is False
-
-
-def test_an_owner_on_another_host_is_named_as_holding_the_folder(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("host", [None, "another-host"])
+def test_whether_a_run_goes_on_is_seen_by_the_lock_on_whatever_host_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], host: str | None
 ) -> None:
-    told = status(capsys, make(tmp_path, [unsent("1,a,b,c")], owner=owner(7, "soc-9")))
-    assert "held, look there whether it still runs: pid 7 on soc-9 since 2026-12-01 17:00:00 UTC" in told
+    """Process 1 runs here; that it is said to be the owner means nothing."""
+    folder = make(tmp_path / "tasks.d3run", [unsent("1,a,b,c")], owner=owner(1, host))
+    with held(folder):
+        assert json.loads(status(capsys, folder, "--json"))["running"] is True
+        assert "running: pid 1 on" in status(capsys, folder)
+    told = status(capsys, folder)
+    assert "cut short: pid 1 on" in told
+    assert "put tasks.csv back where it was, then run it again" in told
+
+
+def test_to_look_never_keeps_a_run_from_starting(tmp_path: Path) -> None:
+    looking = "import pathlib, sys, time\nfrom d3async.journal.hold import is_held\nprint(flush=True)\n"
+    looking += "while True: is_held(pathlib.Path(sys.argv[1]))"
+    open_folder(tmp_path / "a").close()
+    with subprocess.Popen([sys.executable, "-c", looking, tmp_path / "a"], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            for _ in range(200):
+                open_folder(tmp_path / "a").close()
+        finally:
+            process.kill()
+
+
+def test_to_look_makes_nothing(tmp_path: Path) -> None:
+    assert is_held(tmp_path) is False
+    assert is_held(tmp_path / "nowhere") is False
+    assert not list(tmp_path.iterdir())
 
 
 def test_json_has_the_same_for_programs_and_outcomes_add_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told = json.loads(status(capsys, going(tmp_path), "--json"))
+    with held(going(tmp_path)):
+        told = json.loads(status(capsys, tmp_path, "--json"))
     assert sum(told["outcomes"].values()) == told["input"]["rows"] == 100
     assert (told["in_flight"], told["to_send"], told["running"], told["next"]) == (2, 58, True, [])
     assert told["owner"] == {"pid": getpid(), "host": socket.gethostname(), "since": "2026-12-01T17:00:00.000Z"}

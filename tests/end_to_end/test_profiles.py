@@ -130,7 +130,7 @@ def test_of_four_servers_one_down_and_one_with_a_wrong_key_the_other_two_finish_
         assert first.code == 5, first.err
         assert here.outcomes()[:4] == [("a", "ok", ""), ("b", "unsent", ""), ("c", "unsent", ""), ("d", "ok", "")]
         assert (told["outcomes"]["ok"], told["outcomes"]["unsent"], told["input"]["rows"]) == (80, 80, 160)
-        assert (told["base_url"], told["exit_code"], told["next"]) == (None, 5, "d3async run tasks.csv --yes")
+        assert (told["base_url"], told["exit_code"], told["next"]) == (None, 5, "d3async run tasks.csv --continue")
         for site, one in ((a, "a"), (d, "d")):
             assert status_of(site) == {"200": 40}
             assert site.ledger()["worst_second"] <= 40

@@ -107,7 +107,8 @@ def test_a_long_run_tells_causes_pace_and_facts(tmp_path: Path) -> None:
         "Incident … does not exist.", "Assignee <script>alert('d3')</script> is not a user", "no answer within 60 s",
         " 429",
         "paused", "paused or no connection", "It stopped before the end: more than 3 % failed",
-        "41 due dates are in the past", "d3async run tasks.csv --yes", "48 requests/s", "concurrency", "Half within",
+        "41 due dates are in the past", "put tasks.csv back where it was",
+        "48 requests/s", "concurrency", "Half within",
     ):  # fmt: skip
         assert expected in text, expected
 

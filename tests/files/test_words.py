@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from d3async.files import words
-from d3async.files.summary import next_steps
 from tests.journal.factory import START
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.mark.parametrize(("value", "expected"), [(3114, "3,114"), (48.234, "48.2"), (50.0, "50"), (0, "0")])
@@ -53,25 +49,3 @@ def test_durations(seconds: float, expected: Any) -> None:
 )
 def test_facts_are_told_by_their_key(key: str, value: Any, expected: Any) -> None:
     assert words.fact(value, key) == expected
-
-
-def told(*, unsent: int = 0, unknown: int = 0, **more: Any) -> dict[str, Any]:
-    return {"outcomes": {"unsent": unsent, "unknown": unknown}, "input": {"path": "in/my tasks.csv"}, **more}
-
-
-@pytest.mark.parametrize(
-    ("summary", "folder", "expected"),
-    [
-        (told(next="d3async run x --yes", exit_code=5, unsent=1), "x.d3run", ["d3async run x --yes"]),
-        (told(next=None, exit_code=0), "x.d3run", []),
-        (told(unsent=1, command_line="d3async run x --yes"), "x.d3run", ["d3async run x --yes"]),
-        (told(unsent=1), "in/my tasks.d3run", ["d3async run 'in/my tasks.csv'"]),
-        (told(unsent=1), "other", ["d3async run 'in/my tasks.csv' -o other"]),
-        (told(unknown=1), "my tasks.d3run", ["d3async reconcile 'my tasks.d3run'"]),
-        (told(), "x.d3run", []),
-    ],
-)
-def test_what_to_type_next_is_what_the_run_said_or_follows_from_what_it_left(
-    summary: dict[str, Any], folder: Path, expected: Any
-) -> None:
-    assert next_steps(summary, folder) == expected

@@ -190,7 +190,7 @@ def test_the_summary_has_the_keys_of_the_contract_and_counts_from_the_journal(tm
     facts = {
         "version": "9.9", "requests": 7, "throttled": 1, "paused_s": 2.5, "started_at": START,
         "finished_at": START + 65,
-        "elapsed_s": 65.0, "rate": 48.1, "exit_code": 4, "next": "d3async reconcile tasks.d3run",
+        "elapsed_s": 65.0, "rate": 48.1, "exit_code": 4,
         "outcomes": {"ok": 99},
         "settings": {"rate": 50},
     }  # fmt: skip

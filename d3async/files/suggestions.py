@@ -1,0 +1,179 @@
+"""What to do next with a run, from what its journal says: see `sansio.next_step`, which decides it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from d3async.commands import all_commands
+from d3async.journal.read import JournalReader
+from d3async.sansio.hand_settlement import CODE
+from d3async.sansio.next_step import (
+    APP,
+    READING,
+    SETTINGS,
+    STDIN,
+    Note,
+    Situation,
+    Steps,
+    arguments_of,
+    command_line,
+    fleet_steps,
+    forgotten,
+    lines,
+    next_steps,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from d3async.journal.reader import Reader
+
+OPTIONS = "options"
+"""Where a journal keeps the options that a suggested command has: `sansio.next_step` chooses among them."""
+INPUT_PATH = "input_path"
+"""Where a journal keeps the path of its job file."""
+REPLACED = "replaced_at"
+"""Where a journal keeps when its folder was moved aside for a new run."""
+_UNDONE = frozenset({CODE, "not_found", "still_linked"})
+"""Codes of failed rows of which a look into D3 proved that they did not happen: they need not be changed."""
+
+
+def suggest(
+    reader: Reader,
+    facts: Mapping[str, Any],
+    *,
+    places: Sequence[str] = (),
+    mend_file: Path | None = None,
+    seen_from: Path | None = None,
+) -> Steps:
+    """What to do next with the run of *reader*; *facts* are those of its last run.
+
+    *places* are the settings that a journal does not keep, where they are known: as arguments. Paths are as they are
+    *seen_from* there, else from the present folder.
+    """
+    if not isinstance(reader, JournalReader):
+        return _of_fleet(reader, facts)
+    folder = str(reader.folder) if seen_from is None else _short(reader.folder, seen_from)
+    return next_steps(_situation(reader, facts, folder, places=places, mend_file=mend_file, seen_from=seen_from))
+
+
+def suggested_lines(steps: Steps) -> list[Note]:
+    """*steps* as labels and texts, for the shell of this system."""
+    return lines(steps, windows=os.name == "nt")
+
+
+def to_type(steps: Steps) -> list[str]:
+    """The commands of *steps* alone."""
+    return [command_line(command, windows=os.name == "nt").text for command in steps.commands]
+
+
+def _situation(
+    reader: JournalReader,
+    facts: Mapping[str, Any],
+    folder: str,
+    *,
+    places: Sequence[str],
+    mend_file: Path | None,
+    seen_from: Path | None,
+) -> Situation:
+    meta, outcomes = reader.meta(), reader.counts()
+    options = _options(meta)
+    unknown = reader.unknown_rows() if outcomes["unknown"] else []
+    repeatable = sum(count for _, command, count in unknown if _repeatable(command))
+    by_hand = {profile for profile, command, _ in unknown if not _repeatable(command)}
+    wrong = any(outcomes[name] for name in ("failed", "partial", "invalid"))
+    undone = reader.failed_with(_UNDONE - ({"still_linked"} if options.get("verify") else set())) if wrong else 0
+    refused, doctors = _refused(reader, facts, outcomes["unsent"] + repeatable + undone)
+    file, reconciled, stop = _input(meta, reader.folder), facts.get("reconciled"), _code(facts.get("stop"))
+    kind = json.loads(meta.get("format") or "{}").get("kind")
+    return Situation(
+        outcomes=outcomes,
+        folder=folder,
+        name=meta.get("input") or "FILE",
+        file=_short(file, seen_from) if file else None,
+        usual_folder=file is not None and _same(file.with_suffix(".d3run"), reader.folder),
+        reading=arguments_of(options, READING),
+        settings=(*arguments_of(options, SETTINGS), *places),
+        forgotten=() if places else forgotten(options),
+        stop=stop,
+        refused=refused,
+        doctors=doctors,
+        repeatable=repeatable,
+        did_not_happen=undone,
+        to_mend=reader.to_mend() - undone if wrong else 0,
+        mend_file=str(mend_file or Path(folder) / f"failed.{'jsonl' if kind == 'jsonl' else 'csv'}"),
+        identical=options.get("allow_duplicates") is True and reader.has_identical(_once()),
+        log_key=bool(by_hand & set(facts.get("log_keys") or ())),
+        looked_up=isinstance(reconciled, dict) and not reconciled.get("ended_early"),
+        progress=facts.get("exit_code") is None or not (stop == "halt" or repeatable) or reader.brought_forward(),
+        replaced=REPLACED in meta,
+        home=str(facts.get("home") or ""),
+    )
+
+
+def _options(meta: Mapping[str, str]) -> dict[str, Any]:
+    """The options the file was read with; of an older journal those that decided what its rows mean."""
+    found = json.loads(meta.get(OPTIONS) or meta.get("read_by") or "{}")
+    return {name: value for name, value in found.items() if value not in (None, [], False) or name == "share_limit"}
+
+
+def _repeatable(command: str) -> bool:
+    return command not in _once()
+
+
+def _once() -> list[str]:
+    return [name for name, command in all_commands().items() if not command.repeatable]
+
+
+def _refused(reader: JournalReader, facts: Mapping[str, Any], left: int) -> tuple[int, list[str | None]]:
+    """Rows that are left because their D3 does not accept the key, and the profiles of these."""
+    servers = facts.get("servers") or ()
+    if len(servers) < 2:  # noqa: PLR2004 - where there is one, the stop of the run is its own
+        return (left, []) if _code(facts.get("stop")) == "unauthorized" else (0, [])
+    shut = [server["profile"] for server in servers if _code(server.get("stop")) == "unauthorized"]
+    counts = reader.counts_by_profile() if shut else {}
+    return sum(counts[profile]["unsent"] for profile in shut if profile in counts), shut
+
+
+def _code(stop: object) -> str | None:
+    return str(stop.get("code")) if isinstance(stop, dict) else None
+
+
+def _input(meta: Mapping[str, str], folder: Path) -> Path | None:
+    """Where the job file is; None where it is no file, or not there."""
+    name = meta.get("input") or ""
+    if name in {"", STDIN, APP}:
+        return None
+    known = [Path(meta[INPUT_PATH])] if meta.get(INPUT_PATH) else []
+    beside = folder.parent / Path(name).name
+    return next((path for path in (*known, beside) if path.is_file()), None)
+
+
+def _short(path: Path, seen_from: Path | None = None) -> str:
+    """*path* from the present folder, or from the one named, where it is below; else from the root."""
+    whole = os.path.abspath(path)  # noqa: PTH100 - links stay as they are
+    try:
+        return str(Path(whole).relative_to(seen_from or Path.cwd()))
+    except (ValueError, OSError):
+        return whole
+
+
+def _same(one: Path, other: Path) -> bool:
+    return os.path.abspath(one) == os.path.abspath(other)  # noqa: PTH100 - as above
+
+
+def _of_fleet(reader: Reader, facts: Mapping[str, Any]) -> Steps:
+    if facts.get("exit_code") is None:
+        return Steps()
+    return fleet_run_steps(str(reader.folder), reader.counts(), facts, ())
+
+
+def fleet_run_steps(run: str, outcomes: Mapping[str, int], facts: Mapping[str, Any], fleet: Sequence[str]) -> Steps:
+    """What to do next with the *run* of a fleet that is over."""
+    submitted = facts.get("submitted") or {}
+    path = Path(str(submitted.get("file") or ""))
+    file = _short(path) if path.is_absolute() and path.is_file() else None
+    return fleet_steps(outcomes, run=run, submitted=submitted, file=file, fleet=fleet)
