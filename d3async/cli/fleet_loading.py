@@ -18,7 +18,6 @@ from d3async.cli.console import say
 from d3async.cli.fleet_split import Split, route
 from d3async.cli.jobfile import examine
 from d3async.cli.mapping import tell_file, with_kept
-from d3async.cli.other_mapping import MAPPING, check_submitted
 from d3async.cli.review import Review
 from d3async.errors import D3Error, JobFileError, SettingsError
 from d3async.fleet.connecting import unreachable
@@ -192,7 +191,6 @@ class Loader:
         if new.invalid and not how.job_file.skip_invalid:
             new.abandon()
             return known
-        check_submitted(self._db, new, file)
         changes = new.adopt(_meta(file, settings, new.rows))
         begun = self._begun(new, unit, settings)
         new.commit()
@@ -246,7 +244,6 @@ def _meta(file: Examined, settings: Settings, rows: int) -> dict[str, str]:
         "input": file.name,
         "sha256": file.table.sha256(),
         "rows": str(rows),
-        MAPPING: file.kept,
     }
 
 

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import json
-import shlex
 from typing import TYPE_CHECKING
 
 from d3async.commands import all_commands
 from d3async.errors import SettingsError
 
 if TYPE_CHECKING:
-    from typing import Any
-
-    from psycopg import Connection
-
     from d3async.cli.examined import Examined
-    from d3async.journal.postgres.intake import Submission
     from d3async.journal.sqlite import RunFolder
 
 MAPPING = "mapping"
 """Where a journal keeps the mapping that its rows were last read by, in words."""
-_SUBMITTED = b"""
-select count(*) from d3async_incoming i where i.params is not null and i.command = any(%(once)s)
-and i.raw in (select r.raw from d3async_row r join d3async_job j on j.run = r.run and j.id = r.id
-    where r.run = %(run)s and j.state in ('sent', 'ok', 'partial', 'unknown'))
-and not exists (select from d3async_row r where r.run = %(run)s and r.identity = i.identity)"""
 
 
 def check_mapping(folder: RunFolder, examined: Examined, *, saved: bool) -> None:
@@ -44,17 +33,6 @@ def check_mapping(folder: RunFolder, examined: Examined, *, saved: bool) -> None
     ).fetchone()
     cure = "put it back, give another folder with -o, or start anew with --fresh."
     _refuse(count, folder.folder, before, examined.kept, cure)
-
-
-def check_submitted(db: Connection[Any], new: Submission, examined: Examined) -> None:
-    """`check_mapping` for a run of a fleet: rows that were added over *db* and not yet adopted."""
-    before = new.meta().get(MAPPING, "")
-    if new.new or before == examined.kept:
-        return
-    found = db.execute(_SUBMITTED, {"run": new.id, "once": _once()}).fetchone()
-    anew = f"d3async cancel {shlex.quote(new.name)} --forget"
-    cure = f"put it back, give another name with --run, or start anew with {anew}."
-    _refuse(found[0] if found else 0, new.name, before, examined.kept, cure)
 
 
 def _once() -> list[str]:

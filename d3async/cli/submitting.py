@@ -211,7 +211,8 @@ def _say_file(loaded: Loaded, *, few: bool) -> None:
 def _work_words(loaded: Loaded) -> str:
     changes = loaded.changes
     before = changes["same"] + changes["changed"] + changes["changed_after_ok"] + changes["changed_in_doubt"]
-    rerun = f" ({changes['new']:,} new, {before:,} known from before)" if before else ""
+    otherwise = f", {changes['read_otherwise']:,} done as read then" if changes["read_otherwise"] else ""
+    rerun = f" ({changes['new']:,} new, {before:,} known from before{otherwise})" if before else ""
     rate = 0.98 * loaded.rate if loaded.rate else None
     pace = f", about {duration(loaded.to_send / rate)} at {rate:.0f} requests/s" if rate and loaded.to_send else ""
     return f"{loaded.to_send:,} rows to send{rerun}{pace}"

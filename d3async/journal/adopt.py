@@ -19,7 +19,8 @@ class Changes:
     """What a re-run found: rows as before, new, changed under the same id, gone from the file, ok but changed since.
 
     *changed_in_doubt* rows may have happened as they were: they are not sent again by themselves. *mended* rows were
-    invalid before and stand in the file no more; what they became is among the *new* ones.
+    invalid before and stand in the file no more; what they became is among the *new* ones. *read_otherwise* rows are
+    done as they were read when they were sent: among the *same* ones, for their text is.
     """
 
     same: int
@@ -29,6 +30,7 @@ class Changes:
     changed_after_ok: int
     changed_in_doubt: int
     mended: int = 0
+    read_otherwise: int = 0
 
 
 _COLUMNS = (

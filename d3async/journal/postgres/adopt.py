@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from d3async.journal.adopt import Changes
+from d3async.journal.postgres.convert import convert
+from d3async.journal.postgres.marking import with_mark
+from d3async.journal.postgres.match import match_rows
 from d3async.journal.postgres.scripts import run_all
 from d3async.journal.postgres.standing import settle_rows
 from d3async.journal.postgres.untouched import lay_run
+from d3async.sansio.identity import VERSION
 from d3async.sansio.outcome import NOT_LINKED
 
 if TYPE_CHECKING:
@@ -15,7 +19,8 @@ if TYPE_CHECKING:
 
     from psycopg import Connection
 
-_MATCH = "r.run = %(run)s and r.identity = i.identity and r.occurrence = i.occurrence"
+_MATCH = "r.run = %(run)s and r.id = m.id"
+_MET = "d3async_incoming i join d3async_met m on m.row = i.row"
 _VALID = "i.params is not null"
 _WORDS = {
     "interrupted": "The run ended after sending and before an answer was recorded.",
@@ -32,28 +37,61 @@ _TABLES = """
 create temp table if not exists d3async_changed(id integer primary key, row integer, invalid boolean, fate text);
 create temp table if not exists d3async_renewed(id integer primary key, row integer unique);
 truncate d3async_changed, d3async_renewed"""
+_SAME = "coalesce(r.content, r.identity) = coalesce(i.content, i.identity)"
+_FINAL = f"(j.state = 'ok' or (j.state = 'unknown' and (not {_VALID} or r.command <> all(%(repeatable)s))))"
+"""Not to be sent again by itself, whatever the file says now."""
 _CHANGED = f"""
 insert into d3async_changed
 select r.id, i.row, not {_VALID}, case
-    when j.state = 'ok' then 'ok'
-    when j.state = 'unknown' and (not {_VALID} or r.command <> all(%(repeatable)s)) then 'doubt'
-    else 'renewed' end
-from d3async_incoming i join d3async_row r on {_MATCH} join d3async_job j on j.run = r.run and j.id = r.id
-where r.content is distinct from i.content"""
+    when not {_FINAL} then 'renewed' when m.by_text then 'otherwise'
+    when j.state = 'ok' then 'ok' else 'doubt' end
+from {_MET} join d3async_row r on {_MATCH} join d3async_job j on j.run = r.run and j.id = r.id
+where not {_SAME}"""
 _TOLD = """
 update d3async_job j set code = 'changed_after_ok', message = %(changed_after_ok)s
 from d3async_changed c where c.fate = 'ok' and j.run = %(run)s and j.id = c.id;
 update d3async_job j set message = %(in_doubt)s
 from d3async_changed c where c.fate = 'doubt' and j.run = %(run)s and j.id = c.id;
-update d3async_row r set content = i.content
+update d3async_row r set content = i.content, sent_raw = null
 from d3async_changed c join d3async_incoming i on i.row = c.row
 where c.fate = 'renewed' and c.invalid and r.run = %(run)s and r.id = c.id;
 update d3async_job j set state = 'invalid', code = w.code, message = w.message
 from d3async_changed c join d3async_wrong w on w.row = c.row
 where c.fate = 'renewed' and c.invalid and j.run = %(run)s and j.id = c.id;
 insert into d3async_renewed select id, row from d3async_changed where fate = 'renewed' and not invalid"""
+_NEXT = """left join (
+    select identity, max(occurrence) + 1 as next from d3async_row r
+    where run = %(run)s and identity in (
+        select n.identity from d3async_incoming n left join d3async_met m on m.row = n.row
+        where m.row is null or m.by_text)
+    group by identity
+) k on k.identity = i.identity"""
+_OCCURRENCE = "coalesce(k.next, 0) + row_number() over (partition by i.identity order by i.row) - 1"
+_IDENTITIES = f"""
+update d3async_row r set identity = f.identity, occurrence = f.occurrence,
+    content = case when f.keyed then coalesce(r.content, r.identity) end
+from (
+    select w.id, i.identity, {_OCCURRENCE} as occurrence, i.content is not null as keyed
+    from ({{0}}) w join d3async_incoming i on i.row = w.row
+    join d3async_row r on r.run = %(run)s and r.id = w.id {_NEXT}
+    where r.identity <> i.identity
+) f where r.run = %(run)s and r.id = f.id"""
+# a row that has an id of its own now is known by it from now on, done or not
+_TAKE_IDS = _IDENTITIES.format(
+    f"select m.id, m.row from {_MET} join d3async_own_id o on o.row = m.row where m.by_text and {_VALID}"
+)
+_ITEMS_OF = "(select array_agg(({0}.fold, {0}.name) order by {0}.pos) from {1})"
+_STORED_ITEMS = _ITEMS_OF.format("t", "d3async_item t where t.run = r.run and t.job = r.id")
+_FILE_ITEMS = _ITEMS_OF.format("s", "d3async_incoming_item s where s.job = i.row")
+# what is stored of a row that is not done is not trusted
+_OTHER_ITEMS = f"""
+insert into d3async_renewed
+select r.id, i.row from {_MET} join d3async_row r on {_MATCH} join d3async_job j on j.run = r.run and j.id = r.id
+where {_SAME} and {_VALID} and not {_FINAL} and {_STORED_ITEMS} is distinct from {_FILE_ITEMS}"""
 _THERE = "d3async_renewed n join d3async_incoming_item s on s.job = n.row"
 _RENEW = f"""
+{_IDENTITIES.format("select id, row from d3async_renewed")};
+delete from d3async_similar s using d3async_renewed n where s.run = %(run)s and s.id = n.id;
 -- what is known of a link is known of the two incidents it joins
 delete from d3async_item t using d3async_renewed n, d3async_incoming i, d3async_row r
 where t.run = %(run)s and t.job = n.id and i.row = n.row and r.run = t.run and r.id = t.job
@@ -63,7 +101,7 @@ from d3async_renewed n, d3async_incoming i, d3async_row r
 where j.run = %(run)s and j.id = n.id and i.row = n.row and r.run = j.run and r.id = j.id
     and not (j.state = 'unknown' and r.command is not distinct from i.command);
 update d3async_row r set content = i.content, command = i.command, username = i.username, site = i.site,
-    source = i.source, lane_key = i.lane_key, label = i.label, params = i.params
+    source = i.source, lane_key = i.lane_key, label = i.label, params = i.params, sent_raw = null
 from d3async_renewed n join d3async_incoming i on i.row = n.row where r.run = %(run)s and r.id = n.id;
 delete from d3async_item t using d3async_renewed n
 where t.run = %(run)s and t.job = n.id
@@ -75,21 +113,23 @@ select %(run)s, n.id, s.pos, s.name, s.fold from {_THERE}
 where not exists (select from d3async_item t where t.run = %(run)s and t.job = n.id and t.fold = s.fold)
 order by n.id, s.pos"""
 _PLACES = f"""
-update d3async_row r set row = i.row, line = i.line, raw = i.raw
-from d3async_incoming i where {_MATCH} and (r.row, r.line, r.raw) is distinct from (i.row, i.line, i.raw);
+update d3async_row r set row = i.row, line = i.line, raw = i.raw, sent_raw = case
+    when j.state in ('ok', 'partial', 'unknown') and not exists (select from d3async_renewed n where n.id = m.id)
+        then nullif(coalesce(r.sent_raw, r.raw), i.raw) end
+from {_MET} join d3async_job j on j.run = %(run)s and j.id = m.id
+where {_MATCH} and (r.row, r.line, r.raw) is distinct from (i.row, i.line, i.raw);
 update d3async_row r set username = i.username, lane_key = i.lane_key, source = i.source
-from d3async_incoming i
-where {_MATCH} and r.content is not distinct from i.content and {_VALID} and r.lane_key <> i.lane_key;
+from {_MET} where {_MATCH} and {_SAME} and {_VALID} and r.lane_key <> i.lane_key;
 update d3async_row r set row = null, line = null
-where run = %(run)s and row is not null and not exists (select from d3async_incoming i where {_MATCH});
+where run = %(run)s and row is not null and not exists (select from d3async_met m where m.id = r.id);
 update d3async_job j set gone = r.row is null
 from d3async_row r where j.run = %(run)s and r.run = j.run and r.id = j.id and j.gone <> (r.row is null)"""
 _NEW = f"""
 insert into d3async_row(run, id, row, line, identity, occurrence, content, command, username, site, source, lane_key,
     label, params, raw)
-select %(run)s, %(last)s + row_number() over (order by i.row), i.row, i.line, i.identity, i.occurrence, i.content,
+select %(run)s, %(last)s + row_number() over (order by i.row), i.row, i.line, i.identity, {_OCCURRENCE}, i.content,
     i.command, i.username, i.site, i.source, i.lane_key, i.label, i.params, i.raw
-from d3async_incoming i where not exists (select from d3async_row r where {_MATCH})"""
+from d3async_incoming i {_NEXT} where not exists (select from d3async_met m where m.row = i.row)"""
 _NEW_STATES = """
 insert into d3async_job(run, id, state, code, message)
 select r.run, r.id, case when r.params is null then 'invalid' else 'pending' end, w.code, w.message
@@ -119,10 +159,22 @@ update d3async_job j set todo = false, lane = null
 where j.run = %(run)s and j.todo
     and exists (select from d3async_item t where t.run = j.run and t.job = j.id)
     and not exists (select from d3async_item t where t.run = j.run and t.job = j.id and t.todo)"""
+# what is sent is what the file says now, not what is stored; what may have been created with a mark keeps it
+_PARAMS = f"""
+update d3async_row r set command = i.command, site = i.site, label = i.label, params = i.params,
+    mark = case when r.mark is not null and j.maybe then r.mark end
+from {_MET} join d3async_job j on j.run = %(run)s and j.id = m.id
+where {_MATCH} and j.todo
+    and (r.command, r.site, r.label, r.params) is distinct from (i.command, i.site, i.label, i.params)"""
+_MARKED = b"""
+select r.id, r.mark, r.params from d3async_row r join d3async_job j on j.run = r.run and j.id = r.id
+where r.run = %(run)s and j.todo and r.mark is not null"""
 # of a row that was never sent nothing is known
 _MENDED = """
 with mended as (
     delete from d3async_job where run = %(run)s and gone and state = 'invalid' and attempts = 0 returning id
+), similar_rows as (
+    delete from d3async_similar where run = %(run)s and id in (select id from mended)
 ), items as (
     delete from d3async_item where run = %(run)s and job in (select id from mended)
 ), rows as (
@@ -131,10 +183,9 @@ with mended as (
 
 
 def adopt(db: Connection[Any], run: int, repeatable: Sequence[str]) -> Changes:
-    """Bring what stands in `d3async_incoming` into the rows of *run*."""
+    """Bring the rows of `d3async_incoming` into those of *run*, which `make_ready` has made ready."""
     asked = {"run": run, "repeatable": list(repeatable), **_WORDS}
-    lay_run(db, run)
-    settle_leftovers(db, run)
+    match_rows(db, run)
     run_all(db, _TABLES)
     fates = _changed(db, asked)
     run_all(db, _PLACES, asked)
@@ -144,8 +195,17 @@ def adopt(db: Connection[Any], run: int, repeatable: Sequence[str]) -> Changes:
     mended = _number(db, _MENDED, asked)
     rows = _number(db, "select count(*) from d3async_incoming", asked)
     vanished = _number(db, "select count(*) from d3async_job where run = %(run)s and gone", asked)
-    same = rows - new - sum(fates.values())
-    return Changes(same, new, fates.get("renewed", 0), vanished, fates.get("ok", 0), fates.get("doubt", 0), mended)
+    renewed, after_ok, in_doubt = (fates.get(fate, 0) for fate in ("renewed", "ok", "doubt"))
+    same = rows - new - renewed - after_ok - in_doubt
+    return Changes(same, new, renewed, vanished, after_ok, in_doubt, mended, fates.get("otherwise", 0))
+
+
+def make_ready(db: Connection[Any], run: int, identity: int) -> None:
+    """Before rows are compared with those of *run*: all of these have a state, and identities of this version."""
+    lay_run(db, run)
+    settle_leftovers(db, run)
+    if identity < VERSION:
+        convert(db, run, in_doubt=_WORDS["in_doubt"])
 
 
 def settle_leftovers(db: Connection[Any], run: int) -> None:
@@ -157,7 +217,10 @@ def _changed(db: Connection[Any], asked: Mapping[str, object]) -> dict[str, int]
     """Rows with the same id and other content, counted by their fate. See `journal.adopt`."""
     db.execute(_CHANGED.encode(), asked)
     run_all(db, _TOLD, asked)
+    if _number(db, "select count(*) from (select from d3async_incoming_item limit 1) s", asked):
+        db.execute(_OTHER_ITEMS.encode(), asked)
     _renew(db, asked)
+    db.execute(_TAKE_IDS.encode(), asked)
     found = db.execute("select fate, count(*) from d3async_changed group by fate").fetchall()
     return {fate: int(count) for fate, count in found}
 
@@ -180,16 +243,19 @@ def mark_todo(db: Connection[Any], run: int, repeatable: Sequence[str], *, retry
     asked = {"run": run, "repeatable": list(repeatable), "retry": retry_unknown, "final": NOT_LINKED}
     if retry_unknown:
         _renew_unknown(db, asked)
-    run_all(db, _TODO, asked)
+    run_all(db, f"{_TODO};{_PARAMS}", asked)
+    for job, mark, params in db.execute(_MARKED, asked).fetchall():
+        sent = with_mark(params, mark)
+        db.execute("update d3async_row set params = %s where run = %s and id = %s", (sent, run, job))
 
 
 def _renew_unknown(db: Connection[Any], asked: Mapping[str, object]) -> None:
     """Who asks for `unknown` rows to be sent again means them as they stand in the file now."""
     db.execute("truncate d3async_renewed")
     db.execute(
-        "insert into d3async_renewed select r.id, i.row from d3async_incoming i"
+        f"insert into d3async_renewed select r.id, i.row from {_MET}"
         f" join d3async_row r on {_MATCH} join d3async_job j on j.run = r.run and j.id = r.id"
-        f" where {_SELECTED} and j.state = 'unknown' and r.content is distinct from i.content".encode(),
+        f" where {_SELECTED} and j.state = 'unknown'".encode(),
         asked,
     )
     _renew(db, asked)

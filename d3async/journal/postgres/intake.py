@@ -71,17 +71,17 @@ class Submission:
         if not self._one(_LOCK, self.name)[0]:
             raise FolderHeldError(f"{self.name} is being submitted by somebody else at this moment.", code="held")
         found = self._db.execute(
-            "select id, tenant, meta, round from d3async_run where name = %s for update", (self.name,)
+            "select id, tenant, meta, round, identity from d3async_run where name = %s for update", (self.name,)
         ).fetchone()
         self.new = found is None
         """Whether the run was not known before."""
         if found is None:
             found = self._one(
                 "insert into d3async_run(name, tenant, created_at) values (%s, %s, %s)"
-                " returning id, tenant, meta, round",
+                " returning id, tenant, meta, round, identity",
                 self.name, tenant, self._now,
             )  # fmt: skip
-        self.id, self._tenant, meta, self._round = found
+        self.id, self._tenant, meta, self._round, self._identity = found
         self._meta: dict[str, str] = json.loads(meta)
         if self._tenant != tenant:
             message = f"{self.name} is a run for {self._tenant}: give the one for {tenant} another name with --run."
@@ -136,6 +136,7 @@ class Submission:
         self._meta |= facts
         if self.new:
             return Changes(0, self.rows, 0, 0, 0, 0)
+        adopt.make_ready(self._db, self.id, self._identity)
         return adopt.adopt(self._db, self.id, _repeatable())
 
     def begin(

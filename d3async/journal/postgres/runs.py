@@ -53,7 +53,13 @@ where l.run = %s and l.round = %s and l.finished_at is null and r.id = l.run
     and not exists (select from d3async_job j where j.run = l.run and j.todo
         and (r.cancelled_at is null or j.state = 'sent'))
     and (r.cancelled_at is not null or not exists (select from d3async_chunk c where c.run = l.run and c.untouched))"""
-_BY_ROW = {"d3async_item": "job", "d3async_answer": "id", "d3async_job": "id", "d3async_row": "id"}
+_BY_ROW = {
+    "d3async_similar": "id",
+    "d3async_item": "job",
+    "d3async_answer": "id",
+    "d3async_job": "id",
+    "d3async_row": "id",
+}
 
 
 @dataclass(frozen=True, slots=True)

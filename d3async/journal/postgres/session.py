@@ -31,7 +31,7 @@ _NAMES = {
     "here": "run = :run",
     "owner": "run, round",
     "owned": ":run, :round",
-    "mark": "null",
+    "mark": "r.mark",
     "at_profile": "true",
 }
 _VALUE = re.compile(r":(\w+)")
