@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from d3async.commands.create_task import CreateTask as CreateTask
     from d3async.commands.remove_linked_incidents import RemoveLinkedIncidents as RemoveLinkedIncidents
     from d3async.errors import D3Error as D3Error
+    from d3async.errors import LookAlikeError as LookAlikeError
+    from d3async.errors import SimilarPair as SimilarPair
     from d3async.journal.told import JobOutcome as JobOutcome
     from d3async.observe import Observer as Observer
     from d3async.settings import Settings as Settings
@@ -20,9 +22,11 @@ _HOMES = {
     "D3Client": "d3async.client",
     "D3Error": "d3async.errors",
     "JobOutcome": "d3async.journal.told",
+    "LookAlikeError": "d3async.errors",
     "Observer": "d3async.observe",
     "RemoveLinkedIncidents": "d3async.commands.remove_linked_incidents",
     "Settings": "d3async.settings",
+    "SimilarPair": "d3async.errors",
 }
 
 

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
 
 class D3Error(Exception):
     """The root: catch this to catch everything d3async raises on purpose.
@@ -52,6 +58,44 @@ class UnknownOutcomeError(D3Error):
 
 class SettingsError(D3Error):
     """A setting is missing or cannot be used; the message names the variable and the option that set it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarPair:
+    """A row that is new, and a row sent before that it looks like.
+
+    *line* is the row's line in the job file, or the number of the job an app gave. *new* and *sent* are the fields by
+    name; *sent* is None where the run folder it was sent from is not there, and then *sent_due* is all that is known.
+    *outcome* is `ok` or `unknown`, *sent_at* seconds since 1970, *folder* where the journal of the other row is.
+    """
+
+    line: int
+    new: Mapping[str, str]
+    sent: Mapping[str, str] | None
+    outcome: str
+    sent_at: float | None = None
+    sent_due: str = ""
+    folder: str = ""
+
+    @property
+    def differs(self) -> tuple[str, ...]:
+        """Names of the fields that are not the same in both rows."""
+        sent = self.sent
+        if sent is None:
+            return ()
+        return tuple(name for name in {**self.new, **sent} if self.new.get(name) != sent.get(name))
+
+
+class LookAlikeError(D3Error):
+    """New rows look like rows that were sent before; nothing was sent. The user has to say whether they are meant.
+
+    *count* is how many, *pairs* the first hundred of them.
+    """
+
+    def __init__(self, message: str, *, pairs: Sequence[SimilarPair], count: int) -> None:
+        super().__init__(message, code="similar")
+        self.pairs = tuple(pairs)
+        self.count = count
 
 
 class JobFileError(D3Error):

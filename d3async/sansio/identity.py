@@ -7,6 +7,7 @@ in Unicode's form C. A field with a default that a later version adds changes no
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
 from functools import cache, lru_cache
 from hashlib import blake2b
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 VERSION = 2
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - a calendar without a zone, as D3's due dates are
 _KEPT_DUES = 1000
+_LEADING_ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 
 
 class LookAlike(NamedTuple):
@@ -71,10 +73,16 @@ def look_alike(kind: type[Command], params: str, site: str) -> LookAlike:
     if kind.repeatable or not kind.similar:
         return LookAlike(None, None, None)
     similar, alike = (
-        _number(kind.__name__, site, *(field_of(kind, params, name) for name in names)) if names else None
+        _number(kind.__name__, site, *(_compared(kind, params, name) for name in names)) if names else None
         for names in (kind.similar, kind.alike)
     )
     return LookAlike(similar, alike, _seconds(field_of(kind, params, kind.when)) if kind.when else None)
+
+
+def _compared(kind: type[Command], params: str, name: str) -> str:
+    """A field as look-alikes are compared: a spreadsheet drops leading zeros of an incident number."""
+    value = field_of(kind, params, name)
+    return _LEADING_ZEROS.sub("", value) if name == kind.subject else value
 
 
 def field_of(kind: type[Command], params: str, name: str) -> str:
