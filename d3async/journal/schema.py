@@ -18,7 +18,8 @@ create table job(
     state text not null, prior text,
     code text, message text, http integer, attempts integer not null default 0,
     sent_at real, done_at real, epoch integer, answer integer, maybe integer not null default 0,
-    profile text, text blob, similar integer, alike integer, due integer, mark text
+    profile text, text blob, similar integer, alike integer, due integer, mark text,
+    meant integer not null default 0
 );
 create unique index job_identity on job(identity, occurrence);
 create index job_row on job(row);
@@ -49,6 +50,7 @@ create table event(epoch integer, at real, kind text, seconds real, note text);
 # job.similar, job.alike   digests of what makes rows of a command that must not be done twice look alike
 # job.due     seconds of a calendar without zones; as the two before it null where the command has none
 # job.mark    the reference of `--mark-tasks` in what the row sends
+# job.meant   1 = the user wants it sent although it looks like a row sent before (`--allow-similar`)
 # job.todo    1 = this run is to send it
 # source      whoever asks about an incident: `lane_key` is profile, user, site, and the incident as it is compared
 #             (`fold`); items of one source go together in calls; `site` is where a number means the same incident:

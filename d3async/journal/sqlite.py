@@ -111,6 +111,15 @@ class RunFolder:
         states = self.db.execute("select state, count(*) from job where row is not null group by state")
         return counted(states, self.folder)
 
+    def count_sent(self) -> int:
+        """Rows that were sent, were not refused, and must not be sent twice."""
+        found = self.db.execute(
+            "select count(*) from job where state in ('sent', 'ok', 'partial', 'unknown')"
+            " and command not in (select value from json_each(?))",
+            (json.dumps(_repeatable()),),
+        )
+        return int(found.fetchone()[0])
+
     def settle_leftovers(self) -> dict[str, int]:
         """Whatever is still `sent` is unknown from now on; what the rows became, as `outcomes` tells it. Commits.
 

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 _ITEMS = "(select json_group_array(name) from (select name from item where item.job = job.id order by pos))"
-_NEW_COLUMNS = ("text blob", "similar integer", "alike integer", "due integer", "mark text")
+_NEW_COLUMNS = (
+    "text blob",
+    "similar integer",
+    "alike integer",
+    "due integer",
+    "mark text",
+    "meant integer not null default 0",
+)
 _LOOK_ALIKE = (
     "update job set text = iif(code = 'changed_after_ok', null, d3_text(raw)),"
     " similar = d3_similar(command, site, params), alike = d3_alike(command, site, params),"

@@ -1,0 +1,232 @@
+"""Rows about to be sent for the first time, looked up among those that were sent before, here or from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from heapq import nsmallest
+from typing import TYPE_CHECKING, Any
+
+from d3async.commands import all_commands
+from d3async.errors import LookAlikeError, SimilarPair
+from d3async.journal.sent_index import MAY_HAVE_HAPPENED, IndexedRow, WantedRow, journal_at, server_digest
+from d3async.sansio.look_alikes import Lines, NewRow, SentRow, described, lines_of, matched
+from d3async.sansio.marks import unmarked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from d3async.journal.sent_index import Own, SentIndex
+
+_KEPT = 100
+"""Pairs that are told in full."""
+_STATES = ", ".join(f"'{state}'" for state in MAY_HAVE_HAPPENED)
+_OF_SERVER = "coalesce(profile, '') in (select value from json_each(:profiles))"
+_TO_SEND = f"todo = 1 and similar is not null and state in ('pending', 'failed') and {_OF_SERVER}"
+_ASKED = f"{_TO_SEND} and not meant and id not in (select job from temp.similar_pair)"
+_NEVER_SENT = f"{_ASKED} and attempts = 0"
+_GONE = f"row is null and state in ({_STATES}) and {_OF_SERVER}"
+_SORTED = "order by similar, coalesce(due, 0), id"
+
+
+@dataclass(frozen=True, slots=True)
+class Similar:
+    """What was found. *count* rows look like rows sent before, the first hundred of them are *pairs*, all are *lines*.
+
+    *other_day* and *other_name* rows only resemble rows sent before.
+    """
+
+    count: int
+    pairs: tuple[SimilarPair, ...]
+    lines: Lines
+    other_day: int
+    other_name: int
+
+    def error(self) -> LookAlikeError:
+        """What is raised where no user can be asked."""
+        words = "\n".join(described(self.pairs, self.count, self.lines))
+        return LookAlikeError(f"Nothing was sent. {words}", pairs=self.pairs, count=self.count)
+
+
+NOTHING_SIMILAR = Similar(0, (), Lines(), 0, 0)
+
+
+class SimilarRows:
+    """Looks up the rows that the journal *db* is to send. *servers* are D3s by base URL, each with its profiles ("").
+
+    *index* is None where it cannot be used, and then only rows of this journal that are gone from the file are known.
+    """
+
+    def __init__(
+        self, db: sqlite3.Connection, index: SentIndex | None, own: Own, servers: Mapping[str, Sequence[str]]
+    ) -> None:
+        self._db = db
+        self._own = own
+        self._servers = servers
+        self.index = index
+        db.execute("create temp table if not exists similar_pair(job integer primary key, line integer)")
+        db.execute("create temp table if not exists other_name(job integer primary key)")
+
+    def find(self) -> Similar:
+        """Look them all up. May raise `JournalError` for the index."""
+        self._db.execute("delete from temp.similar_pair")
+        self._db.execute("delete from temp.other_name")
+        first: list[tuple[NewRow, SentRow]] = []
+        other_day = 0
+        for base_url, profiles in self._servers.items():
+            told = {"profiles": json.dumps(list(profiles))}
+            for pairs in self._sources(server_digest(base_url), told):
+                counter = _Counter(self._db)
+                first = nsmallest(_KEPT, [*first, *nsmallest(_KEPT, counter.count(pairs), key=_line)], key=_line)
+                other_day += counter.other_day
+        (count,) = self._db.execute("select count(*) from temp.similar_pair").fetchone()
+        (other_name,) = self._db.execute(
+            "select count(*) from temp.other_name where job not in (select job from temp.similar_pair)"
+        ).fetchone()
+        if not (count or other_day or other_name):
+            return NOTHING_SIMILAR
+        return Similar(count, tuple(map(self._pair, first)), self._lines(), other_day, other_name)
+
+    def _sources(self, server: int, told: Mapping[str, str]) -> Iterator[Iterator[tuple[NewRow, SentRow | None]]]:
+        """Matches with rows gone from the file, then with rows sent from elsewhere."""
+        if self._one(f"select exists(select 1 from job where {_GONE} and similar is not null)", told):
+            yield matched(self._new(_NEVER_SENT, told), self._gone(told))
+            self._db.execute(
+                f"insert or ignore into temp.other_name select id from job where {_NEVER_SENT}"
+                f" and (alike, due) in (select alike, due from job where {_GONE})",
+                told,
+            )
+        if self.index is not None and self.index.knows(server):
+            self.index.find(server, self._own, self._wanted(told))
+            yield matched(self._new(_ASKED, told), self.index.similar())
+            self._db.executemany(
+                "insert or ignore into temp.other_name values (?)",
+                ((job,) for job in self.index.other_names(server, self._own)),
+            )
+
+    def _one(self, sql: str, told: Mapping[str, str]) -> Any:
+        return self._db.execute(sql, told).fetchone()[0]
+
+    def _new(self, which: str, told: Mapping[str, str]) -> Iterator[NewRow]:
+        # read to its end before pairs are stored: they are left out of the next look
+        found = self._db.execute(f"select similar, coalesce(due, 0), line, id from job where {which} {_SORTED}", told)
+        return map(NewRow._make, found)
+
+    def _gone(self, told: Mapping[str, str]) -> Iterator[SentRow]:
+        found = self._db.execute(
+            f"select similar, coalesce(due, 0), null, id from job where {_GONE}"
+            f" and similar in (select similar from job where {_NEVER_SENT}) {_SORTED}",
+            told,
+        )
+        return map(SentRow._make, found)
+
+    def _wanted(self, told: Mapping[str, str]) -> Iterator[WantedRow]:
+        found = self._db.execute(
+            f"select similar, alike, coalesce(due, 0), id, attempts = 0 from job where {_ASKED} {_SORTED}", told
+        )
+        return map(WantedRow._make, found)
+
+    def _entries(self, which: str, told: Mapping[str, str]) -> sqlite3.Cursor:
+        return self._db.execute(f"select similar, alike, coalesce(due, 0), id from job where {which} {_SORTED}", told)
+
+    def _lines(self) -> Lines:
+        lines = self._db.execute("select line from temp.similar_pair where line is not null order by line")
+        return lines_of((line, line) for (line,) in lines)
+
+    def _pair(self, pair: tuple[NewRow, SentRow]) -> SimilarPair:
+        new, sent = pair
+        now = _fields(self._db, new.job)
+        if sent.run is None:
+            return _with(new.line, now, _fields(self._db, sent.job), folder="", at=None)
+        if self.index is None:
+            raise RuntimeError("a row of the index without an index")
+        origin = self.index.sent_from(sent.run)
+        with journal_at(origin.folder, origin.uid) as journal:
+            known = None if journal is None else _fields_if_any(journal, sent.job)
+        if known is None:
+            due = "" if now.due is None else f"{datetime.fromtimestamp(sent.due, UTC):%Y-%m-%d %H:%M:%S}"
+            return SimilarPair(new.line, now.values, None, "unknown", origin.at, due, origin.folder)
+        return _with(new.line, now, known, folder=origin.folder, at=origin.at)
+
+    def allow(self, lines: Lines) -> None:
+        """Rows of *lines* that are to be sent are meant, whatever they look like: this is kept in the journal."""
+        if lines.ranges is None:
+            self._db.execute("update job set meant = 1 where todo = 1 and similar is not null")
+            return
+        for first, last in lines.ranges:
+            self._db.execute(
+                "update job set meant = 1 where todo = 1 and similar is not null and line between ? and ?",
+                (first, last),
+            )
+
+    def allow_found(self) -> None:
+        """The rows that `find` found last are meant."""
+        self._db.execute("update job set meant = 1 where id in (select job from temp.similar_pair)")
+
+    def enter(self, folder: Path) -> None:
+        """Tell the index of the rows that are to be sent, inside `SentIndex.alone`."""
+        if self.index is None:
+            return
+        for base_url, profiles in self._servers.items():
+            told = {"profiles": json.dumps(list(profiles))}
+            rows = map(IndexedRow._make, self._entries(_TO_SEND, told))
+            self.index.enter(server_digest(base_url), self._own.uid, folder, rows)
+
+
+class _Counter:
+    """Counts what `matched` gives while it passes by, and stores the pairs."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self.other_day = 0
+
+    def count(self, pairs: Iterable[tuple[NewRow, SentRow | None]]) -> Iterator[tuple[NewRow, SentRow]]:
+        for new, sent in pairs:
+            if sent is None:
+                self.other_day += 1
+                continue
+            self._db.execute("insert into temp.similar_pair values (?, ?)", (new.job, new.line))
+            yield new, sent
+
+
+def _line(pair: tuple[NewRow, SentRow]) -> tuple[int, int]:
+    return (pair[0].line or 0, pair[0].job)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fields:
+    """A row of a journal in words."""
+
+    values: Mapping[str, str]
+    state: str
+    sent_at: float | None
+    due: int | None
+
+
+def _fields(db: sqlite3.Connection, job: int) -> _Fields:
+    command, params, state, sent_at, due, mark = db.execute(
+        "select command, params, state, sent_at, due, mark from job where id = ?", (job,)
+    ).fetchone()
+    kind = all_commands()[command]
+    asked = json.loads(params)
+    if mark is not None:
+        asked = unmarked(asked, mark)
+    values = {name: asked.get(kind.parameter(name)) for name in kind.model_fields}
+    told = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+    return _Fields({name: value for name, value in told.items() if values[name] is not None}, state, sent_at, due)
+
+
+def _fields_if_any(journal: sqlite3.Connection, job: int) -> _Fields | None:
+    """As `_fields`, of the journal of another run folder; None where it cannot be read."""
+    try:
+        return _fields(journal, job)
+    except (sqlite3.Error, TypeError, KeyError, ValueError):
+        return None
+
+
+def _with(line: int, new: _Fields, sent: _Fields, *, folder: str, at: float | None) -> SimilarPair:
+    outcome = sent.state if sent.state in {"ok", "partial"} else "unknown"
+    return SimilarPair(line, new.values, sent.values, outcome, sent.sent_at or at, "", folder)
