@@ -239,6 +239,7 @@ class D3Client:
         journal: Path | str | None = None,
         retry_unknown: bool = False,
         allow_duplicates: bool = False,
+        allow_similar: bool = False,
         mark_tasks: bool = False,
         max_links_per_call: int = 50,
         halts: Iterable[str] = (),
@@ -253,6 +254,10 @@ class D3Client:
         `invalid` unless *allow_duplicates*; *mark_tasks* adds to each description what reconcile finds it by. *halts*
         are rules like "failed=3%"; *drain* is how long, in seconds, what is in flight may take once the loop is left.
 
+        With a *journal*, jobs that are new and look like jobs done before (same incident and name, due less than a day
+        apart; over this journal or from another run folder of this user) raise `LookAlikeError` before anything is
+        sent; *allow_similar* says that they are meant. Without one nothing is looked up and nothing is remembered.
+
         Iterating raises `JournalError` (`FolderHeldError` while another run holds the folder), `SettingsError`, and
         after the last outcome what ended the run early: `UnauthorizedError`, `ThrottledError`, `NotSentError`.
         """
@@ -261,6 +266,7 @@ class D3Client:
             journal=None if journal is None else Path(journal),
             retry_unknown=retry_unknown,
             allow_duplicates=allow_duplicates,
+            allow_similar=allow_similar,
             mark_tasks=mark_tasks,
             links_per_call=max_links_per_call,
             halts=tuple(map(parse, halts)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import AsyncIterable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,11 +17,13 @@ from d3async import __version__
 from d3async.commands.base import Command
 from d3async.errors import SettingsError
 from d3async.files.format import Format
+from d3async.journal.look_alike_guard import LookAlikeGuard, correct_index
 from d3async.journal.marking import mark_tasks
 from d3async.journal.sqlite import Selection, in_memory, open_folder
 from d3async.journal.told import rows_told
 from d3async.sansio.exit_code import exit_code
 from d3async.sansio.job import Invalid, Job, Problem, asked
+from d3async.sansio.look_alikes import ALL, Lines
 from d3async.sansio.next_step import APP
 
 if TYPE_CHECKING:
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     Jobs = Iterable[Given] | AsyncIterable[Given]
 
 T = TypeVar("T")
+_LOG = logging.getLogger("d3async")
 _CHUNK = 500
 _PAGE = 200
 _ELSEWHERE = "give each D3 a client of its own"
@@ -53,6 +57,7 @@ class Terms:
     journal: Path | None = None
     retry_unknown: bool = False
     allow_duplicates: bool = False
+    allow_similar: bool = False
     mark_tasks: bool = False
     links_per_call: int = 50
     halts: Sequence[Halt] = ()
@@ -96,7 +101,7 @@ class Book:
         await self._do(staged)
 
     async def begin(self) -> int:
-        """Make it hold; how many rows are to be sent. Raises `JournalError`, `SettingsError`."""
+        """Make it hold; how many rows are to be sent. Raises `JournalError`, `LookAlikeError`, `SettingsError`."""
         return await self._do(self._begin)
 
     async def page(self, *, todo: bool, after: int) -> list[JobOutcome]:
@@ -155,9 +160,20 @@ class Book:
         mark_tasks(folder.db, on=self._terms.mark_tasks)
         for command in _commands(folder.db, "job where todo = 1"):
             self._auth.headers(command, username=self._settings.username, site=self._settings.site)
-        folder.commit()
+        self._commit()
         stage.close()
         return rows
+
+    def _commit(self) -> None:
+        """Commit the folder; in one that stays, rows that look like rows sent before must be meant."""
+        if self._terms.journal is None:
+            self.folder.commit()
+            return
+        with LookAlikeGuard(self.folder, {self._settings.base_url: [""]}, tell=_LOG.warning) as guard:
+            similar = guard.find(ALL if self._terms.allow_similar else Lines())
+            if similar.count:
+                raise similar.error()
+            guard.commit()
 
     def _meta(self, rows: int) -> dict[str, str]:
         commands = _commands(self.folder.db, "temp.incoming where command is not null")
@@ -179,6 +195,8 @@ class Book:
         code = exit_code(outcomes, stop)
         told = {"version": __version__, "settings": self._settings.public(), "stop": said, "exit_code": code, **facts}
         folder.finish(now=time.time(), exit_code=code, facts=told)
+        if self._terms.journal is not None:
+            correct_index(folder, _LOG.warning)
 
     def _close(self) -> None:
         if self._folder is not None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,12 +31,19 @@ def responses(monkeypatch: pytest.MonkeyPatch) -> Any:
         yield mocked
 
 
-@pytest.fixture(scope="session", autouse=True)
-def state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Programs that tests run share their limits with each other, not with those of whoever runs the tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
-        yield
+@pytest.fixture(scope="session")
+def state_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Names of state folders, each another one; none of them is made."""
+    base = tmp_path_factory.mktemp("states")
+    return (base / str(number) for number in count())
+
+
+@pytest.fixture(autouse=True)
+def state_of_its_own(state_folders: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Programs of one test share limits and what they sent with each other: another test may get the same port."""
+    place = next(state_folders)
+    monkeypatch.setenv("XDG_STATE_HOME", str(place))
+    return place
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from d3async import CreateTask, D3Client, RemoveLinkedIncidents, Settings
+from d3async import CreateTask, D3Client, LookAlikeError, RemoveLinkedIncidents, Settings
 from d3async.errors import (
     FolderHeldError,
     NotSentError,
@@ -103,6 +103,40 @@ async def test_identical_tasks_are_invalid_unless_they_are_meant() -> None:
 
         assert sorted(o.outcome for o in once) == ["invalid", "ok"]
         assert [o.outcome for o in both] == ["ok", "ok"]
+
+
+@pytest.mark.asyncio
+async def test_jobs_that_look_like_jobs_done_before_are_an_error_that_shows_them(tmp_path: Path) -> None:
+    """The same incident and name, due less than a day apart: over this journal, or from another folder."""
+    async with serve(rate=0) as url, D3Client(settings(url)) as d3:
+        await outcomes(d3.run([task(1), task(2)], journal=tmp_path / "n"))
+        again = [task(1, due="2026-12-01 17:00:30"), task(2, assignee="other"), task(3)]
+        for journal in ("n", "elsewhere"):
+            with pytest.raises(LookAlikeError, match="2 rows look like rows sent before") as refused:
+                await outcomes(d3.run(again, journal=tmp_path / journal))
+            assert (refused.value.count, refused.value.sent) == (2, False)
+            assert [(pair.line, pair.differs, pair.outcome) for pair in refused.value.pairs] == [
+                (1, ("due",), "ok"),
+                (2, ("assignee",), "ok"),
+            ]
+            assert refused.value.pairs[0].sent is not None
+            assert refused.value.pairs[0].sent["due"] == "2026-12-01 17:00:00"
+        assert not (tmp_path / "elsewhere").exists()
+        assert len(url.ledger()["tasks"]) == 2
+
+        meant = await outcomes(d3.run(again, journal=tmp_path / "n", allow_similar=True))
+        assert [o.outcome for o in meant] == ["ok"] * 3
+        assert len(url.ledger()["tasks"]) == 5
+        assert [o.earlier for o in await outcomes(d3.run(again, journal=tmp_path / "n"))] == [True] * 3
+
+
+@pytest.mark.asyncio
+async def test_without_a_journal_nothing_is_looked_up_or_remembered(tmp_path: Path, state_of_its_own: Path) -> None:
+    async with serve(rate=0) as url, D3Client(settings(url)) as d3:
+        for _ in range(2):
+            assert [o.outcome for o in await outcomes(d3.run([task(1)]))] == ["ok"]
+        assert not (state_of_its_own / "d3async" / "sent.sqlite").exists()
+        assert [o.outcome for o in await outcomes(d3.run([task(1)], journal=tmp_path / "n"))] == ["ok"]
 
 
 @pytest.mark.asyncio

@@ -16,6 +16,7 @@ from d3async.errors import JournalError
 from d3async.files.causes import find_causes
 from d3async.files.suggestions import suggest, suggested_lines
 from d3async.files.write import marks_of, write_files, write_summary_of
+from d3async.journal.look_alike_guard import correct_index
 from d3async.journal.read import JournalReader
 from d3async.journal.sqlite import FILE
 from d3async.sansio.exit_code import exit_code
@@ -59,6 +60,8 @@ def finish(run: Run) -> int:
     facts = _facts(run, code)
     with closing(run.folder) as folder:
         folder.finish(now=time.time(), exit_code=code, facts=facts)
+        if run.ran is not None:
+            correct_index(folder, say)
         with JournalReader(folder.folder / FILE) as reader:
             written = write_files(reader, known=folder.files_before() if run.finished else {})
             summary = write_summary_of(reader, facts)

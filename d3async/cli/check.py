@@ -9,6 +9,7 @@ import click
 
 from d3async.cli.jobfile import job_file_options, save_mapping_option
 from d3async.cli.settings_options import settings_options
+from d3async.cli.similar import allow_similar_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 @job_file_options
 @settings_options
 @save_mapping_option
+@allow_similar_option
 @click.option("--against-d3", is_flag=True, help="Read the present links of the sources; name those not there.")
 @click.option("--json", "as_json", is_flag=True, help="Everything found as JSON on stdout.")
 def command(file: Path, job_file: JobFileOptions, options: Mapping[str, Any], **given: Any) -> int:
@@ -30,7 +32,8 @@ def command(file: Path, job_file: JobFileOptions, options: Mapping[str, Any], **
     A profile that rows name must be one of config.toml, with all it takes to send them, its key included.
 
     \b
-    Exit codes: 0 every row can be sent · 2 the file or an option cannot be used · 3 rows are invalid
+    Exit codes: 0 every row can be sent · 2 the file or an option cannot be used, or rows look like
+    rows sent before · 3 rows are invalid
     """  # noqa: D301 - the \\b is click's mark for lines that are not re-flowed
     from d3async.cli.checking import Options, check  # noqa: PLC0415 - `--help` need not load what reads files
 

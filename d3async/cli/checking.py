@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,16 @@ from d3async.cli.jobfile import examine
 from d3async.cli.mapping import SAVED, save, tell_file, with_own
 from d3async.cli.review import ERRORS, Review
 from d3async.cli.servers import Servers
+from d3async.cli.similar import similar_to_sent
 from d3async.cli.tally import Tally
+from d3async.commands import all_commands
 from d3async.credentials import Hidden
 from d3async.errors import JobFileError
 from d3async.files.suggestions import suggested_lines
+from d3async.journal.similar_rows import NOTHING_SIMILAR
 from d3async.journal.stage import Stage
-from d3async.sansio.exit_code import INVALID_FILE
+from d3async.sansio.exit_code import INVALID_FILE, USAGE
+from d3async.sansio.look_alikes import Lines, described, mentioned
 from d3async.sansio.next_step import PLACES, READING, SETTINGS, Command, Steps, arguments_of, as_path
 from d3async.settings.sources import collect
 
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 
     from d3async.cli.examined import Examined
     from d3async.cli.jobfile import JobFileOptions
+    from d3async.journal.similar_rows import Similar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +46,7 @@ class Options:
     against_d3: bool = False
     as_json: bool = False
     save_mapping: bool = False
+    allow_similar: Lines = field(default_factory=Lines)
 
 
 def check(file: Path, job_file: JobFileOptions, options: Options) -> int:
@@ -61,19 +67,44 @@ def check(file: Path, job_file: JobFileOptions, options: Options) -> int:
             review.tell(sent="")
             raise
         identical = _find_duplicates(examined, review, tally, allow=job_file.allow_duplicates)
+        similar = NOTHING_SIMILAR
+        if not review.invalid and str(file) != "-" and not all(map(_repeatable, review.commands)):
+            similar = similar_to_sent(
+                examined,
+                options.output or file.with_suffix(".d3run"),
+                servers,
+                allow_duplicates=job_file.allow_duplicates,
+                allowed=options.allow_similar,
+            )
         tell_file(examined, review.rows, saved)
         if options.as_json:
-            _print_json(examined, review, tally)
+            _print_json(examined, review, tally, similar)
         else:
             _tell(examined, review, tally, job_file)
         _keep_errors(review, file, options)
+        for line in mentioned(similar.other_day, similar.other_name):
+            say(f"  {line}")
         if options.against_d3 and not review.invalid:
             from d3async.cli.against import tell_against  # noqa: PLC0415 - aiohttp, for this option only
 
             tell_against(examined, servers)
-        if not review.invalid:
-            say(f"Nothing is wrong. {_to_send(file, given, servers, saved=bool(saved), identical=identical)}")
-        return INVALID_FILE if review.invalid else 0
+        if review.invalid:
+            return INVALID_FILE
+        if similar.count:
+            _tell_similar(similar)
+            return USAGE
+        say(f"Nothing is wrong. {_to_send(file, given, servers, saved=bool(saved), identical=identical)}")
+        return 0
+
+
+def _repeatable(name: str) -> bool:
+    return all_commands()[name].repeatable
+
+
+def _tell_similar(similar: Similar) -> None:
+    say("\n`run` would stop here:")
+    for line in described(similar.pairs, similar.count, similar.lines):
+        say(line)
 
 
 def _find_duplicates(examined: Examined, review: Review, tally: Tally, *, allow: bool) -> bool:
@@ -136,7 +167,7 @@ def _singular(name: str) -> str:
     return "person" if name == "people" else name.removesuffix("s")
 
 
-def _print_json(examined: Examined, review: Review, tally: Tally) -> None:
+def _print_json(examined: Examined, review: Review, tally: Tally, similar: Similar) -> None:
     """One object, its problems a line each as they may be many."""
     told: dict[str, Any] = {
         "file": examined.name,
@@ -146,6 +177,13 @@ def _print_json(examined: Examined, review: Review, tally: Tally) -> None:
         "format": examined.format.to_json(),
         "counts": {"subjects": tally.subjects.count(), "people": tally.people.count(), "items": tally.items},
         "warnings": [group.public() for group in review.warnings],
+        "similar": {
+            "rows": similar.count,
+            "lines": str(similar.lines),
+            "pairs": [asdict(pair) for pair in similar.pairs],
+            "other_day": similar.other_day,
+            "other_name": similar.other_name,
+        },
     }
     out(json.dumps(told, ensure_ascii=False)[:-1] + ', "problems": [')
     comma = ""

@@ -43,9 +43,10 @@ def _run(file: Path, env: Mapping[str, str]) -> None:
     from d3async.cli.jobfile import JobFileOptions  # noqa: PLC0415 - as above
     from d3async.cli.rundown import Options, run  # noqa: PLC0415 - as above
     from d3async.cli.servers import Servers  # noqa: PLC0415 - as above
+    from d3async.sansio.look_alikes import ALL  # noqa: PLC0415 - as above
 
     say(f"\n$ d3async run {file}")
-    run(file, JobFileOptions(), Servers({}, env), Options(fresh=True, yes=True))
+    run(file, JobFileOptions(), Servers({}, env), Options(fresh=True, yes=True, allow_similar=ALL))
     results = file.with_suffix(".d3run") / "results.csv"
     say(f"\n$ head -{_SHOWN} {results}")
     with results.open(encoding="utf-8-sig") as lines:

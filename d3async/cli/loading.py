@@ -71,10 +71,10 @@ def load(
         if own is None and not examined.routed:
             servers.own()  # says what is missing
         saved = save(job_file, examined) if save_mapping else ""
-        if (finished := _finished(folder, examined, servers, own)) is not None:
+        if (before := finished(folder, examined, servers, own)) is not None:
             if not quiet:
-                tell_file(examined, finished.changes.same, saved)
-            return finished
+                tell_file(examined, before.changes.same, saved)
+            return before
         stage = _staged(folder, examined, review, allow=job_file.allow_duplicates)
         if not quiet:
             tell_file(examined, stage.rows, saved)
@@ -84,7 +84,7 @@ def load(
         if not quiet:
             review.tell(sent="left out")
         _keep_errors(review, folder.folder)
-        homes = _homes(stage, servers, own)
+        homes = homes_of(stage, servers, own)
         check_homes(folder, homes)
         check_mapping(folder, examined, saved=save_mapping)
         facts = {
@@ -116,7 +116,8 @@ def _keep_errors(review: Review, folder: Path) -> None:
         (folder / ERRORS).unlink(missing_ok=True)
 
 
-def _homes(stage: Stage, servers: Servers, own: Settings | None) -> Homes:
+def homes_of(stage: Stage, servers: Servers, own: Settings | None) -> Homes:
+    """The settings of every D3 that the rows of *stage* name; *own* is the one of rows without a profile."""
     named = stage.profiles() or [None]
     found = {name: own if name is None else servers.of(name) for name in named}
     return {name: settings for name, settings in found.items() if settings is not None}
@@ -127,7 +128,7 @@ def _read_by(job_file: JobFileOptions) -> str:
     return json.dumps({"version": __version__, **asdict(job_file)})
 
 
-def _finished(folder: RunFolder, examined: Examined, servers: Servers, own: Settings | None) -> Loaded | None:
+def finished(folder: RunFolder, examined: Examined, servers: Servers, own: Settings | None) -> Loaded | None:
     """The very file whose rows are all ok, read the same way: then nothing is to be found out about its rows."""
     meta = folder.meta()
     if meta.get("read_by") != _read_by(examined.read_as) or not same_homes(meta, servers, own):

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from d3async.cli.servers import Server
 from d3async.commands import all_commands
+from d3async.sansio.look_alikes import mentioned
 
 if TYPE_CHECKING:
     import sqlite3
@@ -38,7 +39,8 @@ class Work:
 class Plan:
     """A run about to start. *outcomes* is what earlier runs already know of the file's rows.
 
-    *servers* are those with rows to be sent, the one that takes longest first.
+    *servers* are those with rows to be sent, the one that takes longest first. *other_day* and *other_name* count rows
+    that resemble rows sent before; see `sansio.look_alikes.mentioned`.
     """
 
     name: str
@@ -48,6 +50,8 @@ class Plan:
     changes: Changes
     rerun: bool
     mirrored: int
+    other_day: int = 0
+    other_name: int = 0
 
     @property
     def rows(self) -> int:
@@ -149,6 +153,7 @@ def told(plan: Plan) -> list[str]:
         lines.append(f"{plan.outcomes['unknown']:,} unknown from before: they may exist in D3")
     if plan.mirrored:
         lines.append(f"{plan.mirrored:,} pairs stand in the file both ways round (A-B and B-A)")
+    lines += mentioned(plan.other_day, plan.other_name)
     if plan.works:
         lines.append(_pace_words(plan))
     return lines
@@ -238,4 +243,6 @@ def question(plan: Plan) -> str:
         count = work.items if work.command.items else work.rows
         parts.append(f"{work.command.verb} {count:,} {work.command.nouns[count != 1]}")
     text = " and ".join(parts)
-    return f"{text[:1].upper()}{text[1:]}?"
+    like = plan.other_day + plan.other_name
+    resembling = f" ({like:,} of them resemble tasks sent before)" if like else ""
+    return f"{text[:1].upper()}{text[1:]}{resembling}?"

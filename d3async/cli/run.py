@@ -11,6 +11,7 @@ from d3async.cli.durations import DURATION
 from d3async.cli.halt_option import halt_option
 from d3async.cli.jobfile import job_file_options, link_options, save_mapping_option
 from d3async.cli.settings_options import settings_options
+from d3async.cli.similar import allow_similar_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 @save_mapping_option
 @link_options
 @halt_option
+@allow_similar_option
 @click.option(
     "--drain-timeout",
     type=DURATION,
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 @click.option("--mark-tasks", is_flag=True, help="Add a short reference to each description, for reconcile to find.")
 @click.option("--verify", is_flag=True, help="Read the links back afterwards; those still there are failed.")
 @click.option("--retry-unknown", is_flag=True, help="Send unknown rows again: they may then exist twice.")
-@click.option("--fresh", is_flag=True, help="A new run although the folder has one; the old one is moved aside.")
+@click.option("--fresh", is_flag=True, help="A new run; the old run folder is moved aside. Its rows are sent again.")
 @click.option("--continue", "continues", is_flag=True, help="Only if the run folder is there already.")
 @click.option("--dry-run", is_flag=True, help="Print the requests; send nothing.")
 @click.option(

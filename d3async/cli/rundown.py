@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,15 +18,18 @@ from d3async.cli.loading import load
 from d3async.cli.mapping import with_own
 from d3async.cli.progress import chosen
 from d3async.cli.running import Orders, check_files, send
+from d3async.cli.similar import agreed_to_fresh, agreed_to_similar, by_server, somebody_there
 from d3async.commands import all_commands
 from d3async.errors import JournalError, SettingsError
 from d3async.files.suggestions import REPLACED
 from d3async.journal.lanes import count_mirrored
+from d3async.journal.look_alike_guard import LookAlikeGuard, folder_moved
 from d3async.journal.marking import mark_tasks
 from d3async.journal.sqlite import FILE, Selection, open_folder
 from d3async.program import collect_rarely
 from d3async.sansio.exit_code import INTERRUPTED, INVALID_FILE
 from d3async.sansio.halt import with_default
+from d3async.sansio.look_alikes import Lines
 from d3async.sansio.next_step import PLACES, READING, SETTINGS, arguments_of
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from d3async.cli.jobfile import JobFileOptions
     from d3async.cli.loading import Loaded
     from d3async.cli.servers import Servers
+    from d3async.journal.similar_rows import Similar
     from d3async.journal.sqlite import RunFolder
     from d3async.sansio.halt import Halt
 
@@ -62,6 +65,7 @@ class Options:
     as_json: bool = False
     yes: bool = False
     save_mapping: bool = False
+    allow_similar: Lines = field(default_factory=Lines)
 
 
 def run(file: Path, job_file: JobFileOptions, servers: Servers, options: Options) -> int:
@@ -75,8 +79,13 @@ def run(file: Path, job_file: JobFileOptions, servers: Servers, options: Options
     path = options.output or default_folder(file)
     if options.continues:
         _check_there(path, file)
+    answered: tuple[str, ...] = ()
     if options.fresh and not options.dry_run:
-        _move_aside(path)
+        before = _move_aside(path, options)
+        if before is None:
+            say("Nothing was sent.")
+            return INTERRUPTED
+        answered = (before,)
     folder = open_folder(path)
     try:
         check_own(folder, own)
@@ -86,26 +95,40 @@ def run(file: Path, job_file: JobFileOptions, servers: Servers, options: Options
             folder.abandon()
             return INVALID_FILE
         _begin(folder, options, loaded)
-        mark_tasks(folder.db, on=options.mark_tasks)
-        planned = _planned(folder, loaded, options)
-        if options.dry_run:
-            from d3async.cli.dry_run import print_requests  # noqa: PLC0415 - for this option only
-
-            print_requests(folder, planned, options.max_links_per_call)
+        planned = _agree(folder, loaded, servers, options, answered)
+        if planned is None:
             folder.abandon()
-            return 0
-        planned = _ready(planned, servers, verify=options.verify)
-        if not _agreed(planned, options):
-            folder.abandon()
-            say("Nothing was sent.")
-            return INTERRUPTED
-        folder.commit()
+            return 0 if options.dry_run else INTERRUPTED
         loaded.stage.close()
     except BaseException:
         folder.abandon()
         raise
     places = arguments_of({name: str(value) for name, value in servers.given().items()}, PLACES)
     return _send_and_finish(folder, planned, loaded, options, places)
+
+
+def _agree(
+    folder: RunFolder, loaded: Loaded, servers: Servers, options: Options, answered: tuple[str, ...]
+) -> plan.Plan | None:
+    """Show the plan, ask what has to be asked, commit the folder; None when nothing is to be sent after all."""
+    with LookAlikeGuard(folder, by_server(loaded.homes), tell=say, answered=answered) as guard:
+        similar = guard.find(options.allow_similar)
+        mark_tasks(folder.db, on=options.mark_tasks)
+        planned = _planned(folder, loaded, options, similar)
+        if options.dry_run:
+            from d3async.cli.dry_run import print_requests  # noqa: PLC0415 - for this option only
+
+            if similar.count:
+                raise similar.error()
+            print_requests(folder, planned, options.max_links_per_call)
+            return None
+        planned = _ready(planned, servers, verify=options.verify)
+        if not (agreed_to_similar(similar, ask=not options.yes) and _agreed(planned, options)):
+            say("Nothing was sent.")
+            return None
+        guard.allow()
+        guard.commit()
+    return planned
 
 
 def _check_routed(file: Path, job_file: JobFileOptions, servers: Servers) -> None:
@@ -214,24 +237,34 @@ def default_folder(file: Path) -> Path:
     return file.with_suffix(".d3run")
 
 
-def _move_aside(path: Path) -> None:
-    """An old folder is kept under the time of day it was moved, never overwritten."""
+def _move_aside(path: Path, options: Options) -> str | None:
+    """Keep an old folder under the time of day it was moved; what tells its journal from others, "" for none.
+
+    None when its rows were sent and the user does not want them sent again.
+    """
     if not (path / FILE).exists():
-        return
+        return ""
     aside = path.with_name(f"{path.name}.{time.strftime('%Y%m%dT%H%M%S')}")
     while aside.exists():
         aside = aside.with_name(f"{aside.name}+")
     folder = open_folder(path)  # refuses while another process holds it
     try:
-        folder.note(REPLACED, str(time.time()))
-        folder.commit()
+        agreed = agreed_to_fresh(folder, options.allow_similar, ask=not options.yes)
+        uid = folder.meta_of("uid") or ""
+        if agreed:
+            folder.note(REPLACED, str(time.time()))
+            folder.commit()
     finally:
         folder.abandon()
+    if not agreed:
+        return None
     path.rename(aside)
+    folder_moved(uid, aside)
     say(f"the old run folder is now {aside}")
+    return uid
 
 
-def _planned(folder: RunFolder, loaded: Loaded, options: Options) -> plan.Plan:
+def _planned(folder: RunFolder, loaded: Loaded, options: Options, similar: Similar) -> plan.Plan:
     links_per_call = options.max_links_per_call
     works = plan.works(folder.db, links_per_call, routed=len(loaded.homes) > 1)
     planned = plan.Plan(
@@ -242,6 +275,8 @@ def _planned(folder: RunFolder, loaded: Loaded, options: Options) -> plan.Plan:
         changes=loaded.changes,
         rerun=not folder.new,
         mirrored=count_mirrored(folder.db),
+        other_day=similar.other_day,
+        other_name=similar.other_name,
     )
     if not options.quiet:
         lines = plan.told(planned)
@@ -251,13 +286,9 @@ def _planned(folder: RunFolder, loaded: Loaded, options: Options) -> plan.Plan:
     return planned
 
 
-def _somebody_there() -> bool:
-    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
-
-
 def _agreed(planned: plan.Plan, options: Options) -> bool:
     """Ask, on a terminal only; elsewhere whoever wrote the script has decided."""
-    if options.yes or not planned.works or not _somebody_there():
+    if options.yes or not planned.works or not somebody_there():
         return True
     return bool(click.confirm(plan.question(planned), err=True))
 
@@ -266,7 +297,7 @@ def _sure_about_unknown(loaded: Loaded, options: Options) -> bool:
     risky = sum(count for name, count in loaded.unknown.items() if not all_commands()[name].repeatable)
     if not risky or options.yes or options.dry_run:
         return True
-    if not _somebody_there():
+    if not somebody_there():
         raise SettingsError(
             f"--retry-unknown sends {risky:,} rows that may exist in D3 already; to confirm it, add --yes.",
             code="confirm",

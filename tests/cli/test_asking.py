@@ -82,3 +82,54 @@ def test_login_asks_and_does_not_show_what_is_typed(tmp_path: Path) -> None:
     assert "key for CreateTask (not shown): " in shown
     assert "Kept in the keyring: key for CreateTask." in shown
     assert CANARY not in shown
+
+
+RUN = """
+import sys
+from d3async.cli.main import main
+sys.argv = ["d3async", *sys.argv[1:]]
+main()
+"""
+TASK = "incident,name,description,assignee,due\n20270101-1,Call,Look,admin user,{due}\n"
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@pytest.mark.parametrize(("typed", "created"), [("n", 1), ("y", 2)])
+def test_rows_that_look_like_rows_sent_before_are_asked_about(
+    tmp_path: Path, state_of_its_own: Path, typed: str, created: int
+) -> None:
+    from tests.end_to_end.ground import running
+
+    file = tmp_path / "t.csv"
+    file.write_text(TASK.format(due="2027-03-24 13:28:13"))
+    with running(rate=None) as site:
+        environ = {**site.env, "XDG_STATE_HOME": str(state_of_its_own)}
+        typed_at(["-c", RUN, "run", str(file), "--progress", "none"], "y", **environ)
+        file.write_text(TASK.format(due="2027-03-24 13:28:00"))
+        shown = typed_at(["-c", RUN, "run", str(file), "--progress", "none"], f"{typed}\ny", **environ)
+
+        assert "1 row looks like a row sent before" in shown
+        assert "Send this row all the same? It may then be in D3 twice. [y/N]" in shown
+        assert len(site.ledger()["tasks"]) == created
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_starting_anew_asks_first_and_then_not_again_about_the_same_rows(
+    tmp_path: Path, state_of_its_own: Path
+) -> None:
+    from tests.end_to_end.ground import running
+
+    file = tmp_path / "t.csv"
+    file.write_text(TASK.format(due="2027-03-24 13:28:13"))
+    with running(rate=None) as site:
+        environ = {**site.env, "XDG_STATE_HOME": str(state_of_its_own)}
+        typed_at(["-c", RUN, "run", str(file), "--progress", "none"], "y", **environ)
+        fresh = ["-c", RUN, "run", str(file), "--progress", "none", "--fresh"]
+        shown = typed_at(fresh, "n", **environ)
+        assert "1 row was sent from" in shown
+        assert "Start anew and send rows that are in the file again? [y/N]" in shown
+        assert len(site.ledger()["tasks"]) == 1
+
+        shown = typed_at(fresh, "y\ny", **environ)
+        assert "look" not in shown
+        assert len(site.ledger()["tasks"]) == 2

@@ -232,7 +232,7 @@ def test_fresh_moves_the_old_folder_aside_and_keeps_it(d3: Site, cli: Cli, tmp_p
     (tmp_path / "t.csv").write_text(HEADER + tasks(2))
     cli("run", "t.csv", env=d3.env)
 
-    ran = cli("run", "t.csv", "--fresh", env=d3.env)
+    ran = cli("run", "t.csv", "--fresh", "--allow-similar", "all", env=d3.env)
 
     assert ran.code == 0
     assert len(list(tmp_path.glob("t.d3run*"))) == 2

@@ -226,7 +226,7 @@ def test_the_column_may_be_called_otherwise_or_set_for_all_or_left_alone(here: P
     assert "Profile" in rows_of(here.run / "results.csv")[0]
 
     here.write("tasks.csv", HEADER[:-1], [*row[:1], "set", *row[2:]])
-    ran = here("run", "tasks.csv", "--yes", "--set", "profile=one", "--fresh")
+    ran = here("run", "tasks.csv", "--yes", "--set", "profile=one", "--fresh", "--allow-similar", "all")
     assert ran.code == 0, ran.err
     assert (created(pair[0]), created(pair[1])) == (["set"], ["mapped"])
     told = summary_of(here.run)
