@@ -11,7 +11,7 @@ import time
 from benchmarks.harness import HEAD, Scale, keep, refresh, shown
 
 NAMES = (
-    "engine", "thousand", "links", "million", "check", "writing", "startup", "tenants", "shared_limit",
+    "engine", "thousand", "links", "million", "look_alikes", "check", "writing", "startup", "tenants", "shared_limit",
     "fleet_journal", "fleet",
 )  # fmt: skip
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import csv
 import json
 import os
 import shutil
+import tempfile
+from functools import cache
 from typing import TYPE_CHECKING
 
 from benchmarks.harness import Spent, python, spend
@@ -52,11 +55,20 @@ def write_bodies(path: Path, count: int) -> Path:
     return path
 
 
+@cache
+def _state() -> str:
+    """A state folder for this measurement, gone when it is over."""
+    place = tempfile.mkdtemp(prefix="d3async-state-")
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return place
+
+
 def environment(url: str, **more: str) -> dict[str, str]:
-    """Settings that lead to *url*, and none of the caller's."""
+    """Settings that lead to *url*, and neither settings nor a state folder of the caller's."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("D3_")}
     return {
-        **clean, "D3_BASE_URL": url, "D3_USERNAME": USER, "D3_SITE": SITE, "D3_API_KEY": "bench-key-of-nobody",
+        **clean, "XDG_STATE_HOME": _state(),
+        "D3_BASE_URL": url, "D3_USERNAME": USER, "D3_SITE": SITE, "D3_API_KEY": "bench-key-of-nobody",
         **more,
     }  # fmt: skip
 
@@ -66,5 +78,11 @@ def run(file: Path, url: str, *options: object, out: Path | None = None, fresh: 
     target = out or file.with_suffix(".d3run")
     if fresh:
         shutil.rmtree(target, ignore_errors=True)
-    command = python("-m", "d3async", "run", file, "-o", target, "--yes", "--progress", "none", *options)
-    return spend(command, environment(url))
+        options = (*options, "--allow-similar", "all")
+    return spend(command(file, *options, out=target), environment(url))
+
+
+def command(file: Path, *options: object, out: Path | None = None) -> list[str]:
+    """`d3async run FILE` as `run` types it."""
+    target = out or file.with_suffix(".d3run")
+    return python("-m", "d3async", "run", file, "-o", target, "--yes", "--progress", "none", *options)

@@ -109,7 +109,7 @@ def test_rows_that_are_done_are_not_sent_again_because_the_profile_says_otherwis
     words = NAMED.partition(": ")[2].strip()
 
     stopped = desk.type("run", "tasks.csv")
-    meant = desk.type("run", "tasks.csv", "-o", "another.d3run")
+    meant = desk.type("run", "tasks.csv", "-o", "another.d3run", "--allow-similar", "all")
     desk.config.write_text(kept)
     back = desk.type("run", "tasks.csv")
 
@@ -160,8 +160,8 @@ def test_rows_that_are_not_done_may_be_sent_by_another_mapping(desk: Desk) -> No
 def test_what_is_typed_is_meant_whatever_was_sent(desk: Desk) -> None:
     desk.type("run", "tasks.csv", *TYPED, *DATES, "--save-mapping")
 
-    typed = desk.type("run", "tasks.csv", "--set", "required=Yes")
-    saved = desk.type("run", "tasks.csv", "--set", "type=Other", "--save-mapping")
+    typed = desk.type("run", "tasks.csv", "--set", "required=Yes", "--allow-similar", "all")
+    saved = desk.type("run", "tasks.csv", "--set", "type=Other", "--save-mapping", "--allow-similar", "all")
 
     assert (typed.code, saved.code) == (0, 0)
     assert "2 new" in typed.err
