@@ -133,8 +133,11 @@ class SimilarRows:
         return self._db.execute(f"select similar, alike, coalesce(due, 0), id from job where {which} {_SORTED}", told)
 
     def _lines(self) -> Lines:
-        lines = self._db.execute("select line from temp.similar_pair where line is not null order by line")
-        return lines_of((line, line) for (line,) in lines)
+        ranges = self._db.execute(
+            "select min(line), max(line) from (select line, line - dense_rank() over (order by line) as block"
+            " from temp.similar_pair where line is not null) group by block"
+        )
+        return lines_of(ranges)
 
     def _pair(self, pair: tuple[NewRow, SentRow]) -> SimilarPair:
         new, sent = pair
