@@ -14,7 +14,6 @@ from d3async.cli.console import say
 from d3async.cli.homes import check_homes, known_homes, meta_of, same_homes
 from d3async.cli.jobfile import examine
 from d3async.cli.mapping import save, tell_file
-from d3async.cli.other_mapping import MAPPING, check_mapping
 from d3async.cli.review import ERRORS, Review
 from d3async.files.suggestions import INPUT_PATH, OPTIONS
 from d3async.journal.adopt import Changes
@@ -86,7 +85,6 @@ def load(
         _keep_errors(review, folder.folder)
         homes = homes_of(stage, servers, own)
         check_homes(folder, homes)
-        check_mapping(folder, examined, saved=save_mapping)
         facts = {
             "read_by": _read_by(examined.read_as),
             OPTIONS: json.dumps(kept),
@@ -149,7 +147,6 @@ def _adopted(folder: RunFolder, examined: Examined, stage: Stage, homes: Homes, 
         {
             **meta_of(homes, folder.meta()),
             **facts,
-            MAPPING: examined.kept,
             "command": examined.command.__name__ if examined.command else "",
             "format": json.dumps(examined.format.to_json()),
             "header": json.dumps(examined.table.header),

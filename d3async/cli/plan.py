@@ -208,11 +208,16 @@ def _rerun_words(plan: Plan) -> str:
             (changes.changed, f"{changes.changed:,} changed"),
             (changes.changed_after_ok, f"{changes.changed_after_ok:,} changed after they were done (not sent again)"),
             (changes.changed_in_doubt, f"{changes.changed_in_doubt:,} changed while unknown (not sent again)"),
+            (changes.read_otherwise, _as_read_then(changes.read_otherwise)),
             (changes.vanished, f"{changes.vanished:,} no longer in the file"),
         )
         if count
     ]
     return f"{', '.join(found) or 'as before'}; {done:,} done, {plan.rows:,} to send"
+
+
+def _as_read_then(rows: int) -> str:
+    return f"{rows:,} row{'s are' if rows != 1 else ' is'} done as {'they were' if rows != 1 else 'it was'} read then"
 
 
 def _pace_words(plan: Plan) -> str:

@@ -1,4 +1,4 @@
-"""How the rows of a job file meet the rows a journal already knows: by identity, never by position."""
+"""The rows of a job file meet the rows a journal already knows: what becomes of each of them (see `match`)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from d3async.journal.lanes import assign_lanes
+from d3async.journal.match import match_rows, number_new, place_identities
 from d3async.journal.rows import outcome_from_items
 from d3async.sansio.outcome import NOT_LINKED
 
@@ -39,21 +40,27 @@ _COLUMNS = (
 )
 _LOOK_ALIKE = "d3_similar(command, site, params), d3_alike(command, site, params), d3_due(command, site, params)"
 _TO_SEND = "selected and state = 'pending'"
-_MATCH = "job.identity = i.identity and job.occurrence = i.occurrence"
+_FOUND = "temp.met m join temp.incoming i on i.row = m.row"
+_SENT_WITH_MARK = "job.mark is not null and (job.maybe or job.state = 'unknown')"
+_PARAMS = f"iif({_SENT_WITH_MARK}, d3_marked(i.params, job.mark), i.params)"
+"""What a row sends once it is read again; what may have been created with a mark keeps it."""
 
 
 def adopt(db: sqlite3.Connection, repeatable: Sequence[str]) -> Changes:
-    """Bring the staged rows (`Stage`) into the journal. *repeatable* names the commands that may be sent twice."""
+    """Bring the staged rows (`Stage`) into the journal. *repeatable* names the commands that may be sent twice.
+
+    What a row sends that is not done is taken from the file, never from the journal.
+    """
     settle_leftovers(db)
-    before = db.execute("select count(*) from job").fetchone()[0]
     db.execute("update job set row = null, line = null, lane = null, todo = 0")
-    fates = _changed(db, repeatable) if before else {}
-    if before:
-        db.execute(f"update job set row = i.row, line = i.line, raw = i.raw from temp.incoming i where {_MATCH}")
-        db.execute(
-            "update job set username = i.username, lane_key = i.lane_key"
-            f" from temp.incoming i where {_MATCH} and job.content is i.content and i.state = 'pending'"
-        )
+    match_rows(db)
+    fates = _changed(db, repeatable)
+    db.execute(f"update job set row = i.row, line = i.line, raw = i.raw from {_FOUND} where job.id = m.job")
+    db.execute(
+        f"update job set username = i.username, lane_key = i.lane_key from {_FOUND} where job.id = m.job"
+        " and job.content is i.content and i.state = 'pending'"
+        " and (job.username is not i.username or job.lane_key is not i.lane_key)"
+    )
     new = _insert(db)
     # of a row that was never sent nothing is known
     gone = "row is null and state = 'invalid' and attempts = 0"
@@ -61,17 +68,18 @@ def adopt(db: sqlite3.Connection, repeatable: Sequence[str]) -> Changes:
     mended = db.execute(f"delete from job where {gone}").rowcount
     rows = db.execute("select count(*) from temp.incoming").fetchone()[0]
     vanished = db.execute("select count(*) from job where row is null").fetchone()[0]
-    same = rows - new - sum(fates.values())
-    return Changes(same, new, fates.get("renewed", 0), vanished, fates.get("ok", 0), fates.get("doubt", 0), mended)
+    renewed, after_ok, in_doubt = (fates.get(fate, 0) for fate in ("renewed", "ok", "doubt"))
+    same = rows - new - renewed - after_ok - in_doubt
+    return Changes(same, new, renewed, vanished, after_ok, in_doubt, mended, fates.get("otherwise", 0))
 
 
 def _insert(db: sqlite3.Connection) -> int:
+    number_new(db)
     first = db.execute("select coalesce(max(id), 0) from job").fetchone()[0]
     db.execute(
         f"insert into job({_COLUMNS}, similar, alike, due, lane, todo)"
         f" select {_COLUMNS}, {_LOOK_ALIKE}, iif({_TO_SEND}, row, null), {_TO_SEND} from temp.incoming i"
-        " where not exists (select 1 from job where job.identity = i.identity and job.occurrence = i.occurrence)"
-        " order by row"
+        " where not exists (select 1 from met where met.row = i.row) order by row"
     )
     db.execute(
         "insert into item(job, pos, name, fold) select job.id, n.pos, n.name, n.fold from temp.incoming_item n"
@@ -82,19 +90,19 @@ def _insert(db: sqlite3.Connection) -> int:
 
 
 def _changed(db: sqlite3.Connection, repeatable: Sequence[str]) -> dict[str, int]:
-    """Rows with the same id and other content, counted by their fate.
+    """Rows that were found with other content, counted by their fate.
 
-    There are three cases: an `ok` row stays as it was sent; so does one that may have happened and must not happen
-    twice; any other is renewed, and what is known of its items is kept.
+    An `ok` row stays as it was sent; so does one that may have happened and must not happen twice; any other is
+    renewed, and what is known of its items is kept. Where even the text is the same, only how it is read is another.
     """
     marks = ",".join("?" * len(repeatable))
+    final = f"(job.state = 'ok' or (job.state = 'unknown' and (i.state = 'invalid' or job.command not in ({marks}))))"
     db.execute("drop table if exists temp.changed")
     db.execute(
         "create temp table changed as select job.id, i.row, i.state = 'invalid' as invalid, case"
-        " when job.state = 'ok' then 'ok'"
-        f" when job.state = 'unknown' and (i.state = 'invalid' or job.command not in ({marks})) then 'doubt'"
-        " else 'renewed' end as fate"
-        f" from job join temp.incoming i on {_MATCH} where job.content is not i.content",
+        f" when not {final} then 'renewed' when m.same_text then 'otherwise'"
+        " when job.state = 'ok' then 'ok' else 'doubt' end as fate"
+        f" from {_FOUND} join job on job.id = m.job where job.content is not i.content",
         repeatable,
     )
     db.execute(
@@ -111,16 +119,52 @@ def _changed(db: sqlite3.Connection, repeatable: Sequence[str]) -> dict[str, int
         " from temp.changed c join temp.incoming i on i.row = c.row"
         " where c.fate = 'renewed' and c.invalid and job.id = c.id"
     )
-    _renew(db, "select id, row from changed where fate = 'renewed' and not invalid")
+    _read_again(db, final, repeatable)
+    _take_ids(db)
     return dict(db.execute("select fate, count(*) from changed group by fate").fetchall())
 
 
-def _renew(db: sqlite3.Connection, which: str) -> None:
+def _read_again(db: sqlite3.Connection, final: str, repeatable: Sequence[str]) -> None:
+    """Take what rows send that are not done from the file, also where it should be the same."""
+    db.execute(
+        f"update job set params = {_PARAMS}, label = i.label, username = i.username, lane_key = i.lane_key,"
+        " command = i.command, site = i.site, profile = i.profile, text = i.text"
+        f" from {_FOUND} where job.id = m.job and job.content is i.content and i.state = 'pending' and not {final}",
+        repeatable,
+    )
+    renewed = "select id, row from changed where fate = 'renewed' and not invalid"
+    if not db.execute("select exists(select 1 from temp.incoming_item)").fetchone()[0]:
+        _renew(db, renewed)
+        return
+    db.execute("create index if not exists temp.incoming_item_row on incoming_item(row, fold)")
+    same_item = "item.job = job.id and item.fold = n.fold and item.name = n.name and item.pos = n.pos"
+    _renew(
+        db,
+        f"{renewed} union select job.id, m.row from {_FOUND} join job on job.id = m.job"
+        f" where job.content is i.content and i.state = 'pending' and not {final} and ("
+        " exists (select 1 from temp.incoming_item n where n.row = m.row"
+        f" and not exists (select 1 from item where {same_item}))"
+        " or (select count(*) from item where item.job = job.id)"
+        " != (select count(*) from temp.incoming_item n where n.row = m.row))",
+        repeatable,
+    )
+
+
+def _take_ids(db: sqlite3.Connection) -> None:
+    """A row that has an id of its own now is known by it from now on, done or not."""
+    place_identities(
+        db,
+        f"select m.job as id, m.row from {_FOUND} where m.same_text and i.state = 'pending' and i.own_id is not null",
+    )
+
+
+def _renew(db: sqlite3.Connection, which: str, values: Sequence[str] = ()) -> None:
     """Give the rows of *which* (id, row) the content they have now; items that stay keep what is known of them."""
     db.execute("drop table if exists temp.renewed")
     db.execute("create temp table renewed(id integer primary key, row integer unique)")
-    if not db.execute(f"insert into renewed {which}").rowcount:
+    if not db.execute(f"insert into renewed {which}", values).rowcount:
         return
+    place_identities(db, "select id, row from renewed")
     db.execute("create index if not exists temp.incoming_item_row on incoming_item(row, fold)")
     # what is known of a link is known of the two incidents it joins
     db.execute(
@@ -129,8 +173,8 @@ def _renew(db: sqlite3.Connection, which: str) -> None:
     )
     doubt = "job.state = 'unknown' and job.command is i.command"
     db.execute(
-        "update job set content = i.content, command = i.command, site = i.site, params = i.params, label = i.label,"
-        " text = i.text, mark = null, (similar, alike, due) ="
+        "update job set content = i.content, command = i.command, site = i.site, label = i.label,"
+        f" params = {_PARAMS}, profile = i.profile, text = i.text, (similar, alike, due) ="
         " (select d3_similar(i.command, i.site, i.params), d3_alike(i.command, i.site, i.params),"
         " d3_due(i.command, i.site, i.params)),"
         f" username = i.username, lane_key = i.lane_key, state = iif({doubt}, job.state, 'pending'),"
@@ -198,8 +242,4 @@ def mark_todo(db: sqlite3.Connection, repeatable: Sequence[str], *, retry_unknow
 
 def _renew_unknown(db: sqlite3.Connection, selected: str) -> None:
     """Who asks for `unknown` rows to be sent again means them as they stand in the file now."""
-    _renew(
-        db,
-        f"select job.id, i.row from job join temp.incoming i on {_MATCH} where job.{selected}"
-        " and job.state = 'unknown' and job.content is not i.content",
-    )
+    _renew(db, f"select job.id, job.row from job where job.{selected} and job.state = 'unknown'")

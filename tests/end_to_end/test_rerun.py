@@ -96,7 +96,7 @@ def test_the_zones_due_dates_were_read_in_are_those_of_this_run(d3: Site, cli: C
     [
         (ROWS[:5], [], "1 no longer in the file; 5 done, 0 to send"),
         ([*ROWS, "20270101-9,Task 9,Look,admin user,2027-05-01 12:00:00\n"], [], "1 new; 6 done, 1 to send"),
-        (ROWS, ["--set", "required=Yes"], "6 new"),
+        (ROWS, ["--set", "required=Yes"], "6 rows are done as they were read then; 6 done, 0 to send"),
         (ROWS[::-1], [], "as before; 6 done, 0 to send"),
     ],
     ids=["shorter", "longer", "read another way", "in another order"],

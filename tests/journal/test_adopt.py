@@ -1,6 +1,9 @@
 """How the rows of a file meet the rows a journal knows: by identity, never by position."""
 
+import json
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 
 from d3async.journal.read import JournalReader
 from d3async.journal.sqlite import FILE, in_memory
+from d3async.sansio.job import Job
 from d3async.sansio.protocol import Answer, Broken, Doubtful, ItemError, Refused, Reply
 from tests.journal.ground import Entry, Run, broken, changed, links, task
 
@@ -307,6 +311,51 @@ def test_serial_puts_every_row_about_one_incident_into_one_lane(tmp_path: Path) 
     run.die()
 
 
+SPOILED = [
+    "params = replace(params, 'admin user', 'somebody')",
+    "site = 'Elsewhere', lane_key = 'x', username = 'root', label = '20990101-1'",
+    "command = 'CreateTask', profile = 'other'",
+]
+
+
+@pytest.mark.parametrize("change", SPOILED)
+@pytest.mark.parametrize("entry", [task("a"), task("a", key="1"), links("a-1;b-2"), links("a-1;b-2", key="1")])
+@pytest.mark.parametrize("answer", [None, REFUSED], ids=["never sent", "refused"])
+def test_what_is_sent_is_what_the_file_says_whatever_was_done_to_the_journal(
+    tmp_path: Path, entry: Job, change: str, answer: Answer | None
+) -> None:
+    run = Run(tmp_path, [entry])
+    if answer is not None:
+        for call in run.calls():
+            run.answer(call, answer)
+    run.end()
+    with closing(sqlite3.connect(tmp_path / FILE)) as db, db:
+        db.execute(f"update job set {change}")
+
+    run = Run(tmp_path, [entry])
+
+    (call,) = run.calls()
+    assert (call.command, call.site, call.username, call.label) == (
+        entry.asked.kind.__name__, entry.site, None, entry.asked.subject,
+    )  # fmt: skip
+    if not entry.asked.items:
+        assert call.params == json.loads(entry.asked.params)
+    assert tuple(call.items) == entry.asked.items
+    run.die()
+
+
+@pytest.mark.parametrize("change", ["name = 'z-9'", "name = 'z-9', fold = 'z-9'", "pos = 5 - pos"])
+def test_the_items_that_are_sent_are_those_of_the_file(tmp_path: Path, change: str) -> None:
+    Run(tmp_path, [links("a-1;b-2")]).end()
+    with closing(sqlite3.connect(tmp_path / FILE)) as db, db:
+        db.execute(f"update item set {change}")
+
+    run = Run(tmp_path, [links("a-1;b-2")])
+
+    assert names(run) == ["a-1; b-2"]
+    run.die()
+
+
 ENTRIES = st.lists(
     st.one_of(
         st.sampled_from("abcd").map(task),
@@ -334,7 +383,7 @@ def test_whatever_the_edits_no_ok_row_is_sent_again_and_every_row_is_counted(
 ) -> None:
     folder = in_memory()
     folder.commit()
-    done: set[tuple[bytes, int]] = set()
+    done: set[int] = set()
     for entries, answers in files:
         folder.db.execute("begin immediate")
         run = Run.__new__(Run)
@@ -344,11 +393,11 @@ def test_whatever_the_edits_no_ok_row_is_sent_again_and_every_row_is_counted(
             changes.same + changes.new + changes.changed + changes.changed_after_ok + changes.changed_in_doubt
             == len(entries)
         )
-        todo = set(run.query("select identity, occurrence from job where todo = 1"))
+        todo = set(run.query("select id from job where todo = 1"))
         assert not todo & done
         for call, answer in zip(run.calls(), answers, strict=False):
             run.answer(call, answer)
         run.folder.settle_leftovers()
         run.folder.finish(now=0.0, exit_code=0, facts={})
-        done |= set(run.query("select identity, occurrence from job where state = 'ok'"))
+        done |= set(run.query("select id from job where state = 'ok'"))
     folder.abandon()
