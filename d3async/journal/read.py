@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from d3async.errors import JournalError
+from d3async.journal.dialect import NAMES
 from d3async.journal.figures import SQLITE
-from d3async.journal.records import ItemRecord, Owner, RowRecord, Run
+from d3async.journal.reader_base import ReaderBase
+from d3async.journal.records import ItemRecord, Owner, RowRecord
 from d3async.journal.schema import VERSION
-from d3async.journal.states import INTERRUPTED, check_items, check_numbers, counted, outcome_of, states_of
-from d3async.sansio.hand_settlement import CODE
+from d3async.journal.states import INTERRUPTED, outcome_of, states_of
 from d3async.sansio.outcome import NOT_LINKED, OUTCOMES
 
 if TYPE_CHECKING:
@@ -27,30 +28,15 @@ _SPOKEN = """
     case {0}.state when 'pending' then 'unsent' when 'sent' then 'unknown' else {0}.state end,
     case {0}.state when 'sent' then 'interrupted' else coalesce({0}.code, '') end,
     case {0}.state when 'sent' then '{1}' else coalesce({0}.message, '') end"""
-_TALLY = """
-    sum(i.state = 'ok') as ok, sum(i.state = 'failed') as failed, sum(i.state in ('unknown', 'sent')) as unknown,
-    sum(i.state = 'pending') as pending, count(i.id) as items"""
 _TRIED = ", ".join(
     f"case when count(i.id) > sum(i.state = 'pending') then sum(i.state in {states}) end"
     for states in ("('ok')", "('failed')", "('unknown', 'sent')")
 )
 _NOT_WRITABLE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 _WITH_ITEMS = "left join item i on i.job = j.id"
-# A pending item is one that came with a change of its row: it waits for the next run.
-_BROKEN = f"""
-    select row, state from (
-        select j.row, j.state, {_TALLY} from job j join item i on i.job = j.id
-        where j.row is not null and j.todo = 0 group by j.id
-    ) where ok + failed + unknown + pending <> items or not case state
-        when 'ok' then ok = items
-        when 'failed' then ok = 0 and unknown = 0
-        when 'partial' then ok > 0 and ok < items and unknown = 0
-        when 'unknown' then unknown > 0
-        else 1 end
-    limit 1"""
 
 
-class JournalReader:
+class JournalReader(ReaderBase):
     """A journal at one moment: whatever is asked, the answers belong together, also while a run is writing.
 
     Raises `JournalError` when *path* is missing, torn, no journal, or of a newer d3async. It changes nothing; where
@@ -60,9 +46,9 @@ class JournalReader:
     figures = SQLITE
 
     def __init__(self, path: Path) -> None:
+        super().__init__(path)
         self._path = path
         self.folder = path.parent
-        self._states: dict[str, int] | None = None
         if not path.is_file():
             raise JournalError(f"{path.parent} is no run folder: it has no {path.name}; `d3async run FILE` makes one")
         with self._translated():
@@ -98,15 +84,6 @@ class JournalReader:
         known = json.loads(told)
         return Owner(int(known["pid"]), str(known["host"]), known.get("since"))
 
-    def counts(self) -> dict[str, int]:
-        """Rows of the current file by outcome, all six always; a row in flight counts as `unknown`."""
-        return counted(self._by_state().items(), self._path)
-
-    def _by_state(self) -> dict[str, int]:
-        if self._states is None:
-            self._states = dict(self._all("select state, count(*) from job where row is not null group by state"))
-        return self._states
-
     def counts_by_profile(self) -> dict[str | None, dict[str, int]]:
         """As `counts`, for each profile that rows of the current file go to; None are those without one."""
         found: dict[str | None, dict[str, int]] = {}
@@ -115,40 +92,6 @@ class JournalReader:
             counts = found.setdefault(profile, dict.fromkeys(OUTCOMES, 0))
             counts[outcome_of(state)] += number
         return found
-
-    def item_counts(self) -> dict[str, int]:
-        """Items of the current file's rows by outcome: ok, failed, unknown, unsent, always."""
-        asked = (
-            "select i.state, count(*) from item i join job j on j.id = i.job where j.row is not null group by i.state"
-        )
-        counts = counted(self._each(asked), self._path)
-        return {outcome: counts[outcome] for outcome in ("ok", "failed", "unknown", "unsent")}
-
-    def settled_by_hand(self) -> dict[str, int]:
-        """Rows of the current file that a user settled, wholly or in some items, by outcome."""
-        if not self._one("select exists(select 1 from event where kind = 'settled')"):
-            return {}
-        asked = (
-            "select state, count(*) from job where row is not null and (code = ?1 or exists"
-            " (select 1 from item where item.job = job.id and item.code = ?1)) group by state order by state"
-        )
-        return {outcome_of(state): count for state, count in self._each(asked, CODE)}
-
-    def vanished(self) -> int:
-        """Rows that were in an earlier state of the file and are no longer."""
-        return self._number("select count(*) from job where row is null")
-
-    def in_flight(self) -> int:
-        """Rows sent whose answer is not recorded."""
-        return self._by_state().get("sent", 0)
-
-    def to_send(self) -> int:
-        """Rows the current run still has to send."""
-        return self._number("select count(*) from job where todo = 1 and state <> 'sent'")
-
-    def done_since(self, at: float) -> int:
-        """Rows answered after *at*, in seconds since 1970, UTC."""
-        return self._number("select count(*) from job where row is not null and done_at > ?", at)
 
     def unknown_rows(self) -> list[tuple[str | None, str, int]]:
         """Rows that may have happened, as (profile, command, count)."""
@@ -190,11 +133,6 @@ class JournalReader:
         asked = "select exists(select 1 from job where state = 'ok' and epoch = (select max(epoch) from run))"
         return bool(self._one(asked))
 
-    @property
-    def has_items(self) -> bool:
-        """Whether any row has items."""
-        return self._has_items
-
     def rows(self, outcomes: Iterable[str] | None = None, *, full: bool = False) -> Iterator[RowRecord]:
         """Rows of the current file, in its order; only those of *outcomes* if any; label and answer only if *full*."""
         wanted = None if outcomes is None else tuple(outcomes)
@@ -223,23 +161,9 @@ class JournalReader:
         body: str | None = self._one("select body from answer where id = ?", number)
         return body
 
-    def runs(self) -> list[Run]:
-        """Every run over the folder, the first one first."""
-        told = self._all("select epoch, started_at, finished_at, exit_code, facts from run order by epoch")
-        return [
-            Run(epoch, started, finished, code, json.loads(facts) if facts else {})
-            for epoch, started, finished, code, facts in told
-        ]
-
     def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         """Rows of one small SQL question; for aggregates that need no name of their own here."""
         return self._all(sql, *values)
-
-    def check(self) -> None:
-        """Raise `ConservationError` unless every row, and every item of a row that was tried, has one outcome."""
-        [found] = self._all("select count(row), min(row), max(row) from job where row is not null")
-        check_numbers(self._path, int(self.meta().get("rows", 0)), found, self.counts())
-        check_items(self._path, self._all(_BROKEN) if self._has_items else [])
 
     def _check_schema(self) -> None:
         version = self._one("select value from meta where key = 'schema'")
@@ -257,6 +181,10 @@ class JournalReader:
     def _one(self, sql: str, *values: object) -> Any:
         found = self._all(sql, *values)
         return found[0][0] if found else None
+
+    def _ask(self, statement: str, **values: object) -> list[tuple[Any, ...]]:
+        with self._translated():
+            return self._db.execute(statement.format_map(NAMES), values).fetchall()
 
     def _all(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         return list(self._each(sql, *values))

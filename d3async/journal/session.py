@@ -1,4 +1,4 @@
-"""Statements with one text for both databases: tables as names in braces, values as `:name`."""
+"""A journal that one process may change, by statements with one text for both databases."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from d3async.errors import JournalError
+from d3async.journal.dialect import NAMES
 from d3async.journal.marking import salt_of
 from d3async.journal.store import Store
 
@@ -16,28 +17,11 @@ if TYPE_CHECKING:
 
     from d3async.journal.sqlite import RunFolder
 
-NAMES = {
-    "rows": "job r join job j on j.id = r.id where 1 = 1",
-    "job": "job",
-    "item": "item",
-    "event": "event",
-    "round": "run",
-    "here": "1 = 1",
-    "owner": "epoch",
-    "owned": ":epoch",
-    "mark": "r.mark",
-    "at_profile": "r.profile is :profile",
-}
-"""SQLite keeps what the file says (r) and what became of it (j) in one table."""
-
 
 class Session(Protocol):
     """A journal that this process may change.
 
-    In a statement `{rows}` are the rows, r what the file says and j what became of it, up to a `where` that `and` may
-    follow; `{job}`, `{item}`, `{event}`, `{round}` are tables, `{here}` is the condition that a table's row is of this
-    journal, `{owner}` and `{owned}` are columns and values that an event begins with, `{mark}` is the mark of a row,
-    `{at_profile}` the condition that a row is for the D3 of `:profile`.
+    Statements have one text for both databases: see `journal.dialect`.
     """
 
     @property

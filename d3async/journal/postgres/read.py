@@ -14,13 +14,14 @@ import psycopg
 
 from d3async.errors import JournalError
 from d3async.journal.figures import Figures
+from d3async.journal.postgres.dialect import statement_text
 from d3async.journal.postgres.schema import check_now
 from d3async.journal.postgres.texts import MARK, told
 from d3async.journal.postgres.translated import translated
 from d3async.journal.postgres.untouched import ROWS
-from d3async.journal.records import ItemRecord, Owner, RowRecord, Run
-from d3async.journal.states import INTERRUPTED, check_items, check_numbers, counted, outcome_of, states_of
-from d3async.sansio.hand_settlement import CODE
+from d3async.journal.reader_base import ReaderBase
+from d3async.journal.records import ItemRecord, Owner, RowRecord
+from d3async.journal.states import INTERRUPTED, states_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -59,17 +60,6 @@ from d3async_job j join d3async_row r on r.run = j.run and r.id = j.id
 join d3async_item i on i.run = j.run and i.job = j.id
 where j.run = {run} and not j.gone and (%(states)s::text[] is null or j.state = any(%(states)s))
 order by r.row, i.pos, i.id"""
-# a pending item is one that came with a change of its row: it waits for the next submission
-_BROKEN = f"""
-select r.row, j.state from d3async_job j join d3async_row r on r.run = j.run and r.id = j.id {_ITEMS}
-where j.run = {{run}} and not j.gone and not j.todo and i.items is not null and (
-    i.ok + i.failed + i.unknown + i.pending <> i.items or not case j.state
-        when 'ok' then i.ok = i.items
-        when 'failed' then i.ok = 0 and i.unknown = 0
-        when 'partial' then i.ok > 0 and i.ok < i.items and i.unknown = 0
-        when 'unknown' then i.unknown > 0
-        else true end)
-limit 1"""
 _ANSWERED = "from d3async_job where run = {run} and not gone and done_at is not null"
 POSTGRES = Figures(
     mark="%s",
@@ -88,7 +78,7 @@ POSTGRES = Figures(
 _WHO = re.compile(r"pid (\d+) on (\S+)")
 
 
-class PostgresReader:
+class PostgresReader(ReaderBase):
     """The run *name* at one moment: whatever is asked, the answers belong together, also while workers are at it.
 
     A context manager with a connection of its own; *folder* is where its files go. Memory does not grow with the run:
@@ -99,6 +89,7 @@ class PostgresReader:
     figures = POSTGRES
 
     def __init__(self, conninfo: str, name: str, *, folder: Path | None = None) -> None:
+        super().__init__(name)
         self.name = name
         self.folder = Path(name) if folder is None else folder
         self._cursors = count()
@@ -151,59 +142,9 @@ class PostgresReader:
             return Owner(int(known[1]), known[2], since) if known else Owner(0, who, since)
         return None
 
-    def counts(self) -> dict[str, int]:
-        """Rows of the current file by outcome, all six always; a row in flight counts as `unknown`."""
-        asked = (
-            "select state, count(*) from d3async_job where run = {run} and not gone group by state"
-            f" union all select 'pending', rows from {ROWS} where run = {{run}}"
-        )
-        return counted(self.query(asked), self.name)
-
     def counts_by_profile(self) -> dict[str | None, dict[str, int]]:
         """A run of the fleet has one tenant."""
         return {None: {**self.counts(), "invalid": 0}}
-
-    def item_counts(self) -> dict[str, int]:
-        """Items of the current file's rows by outcome: ok, failed, unknown, unsent, always."""
-        asked = (
-            "select i.state, count(*) from d3async_item i join d3async_job j on j.run = i.run and j.id = i.job"
-            " where i.run = {run} and not j.gone group by i.state"
-        )
-        counts = counted(self.query(asked), self.name)
-        return {outcome: counts[outcome] for outcome in ("ok", "failed", "unknown", "unsent")}
-
-    def settled_by_hand(self) -> dict[str, int]:
-        """Rows of the current file that a user settled, wholly or in some items, by outcome."""
-        if not self._one("select exists(select from d3async_event where run = {run} and kind = 'settled')"):
-            return {}
-        asked = (
-            "select state, count(*) from d3async_job j where run = {run} and not gone and (code = %s or exists"
-            " (select from d3async_item i where i.run = j.run and i.job = j.id and i.code = %s))"
-            " group by state order by state"
-        )
-        return {outcome_of(state): count for state, count in self.query(asked, CODE, CODE)}
-
-    def vanished(self) -> int:
-        """Rows that were in an earlier state of the file and are no longer."""
-        return self._number("select count(*) from d3async_job where run = {run} and gone")
-
-    def in_flight(self) -> int:
-        """Rows sent whose answer is not recorded."""
-        return self._number("select count(*) from d3async_job where run = {run} and not gone and state = 'sent'")
-
-    def to_send(self) -> int:
-        """Rows the present round still has to send."""
-        waiting = f"select count(*) + coalesce((select rows from {ROWS} where run = {{run}}), 0)"
-        return self._number(f"{waiting} from d3async_job where run = {{run}} and todo and state <> 'sent'")
-
-    def done_since(self, at: float) -> int:
-        """Rows answered after *at*, in seconds since 1970, UTC."""
-        return self._number("select count(*) from d3async_job where run = {run} and not gone and done_at > %s", at)
-
-    @property
-    def has_items(self) -> bool:
-        """Whether any row has items."""
-        return self._has_items
 
     def rows(self, outcomes: Iterable[str] | None = None, *, full: bool = False) -> Iterator[RowRecord]:
         """Rows of the current file, in its order; only those of *outcomes* if any; label and answer only if *full*."""
@@ -231,29 +172,17 @@ class PostgresReader:
         body: str | None = self._one("select body from d3async_answer where run = {run} and id = %s", number)
         return body and told(body)
 
-    def runs(self) -> list[Run]:
-        """Every round of it, the first one first."""
-        found = self.query(
-            "select round, started_at, finished_at, exit_code, facts from d3async_round"
-            " where run = {run} order by round"
-        )
-        return [
-            Run(number, started, finished, code, json.loads(facts)) for number, started, finished, code, facts in found
-        ]
-
     def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         """Rows of one small SQL question; `{run}` in it stands for the run's id, `%s` for each of *values*."""
         with self._translated():
             return self._db.execute(sql.replace("{run}", str(self.id)).encode(), values).fetchall()
 
-    def check(self) -> None:
-        """Raise `ConservationError` unless every row, and every item of a row that was tried, has one outcome."""
-        asked = "select count(row), min(row), max(row) from d3async_row where run = {run} and row is not null"
-        check_numbers(self.name, int(self._meta.get("rows", 0)), self.query(asked)[0], self.counts())
-        check_items(self.name, self.query(_BROKEN) if self._has_items else [])
+    def _ask(self, statement: str, **values: object) -> list[tuple[Any, ...]]:
+        with self._translated():
+            return self._db.execute(statement_text(statement), {"run": self.id, **values}).fetchall()
 
-    def _number(self, sql: str, *values: object) -> int:
-        return int(self._one(sql, *values))
+    def _unopened(self) -> int:
+        return int(self._one(f"select coalesce(sum(rows), 0) from {ROWS} where run = {{run}}"))
 
     def _one(self, sql: str, *values: object) -> Any:
         found = self.query(sql, *values)

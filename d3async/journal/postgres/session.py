@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 from contextlib import contextmanager
-from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,6 +11,7 @@ import psycopg
 
 from d3async.errors import FolderHeldError, JournalError
 from d3async.journal.postgres.adopt import settle_leftovers
+from d3async.journal.postgres.dialect import statement_text
 from d3async.journal.postgres.marking import salt_of
 from d3async.journal.postgres.schema import check_now
 from d3async.journal.postgres.texts import kept, told
@@ -22,19 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
 
-_NAMES = {
-    "rows": "d3async_row r left join d3async_job j on j.run = r.run and j.id = r.id where r.run = :run",
-    "job": "d3async_job",
-    "item": "d3async_item",
-    "event": "d3async_event",
-    "round": "d3async_round",
-    "here": "run = :run",
-    "owner": "run, round",
-    "owned": ":run, :round",
-    "mark": "r.mark",
-    "at_profile": "true",
-}
-_VALUE = re.compile(r":(\w+)")
 _HELD = "select chunk, who from d3async_chunk where run = :run and who is not null order by chunk limit 1"
 _EXIT_CODE = "update d3async_round set exit_code = :code, facts = :facts where run = :run and round = :round"
 _LOCK = "select from d3async_chunk where run = :run order by chunk for update"
@@ -80,12 +66,12 @@ class RunSession:
     def all(self, statement: str, **values: object) -> list[tuple[Any, ...]]:
         """See `Session.all`."""
         with self._translated():
-            return self._db.execute(_text(statement), {**self._values, **values}).fetchall()
+            return self._db.execute(statement_text(statement), {**self._values, **values}).fetchall()
 
     def run(self, statement: str, **values: object) -> None:
         """See `Session.run`."""
         with self._translated():
-            self._db.execute(_text(statement), {**self._values, **values})
+            self._db.execute(statement_text(statement), {**self._values, **values})
 
     @contextmanager
     def changing(self) -> Iterator[None]:
@@ -119,8 +105,3 @@ class RunSession:
 
     def _translated(self) -> AbstractContextManager[None]:
         return translated(f"{self.name} cannot be changed")
-
-
-@lru_cache
-def _text(statement: str) -> bytes:
-    return _VALUE.sub(r"%(\1)s", statement.format_map(_NAMES)).encode()
