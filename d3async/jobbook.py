@@ -19,6 +19,7 @@ from d3async.errors import SettingsError
 from d3async.files.format import Format
 from d3async.journal.look_alike_guard import LookAlikeGuard, correct_index
 from d3async.journal.marking import mark_tasks
+from d3async.journal.session import FolderSession
 from d3async.journal.sqlite import Selection, in_memory, open_folder
 from d3async.journal.told import rows_told
 from d3async.sansio.exit_code import exit_code
@@ -157,7 +158,7 @@ class Book:
         folder.adopt(self._meta(stage.rows))
         facts = {"settings": self._settings.public()}
         rows = folder.begin(Selection(retry_unknown=self._terms.retry_unknown), now=time.time(), facts=facts)
-        mark_tasks(folder.db, on=self._terms.mark_tasks)
+        mark_tasks(FolderSession(folder), on=self._terms.mark_tasks)
         for command in _commands(folder.db, "job where todo = 1"):
             self._auth.headers(command, username=self._settings.username, site=self._settings.site)
         self._commit()

@@ -25,6 +25,7 @@ from d3async.files.suggestions import REPLACED
 from d3async.journal.lanes import count_mirrored
 from d3async.journal.look_alike_guard import LookAlikeGuard, folder_moved
 from d3async.journal.marking import mark_tasks
+from d3async.journal.session import FolderSession
 from d3async.journal.sqlite import FILE, Selection, open_folder
 from d3async.program import collect_rarely
 from d3async.sansio.exit_code import INTERRUPTED, INVALID_FILE
@@ -113,7 +114,7 @@ def _agree(
     """Show the plan, ask what has to be asked, commit the folder; None when nothing is to be sent after all."""
     with LookAlikeGuard(folder, by_server(loaded.homes), tell=say, answered=answered) as guard:
         similar = guard.find(options.allow_similar)
-        mark_tasks(folder.db, on=options.mark_tasks)
+        mark_tasks(FolderSession(folder), on=options.mark_tasks)
         planned = _planned(folder, loaded, options, similar)
         if options.dry_run:
             from d3async.cli.dry_run import print_requests  # noqa: PLC0415 - for this option only

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from d3async.commands import all_commands
 from d3async.sansio.identity import LookAlike, look_alike, text_digest
-from d3async.sansio.marks import marked, unmarked
+from d3async.sansio.marks import with_mark, without_mark
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Mapping
-
-    Change = Callable[[Mapping[str, Any], str], dict[str, Any]]
+    from collections.abc import Callable
 
 
 def add_functions(db: sqlite3.Connection) -> None:
@@ -33,15 +30,13 @@ def add_functions(db: sqlite3.Connection) -> None:
             last = (row, found)
         return last[1]
 
-    db.create_function("d3_marked", 2, partial(_changed, marked), deterministic=True)
-    db.create_function("d3_unmarked", 2, partial(_changed, unmarked), deterministic=True)
+    db.create_function("d3_marked", 2, partial(_changed, with_mark), deterministic=True)
+    db.create_function("d3_unmarked", 2, partial(_changed, without_mark), deterministic=True)
     db.create_function("d3_text", 1, text_digest, deterministic=True)
     db.create_function("d3_similar", 3, lambda *row: known(*row).similar, deterministic=True)
     db.create_function("d3_alike", 3, lambda *row: known(*row).alike, deterministic=True)
     db.create_function("d3_due", 3, lambda *row: known(*row).due, deterministic=True)
 
 
-def _changed(change: Change, params: str, mark: str | None) -> str:
-    if mark is None:
-        return params
-    return json.dumps(change(json.loads(params), mark), ensure_ascii=False, separators=(",", ":"))
+def _changed(change: Callable[[str, str], str], params: str, mark: str | None) -> str:
+    return params if mark is None else change(params, mark)

@@ -99,7 +99,7 @@ class ReaderBase(ABC):
         return self._count("{present} and done_at > :at", at=at)
 
     def _count(self, condition: str, **values: object) -> int:
-        return int(self._ask(f"select count(*) from {{job}} where {{here}} and {condition}", **values)[0][0])
+        return int(self._ask(f"select count(*) from {{job}} j where {{here}} and {condition}", **values)[0][0])
 
     @property
     def has_items(self) -> bool:

@@ -8,21 +8,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from d3async.errors import JournalError
 from d3async.journal.dialect import NAMES
-from d3async.journal.marking import salt_of
 from d3async.journal.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from d3async.journal.sqlite import RunFolder
 
 
-class Session(Protocol):
-    """A journal that this process may change.
-
-    Statements have one text for both databases: see `journal.dialect`.
-    """
+class Statements(Protocol):
+    """A journal, for statements that have one text for both databases: see `journal.dialect`."""
 
     @property
     def salt(self) -> str:
@@ -37,11 +33,8 @@ class Session(Protocol):
         """Execute *statement*. Raises `JournalError`."""
         ...
 
-    def changing(self) -> AbstractContextManager[None]:
-        """A transaction in which nothing else changes the journal: all of it or nothing.
-
-        Raises `FencedError` or `FolderHeldError` when another process owns the journal, `JournalError`.
-        """
+    def run_many(self, statement: str, rows: Sequence[Mapping[str, object]]) -> None:
+        """Execute *statement* with the values of each of *rows*. Raises `JournalError`."""
         ...
 
     def escape(self, text: str) -> str:
@@ -50,6 +43,17 @@ class Session(Protocol):
 
     def unescape(self, text: str) -> str:
         """The text that `escape` made *text* of."""
+        ...
+
+
+class Session(Statements, Protocol):
+    """A journal that this process may change."""
+
+    def changing(self) -> AbstractContextManager[None]:
+        """A transaction in which nothing else changes the journal: all of it or nothing.
+
+        Raises `FencedError` or `FolderHeldError` when another process owns the journal, `JournalError`.
+        """
         ...
 
 
@@ -64,7 +68,8 @@ class SqliteSession:
     @property
     def salt(self) -> str:
         """See `Session.salt`."""
-        return salt_of(self._db)
+        found = self._db.execute("select value from meta where key = 'created_at'").fetchone()
+        return str(found[0]) if found else ""
 
     def all(self, statement: str, **values: object) -> list[tuple[Any, ...]]:
         """See `Session.all`."""
@@ -75,6 +80,11 @@ class SqliteSession:
         """See `Session.run`."""
         with _as_journal_error():
             self._db.execute(statement.format_map(NAMES), {**self._values, **values})
+
+    def run_many(self, statement: str, rows: Sequence[Mapping[str, object]]) -> None:
+        """See `Session.run_many`."""
+        with _as_journal_error():
+            self._db.executemany(statement.format_map(NAMES), rows)
 
     @contextmanager
     def changing(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,16 @@ def unmarked(params: Mapping[str, Any], mark: str) -> dict[str, Any]:
     return {**params, DESCRIPTION: str(params[DESCRIPTION]).removesuffix(_ending(mark))}
 
 
+def with_mark(params: str, mark: str) -> str:
+    """`marked` of *params* as JSON."""
+    return _text(marked(json.loads(params), mark))
+
+
+def without_mark(params: str, mark: str) -> str:
+    """`unmarked` of *params* as JSON."""
+    return _text(unmarked(json.loads(params), mark))
+
+
 def mark_in(params: Mapping[str, Any], mark: str) -> bool:
     """Whether *params* were sent with *mark*."""
     return str(params[DESCRIPTION]).endswith(_ending(mark))
@@ -45,6 +56,10 @@ def mark_in(params: Mapping[str, Any], mark: str) -> bool:
 def marks_in(text: str) -> set[str]:
     """Every mark in *text*, whatever blanks and letter case it went through."""
     return {mark.lower() for mark in _MARK.findall(" ".join(text.split()))}
+
+
+def _text(params: Mapping[str, Any]) -> str:
+    return json.dumps(params, ensure_ascii=False, separators=(",", ":"))
 
 
 def _ending(mark: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 from d3async.errors import LookAlikeError
 from d3async.journal.look_alike_guard import LookAlikeGuard, correct_index
 from d3async.journal.marking import mark_tasks
+from d3async.journal.session import FolderSession
 from d3async.journal.similar_rows import Similar
 from d3async.journal.sqlite import RunFolder, Selection, open_folder
 from d3async.sansio.job import Job
@@ -125,7 +126,7 @@ def test_rows_another_process_enters_between_the_look_and_the_commit_are_seen(tm
 
 def test_a_mark_in_the_description_is_no_difference(tmp_path: Path) -> None:
     with loaded(tmp_path / "run", tasks(1)) as (folder, guard):
-        mark_tasks(folder.db, on=True)
+        mark_tasks(FolderSession(folder), on=True)
         guard.find()
         guard.commit()
         folder.db.execute("update job set state = 'ok', todo = 0, attempts = 1")

@@ -61,7 +61,7 @@ class Ground:
             }
         )
         rows = self.folder.begin(Selection(), now=time.time(), facts={})
-        mark_tasks(self.folder.db, on=mark)
+        mark_tasks(self.session(), on=mark)
         self.folder.commit()
         stage.close()
         journal = GroupJournal(self.folder.db, Store(self.folder.db, epoch=self.folder.epoch))

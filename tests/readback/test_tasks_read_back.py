@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from d3async.errors import FencedError, JournalError
-from d3async.journal.marking import mark_tasks, salt_of
+from d3async.journal.marking import mark_tasks
 from d3async.journal.reconcile import News, hold
 from d3async.readback import TaskCounts, reconcile_tasks
 from d3async.sansio.marks import mark_of, marks_in
@@ -164,14 +164,14 @@ async def test_marks_belong_to_one_folder(tmp_path: Path) -> None:
 
         assert sent(one) != sent(two)
         identity = one.folder.db.execute("select identity from job").fetchone()[0]
-        assert mark_of(salt_of(one.folder.db), identity, 0) in sent(one)[0]
+        assert mark_of(one.session().salt, identity, 0) in sent(one)[0]
 
 
 @pytest.mark.asyncio
 async def test_marking_leaves_links_alone(tmp_path: Path) -> None:
     async with ground(tmp_path) as site:
         await site.run([link(1, "1-1", "1-2")], mark=True)
-        mark_tasks(site.folder.db, on=True)
+        mark_tasks(site.session(), on=True)
 
         assert site.rows() == [("failed", "not_linked")]
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from d3async.journal.adopt import Changes
 from d3async.journal.postgres.convert import convert
-from d3async.journal.postgres.marking import with_mark
 from d3async.journal.postgres.match import match_rows
 from d3async.journal.postgres.scripts import run_all
 from d3async.journal.postgres.standing import settle_rows
 from d3async.journal.postgres.untouched import lay_run
 from d3async.sansio.identity import VERSION
+from d3async.sansio.marks import with_mark
 from d3async.sansio.outcome import NOT_LINKED
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from psycopg.types.string import BytesBinaryDumper
 
 from d3async.commands import all_commands
 from d3async.journal.entries import PROFILE_MARK
-from d3async.journal.postgres.marking import salt_of
+from d3async.journal.postgres.dialect import RunStatements
 from d3async.journal.postgres.scripts import run_all
 from d3async.journal.postgres.texts import told
 from d3async.sansio.identity import VERSION, request_digest
@@ -62,7 +62,7 @@ def convert(db: Connection[Any], run: int, *, in_doubt: str) -> None:
 
     *in_doubt* is the message of rows that were changed in the file after they may have happened.
     """
-    salt = salt_of(db, run)
+    salt = RunStatements(db, run, str(run)).salt
     run_all(db, _ASKS)
     with db.cursor(name="d3async_convert") as rows:
         rows.execute(_ROWS.encode(), {"run": run, "known": list(all_commands())})

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from d3async.commands import all_commands
 from d3async.errors import FolderHeldError, JournalError
 from d3async.journal.adopt import Changes
+from d3async.journal.marking import mark_tasks
 from d3async.journal.postgres import adopt, lanes
+from d3async.journal.postgres.dialect import RunStatements
 from d3async.journal.postgres.incoming import Incoming
-from d3async.journal.postgres.marking import mark_tasks
 from d3async.journal.postgres.schema import check_now
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ class Submission:
 
     def mark_tasks(self, *, on: bool) -> None:
         """See `journal.marking.mark_tasks`."""
-        mark_tasks(self._db, self.id, on=on)
+        mark_tasks(RunStatements(self._db, self.id, self.name), on=on)
 
     def commit(self) -> None:
         """Make it hold. Whatever else belongs to the submission (queued chunks) may be in the same transaction."""
