@@ -658,7 +658,7 @@ HISTORY: list[tuple[list[Entry], list[Answer]]] = [
 
 
 def written(place: Place, folder: Path) -> dict[str, str]:
-    """Every file of a run folder that is written from *place*, but for the page, which tells its name."""
+    """Every file of a run folder that is written from *place*, without what names the folder: page, next steps."""
     folder.mkdir()
     with place.reader() as reader:
         reader.folder = folder
@@ -666,6 +666,9 @@ def written(place: Place, folder: Path) -> dict[str, str]:
         write_summary_of(reader, {"requests": 8})
         with (folder / "results.jsonl").open("wb") as file:
             write_results(file, reader, "jsonl")
+    summary = folder / "summary.json"
+    known = {key: value for key, value in json.loads(summary.read_text()).items() if key not in {"next", "advice"}}
+    summary.write_text(json.dumps(known, indent=2))
     return {path.name: path.read_text() for path in folder.iterdir() if path.suffix != ".html"}
 
 
