@@ -12,7 +12,7 @@ import anyio
 
 from d3async.ended import error_of
 from d3async.engine import Engine
-from d3async.errors import D3Error, JournalError
+from d3async.errors import D3Error, FolderGoneError, JournalError
 from d3async.jobbook import Book, chunks
 from d3async.journal.group import GroupJournal
 from d3async.journal.told import JobOutcome, TellingStore
@@ -20,6 +20,7 @@ from d3async.noted import TICK, Noted, every
 from d3async.observe import OutcomeSeen, counted
 from d3async.outbox import Outbox
 from d3async.sansio.halt import with_default
+from d3async.sansio.next_step import GONE
 from d3async.sansio.retry import Stop
 
 if TYPE_CHECKING:
@@ -29,10 +30,13 @@ if TYPE_CHECKING:
     from d3async.engine import Carrier
     from d3async.jobbook import Jobs, Terms
     from d3async.journal.base import Log, RowOutcome
+    from d3async.journal.sqlite import RunFolder
     from d3async.limiter import LimiterNumbers
     from d3async.observe import Watch
     from d3async.sansio.call import Call
 
+_GRACE = 0.4
+"""Seconds for which answers are waited for once the run folder is gone."""
 _LEFT = Stop("interrupted", "The run was left before it was done.")
 
 
@@ -138,7 +142,9 @@ class JobRun:
                 await self._list(todo=True)
             finally:
                 facts = _facts(before, self._numbers(), self.requests, time.monotonic() - started)
-                await book.finish(self.stop or (_LEFT if self._left else None), facts)
+                stop = await book.finish(self.stop or (_LEFT if self._left else None), facts)
+                if stop is not None and stop.code == GONE:
+                    self.stop = stop
         finally:
             self._outbox.close()
             await book.close()
@@ -156,7 +162,10 @@ class JobRun:
             return _LEFT if self._left else None
         folder = self._book.folder
         journal = GroupJournal(
-            folder.db, TellingStore(folder.db, epoch=folder.epoch), patience=max(self._terms.drain, 1.0)
+            folder.db,
+            TellingStore(folder.db, epoch=folder.epoch),
+            patience=max(self._terms.drain, 1.0),
+            gone=folder.gone,
         )
         self._engine = Engine(
             carrier=self,
@@ -171,13 +180,18 @@ class JobRun:
         noted = Noted(journal, self._numbers())
         # every attempt of the client's, whoever made it: they share one limiter
         self._watch.noting.append(noted.attempt)
-        looking = asyncio.create_task(every(TICK, lambda: noted.look(self._numbers())))
+
+        def look() -> None:
+            noted.look(self._numbers())
+            self._look_for(folder)
+
+        looking = asyncio.create_task(every(TICK, look))
         try:
             stop = await self._engine.run()
             noted.look(self._numbers())
             await journal.flush()
         except JournalError as error:
-            return Stop("journal", error.message)
+            return Stop(GONE if isinstance(error, FolderGoneError) else "journal", error.message)
         finally:
             looking.cancel()
             self._watch.noting.remove(noted.attempt)
@@ -185,6 +199,13 @@ class JobRun:
             with suppress(D3Error):
                 await journal.aclose()
         return stop
+
+    def _look_for(self, folder: RunFolder) -> None:
+        """Stop once the run folder is gone: nothing that is learnt then would be kept."""
+        engine, error = self._engine, folder.gone()
+        if engine is not None and error is not None and engine.stopper.reason is None:
+            engine.stop(Stop(error.code, error.message))
+            asyncio.get_running_loop().call_later(_GRACE, engine.cancel)
 
     async def deliver(self, call: Call, *, repeatable: bool, log: Log, stopper: Stopper) -> Delivered:
         """The engine's way to D3: no further ahead than whoever iterates allows."""

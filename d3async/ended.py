@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 from d3async.errors import (
     D3Error,
     FencedError,
+    FolderGoneError,
     JournalError,
     NotSentError,
     ThrottledError,
     UnauthorizedError,
 )
+from d3async.sansio.next_step import GONE
 
 if TYPE_CHECKING:
     from d3async.sansio.retry import Stop
@@ -20,6 +22,7 @@ _KINDS: dict[str, tuple[type[D3Error], int | None, bool]] = {
     "unauthorized": (UnauthorizedError, 401, True),
     "throttled": (ThrottledError, 429, True),
     "journal": (JournalError, None, False),
+    GONE: (FolderGoneError, None, False),
     "fenced": (FencedError, None, False),
 }
 

@@ -11,7 +11,7 @@ import anyio
 
 from d3async.commands import all_commands
 from d3async.delivery import Stopper
-from d3async.errors import FencedError, JournalError, first_failure
+from d3async.errors import FencedError, FolderGoneError, JournalError, first_failure
 from d3async.journal.base import Event, Settlement
 from d3async.line import Line
 from d3async.sansio.halt import reached
@@ -155,7 +155,7 @@ class Engine:
             self._line.carried()
 
     def _lost_journal(self, error: JournalError) -> None:
-        code = "fenced" if isinstance(error, FencedError) else "journal"
+        code = error.code if isinstance(error, FencedError | FolderGoneError) else "journal"
         self.stopper.stop(Stop(code, error.message))
 
     async def _carry_lane(self, lane: int) -> None:

@@ -110,6 +110,10 @@ class FolderHeldError(JournalError):
     """Another process holds the run folder; the message says who, where and since when."""
 
 
+class FolderGoneError(JournalError):
+    """The run folder was deleted or replaced while rows were being sent: nothing more is sent."""
+
+
 class FencedError(JournalError):
     """Another process has taken the run folder over: this one must not send any more."""
 

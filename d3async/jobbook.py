@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import time
 from collections.abc import AsyncIterable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,8 @@ from d3async.journal.told import rows_told
 from d3async.sansio.exit_code import exit_code
 from d3async.sansio.job import Invalid, Job, Problem, asked
 from d3async.sansio.look_alikes import ALL, Lines
-from d3async.sansio.next_step import APP
+from d3async.sansio.next_step import APP, GONE
+from d3async.sansio.retry import Stop
 
 if TYPE_CHECKING:
     import sqlite3
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
     from d3async.journal.told import JobOutcome
     from d3async.sansio.halt import Halt
     from d3async.sansio.job import Asked
-    from d3async.sansio.retry import Stop
     from d3async.settings import Settings
 
     Given = Command | tuple[Command, str | None, str | None] | Job | Invalid
@@ -113,9 +114,12 @@ class Book:
         """See `RunFolder.settle_leftovers`."""
         await self._do(self.folder.settle_leftovers)
 
-    async def finish(self, stop: Stop | None, facts: Mapping[str, Any]) -> None:
-        """Write down how the run went. Raises `FencedError`, `JournalError`, `ConservationError`."""
-        await self._do(partial(self._finish, stop, facts))
+    async def finish(self, stop: Stop | None, facts: Mapping[str, Any]) -> Stop | None:
+        """Write down how the run went; why it ended early, which may be that its folder is gone.
+
+        Raises `FencedError`, `JournalError`, `ConservationError`.
+        """
+        return await self._do(partial(self._finish, stop, facts))
 
     async def close(self) -> None:
         """Let go of the folder; what was not begun leaves nothing behind."""
@@ -189,8 +193,13 @@ class Book:
             "rows": str(rows),
         }
 
-    def _finish(self, stop: Stop | None, facts: Mapping[str, Any]) -> None:
+    def _finish(self, stop: Stop | None, facts: Mapping[str, Any]) -> Stop | None:
         folder = self.folder
+        if folder.find() is None:
+            facts = {**facts, "home": os.path.abspath(folder.folder)}  # noqa: PTH100 - links stay as they are
+            stop = Stop(GONE, folder.save().message)
+        else:
+            folder.follow()
         outcomes = folder.settle_leftovers()
         said = {"code": stop.code, "message": stop.message, "retry_after_s": stop.retry_after} if stop else None
         code = exit_code(outcomes, stop)
@@ -198,6 +207,7 @@ class Book:
         folder.finish(now=time.time(), exit_code=code, facts=told)
         if self._terms.journal is not None:
             correct_index(folder, _LOG.warning)
+        return stop
 
     def _close(self) -> None:
         if self._folder is not None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from d3async import __version__
@@ -20,9 +21,12 @@ from d3async.journal.look_alike_guard import correct_index
 from d3async.journal.read import JournalReader
 from d3async.journal.sqlite import FILE
 from d3async.sansio.exit_code import exit_code
+from d3async.sansio.next_step import GONE
+from d3async.sansio.retry import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from d3async.cli.errand import ServerRan
     from d3async.cli.running import Ran
@@ -31,7 +35,6 @@ if TYPE_CHECKING:
     from d3async.files.write import Written
     from d3async.journal.sqlite import RunFolder
     from d3async.sansio.next_step import Steps
-    from d3async.sansio.retry import Stop
 
 _CAUSES = 5
 
@@ -41,7 +44,7 @@ class Run:
     """A run that has ended. *homes* are the D3s its rows name; *ran* is None when there was nothing to send.
 
     With *finished* the rows of the journal are what they were after the run before. *places* are settings that were
-    given as options and that no journal keeps.
+    given as options and that no journal keeps. *lost* says that the folder, which was at *home*, is gone.
     """
 
     folder: RunFolder
@@ -51,12 +54,20 @@ class Run:
     as_json: bool
     finished: bool
     places: Sequence[str] = ()
+    lost: Stop | None = None
+    home: Path | None = None
+
+    @property
+    def stop(self) -> Stop | None:
+        """Why it ended early."""
+        return self.lost or (self.ran.stop if self.ran else None)
 
 
 def finish(run: Run) -> int:
     """Write everything and say it; the exit code. Raises `ConservationError` before anything is overwritten."""
+    run = _found(run)
     outcomes = run.folder.settle_leftovers()
-    code = exit_code(outcomes, run.ran.stop if run.ran else None)
+    code = exit_code(outcomes, run.stop)
     facts = _facts(run, code)
     with closing(run.folder) as folder:
         folder.finish(now=time.time(), exit_code=code, facts=facts)
@@ -76,9 +87,20 @@ def finish(run: Run) -> int:
     return code
 
 
+def _found(run: Run) -> Run:
+    """*run* with its folder where it is now: under the path it was moved to, or saved in a new one where it is gone.
+
+    Raises `FolderGoneError` when it cannot be saved.
+    """
+    folder, home = run.folder, run.folder.folder
+    if folder.find() is not None:
+        folder.follow()
+        return run
+    return replace(run, lost=Stop(GONE, folder.save().message), home=home, finished=False)
+
+
 def _facts(run: Run, code: int) -> dict[str, Any]:
-    ran = run.ran
-    stop = ran.stop if ran else None
+    ran, stop = run.ran, run.stop
     begun = beginning(run.homes)
     if ran and "servers" in begun:
         how = {server.server.profile: _went(server) for server in ran.servers}
@@ -91,6 +113,7 @@ def _facts(run: Run, code: int) -> dict[str, Any]:
         "due_zones": due_zones(run.folder) if ran else {},
         "stop": _stop(stop),
         "exit_code": code,
+        **({"home": os.path.abspath(run.home)} if run.home else {}),  # noqa: PTH100 - links stay as they are
     }
 
 
@@ -143,7 +166,7 @@ def beginning(homes: Homes) -> dict[str, Any]:
 def _words(run: Run, causes: Sequence[Cause], facts: Mapping[str, Any], written: Written, steps: Steps) -> list[str]:
     lines = ending.last_words(
         written.outcomes,
-        run.ran.stop if run.ran else None,
+        run.stop,
         causes=causes,
         written=written,
         folder=run.folder.folder,

@@ -20,7 +20,7 @@ from d3async.cli.progress import chosen
 from d3async.cli.running import Orders, check_files, send
 from d3async.cli.similar import agreed_to_fresh, agreed_to_similar, by_server, somebody_there
 from d3async.commands import all_commands
-from d3async.errors import JournalError, SettingsError
+from d3async.errors import FolderGoneError, JournalError, SettingsError
 from d3async.files.suggestions import REPLACED
 from d3async.journal.lanes import count_mirrored
 from d3async.journal.look_alike_guard import LookAlikeGuard, folder_moved
@@ -28,7 +28,7 @@ from d3async.journal.marking import mark_tasks
 from d3async.journal.session import FolderSession
 from d3async.journal.sqlite import FILE, Selection, open_folder
 from d3async.program import collect_rarely
-from d3async.sansio.exit_code import INTERRUPTED, INVALID_FILE
+from d3async.sansio.exit_code import INTERRUPTED, INVALID_FILE, STOPPED
 from d3async.sansio.halt import with_default
 from d3async.sansio.look_alikes import Lines
 from d3async.sansio.next_step import PLACES, READING, SETTINGS, arguments_of
@@ -193,6 +193,10 @@ def _send_and_finish(
                 places=places,
             )
         )
+    except FolderGoneError as error:
+        folder.close()
+        say(f"Stopped: {error.message}")
+        return STOPPED
     except JournalError as error:
         advice = f"Make room there, then run {loaded.name} again with --continue: what is known is kept."
         raise JournalError(f"{error.message} {advice}", code=error.code) from error

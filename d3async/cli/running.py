@@ -11,7 +11,7 @@ from d3async.cli.console import say
 from d3async.cli.errand import Errand, Orders, ServerRan
 from d3async.cli.plan import AT_ONCE
 from d3async.cli.sight import together
-from d3async.errors import D3Error, JournalError, first_failure
+from d3async.errors import D3Error, FolderGoneError, JournalError, first_failure
 from d3async.journal.group import GroupJournal
 from d3async.journal.share import Share
 from d3async.journal.store import Store
@@ -19,11 +19,13 @@ from d3async.network import Network, tls
 from d3async.noted import TICK, every
 from d3async.program import loop_factory, signals
 from d3async.sansio.exit_code import worst
+from d3async.sansio.next_step import GONE
 from d3async.sansio.retry import Stop
 from d3async.shared_limit.opening import limit_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from d3async.cli.progress import Progress
     from d3async.cli.servers import Server
@@ -36,7 +38,9 @@ __all__ = ["Orders", "Ran", "check_files", "send"]
 
 _IN_FLIGHT = 512
 """Requests in flight at most, of all servers together: a process may usually have 1,024 files open."""
-_OF_ALL = frozenset({"interrupted", "terminated", "journal", "fenced"})
+_OF_ALL = frozenset({"interrupted", "terminated", "journal", "fenced", GONE})
+_GRACE = 0.4
+"""Seconds for which answers are waited for once the run folder is gone."""
 _PAGE = 6400
 """Lanes that all servers together keep ready."""
 
@@ -66,8 +70,9 @@ def send(folder: RunFolder, servers: Sequence[Server], orders: Orders, progress:
 
 
 async def _send(folder: RunFolder, servers: Sequence[Server], orders: Orders, progress: Progress) -> Ran:
-    journal = GroupJournal(folder.db, Store(folder.db, epoch=folder.epoch, serial=orders.serial), patience=orders.drain)
-    crew = _Crew(journal, servers, orders, progress)
+    store = Store(folder.db, epoch=folder.epoch, serial=orders.serial)
+    journal = GroupJournal(folder.db, store, patience=orders.drain, gone=folder.gone)
+    crew = _Crew(journal, servers, orders, progress, folder)
     started = time.monotonic()
     with signals(_ending(crew, progress)):
         lost = await crew.run()
@@ -107,11 +112,20 @@ async def _verify(folder: RunFolder, crew: _Crew) -> None:
 class _Crew:
     """An errand for each server, `AT_ONCE` of them at a time, over one journal."""
 
-    def __init__(self, journal: GroupJournal, servers: Sequence[Server], orders: Orders, progress: Progress) -> None:
+    def __init__(
+        self,
+        journal: GroupJournal,
+        servers: Sequence[Server],
+        orders: Orders,
+        progress: Progress,
+        folder: RunFolder,
+    ) -> None:
         self.only = len(servers) == 1
         self.limiters: dict[str, Limiter] = {}
         self._journal = journal
         self._progress = progress
+        self._folder = folder
+        self._place: Path | None = folder.folder
         self._active = min(len(servers), AT_ONCE)
         self.errands = [self._errand(server, orders) for server in one_limit_each(servers)]
 
@@ -147,7 +161,7 @@ class _Crew:
                     everybody.create_task(take_turn(errand))
             await self._journal.aclose()
         except JournalError as error:
-            return Stop("journal", error.message)
+            return Stop(GONE if isinstance(error, FolderGoneError) else "journal", error.message)
         except BaseExceptionGroup as group:
             raise first_failure(group) from None
         finally:
@@ -156,12 +170,26 @@ class _Crew:
 
     def tick(self) -> None:
         """Some time has passed."""
+        self._look_for_folder()
         for errand in self.errands:
             if errand.begun and not errand.over:
                 errand.look()
         sights = [sight for errand in self.errands if (sight := errand.sight())]
         waiting = sum(errand.server.rows for errand in self.errands if not (errand.begun or errand.over))
         self._progress.tick(sights, waiting)
+
+    def _look_for_folder(self) -> None:
+        """Say where the run folder was moved to; stop once it is gone: nothing that is learnt then would be kept."""
+        place = self._folder.find()
+        if place == self._place:
+            return
+        self._place = place
+        if place is not None:
+            self._progress.tell(f"the run folder is now {place}; the run goes on there")
+        elif (error := self._folder.gone()) is not None:
+            self._progress.tell(f"{error.message} Nothing more is sent.")
+            self.stop(Stop(error.code, error.message))
+            asyncio.get_running_loop().call_later(_GRACE, self.cancel)
 
     @property
     def stopping(self) -> bool:

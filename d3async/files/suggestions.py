@@ -12,6 +12,7 @@ from d3async.journal.read import JournalReader
 from d3async.sansio.hand_settlement import CODE
 from d3async.sansio.next_step import (
     APP,
+    GONE,
     READING,
     SETTINGS,
     STDIN,
@@ -87,6 +88,7 @@ def _situation(
     wrong = any(outcomes[name] for name in ("failed", "partial", "invalid"))
     undone = reader.failed_with(_UNDONE - ({"still_linked"} if options.get("verify") else set())) if wrong else 0
     refused, doctors = _refused(reader, facts, outcomes["unsent"] + repeatable + undone)
+    home = str(facts.get("home") or "")
     file, reconciled, stop = _input(meta, reader.folder), facts.get("reconciled"), _code(facts.get("stop"))
     kind = json.loads(meta.get("format") or "{}").get("kind")
     return Situation(
@@ -98,7 +100,7 @@ def _situation(
         reading=arguments_of(options, READING),
         settings=(*arguments_of(options, SETTINGS), *places),
         forgotten=() if places else forgotten(options),
-        stop=stop,
+        stop=None if stop == GONE and _same(Path(home), reader.folder) else stop,
         refused=refused,
         doctors=doctors,
         repeatable=repeatable,
@@ -110,7 +112,7 @@ def _situation(
         looked_up=isinstance(reconciled, dict) and not reconciled.get("ended_early"),
         progress=facts.get("exit_code") is None or not (stop == "halt" or repeatable) or reader.brought_forward(),
         replaced=REPLACED in meta,
-        home=str(facts.get("home") or ""),
+        home=_short(Path(home), seen_from) if home else "",
     )
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from d3async.journal.records import Run
 
 _TIMES = ("started_at", "finished_at")
-_NOT_TOLD = frozenset({"argv", "command_line", "log_keys", "submitted"})
+_NOT_TOLD = frozenset({"argv", "command_line", "log_keys", "submitted", "home"})
 """Facts that are no figures; the first two were kept by earlier versions, as they were typed."""
 _COUNTED = ("requests", "throttled", "paused_s", "elapsed_s", "rate")
 

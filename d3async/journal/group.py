@@ -13,7 +13,7 @@ from d3async.journal.lasting import Log
 from d3async.journal.wishes import Kind, Wish, in_order, kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from d3async.journal.base import Event, RowOutcome, Settlement
     from d3async.journal.store import Store
@@ -34,14 +34,24 @@ class GroupJournal:
     waiting for a disk that was quick the last time.
 
     When the disk refuses, claims fail at once, for without them nothing is sent; everything else is tried again
-    every half second for *patience* seconds. *failure* is the first write that was lost.
+    every half second for *patience* seconds. *failure* is the first write that was lost. *gone* says, before claims
+    are stored, why the journal would be lost with all that it knows; then they fail too.
     """
 
-    def __init__(self, db: sqlite3.Connection, store: Store, *, patience: float = 30.0, log: Log | None = None) -> None:
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        store: Store,
+        *,
+        patience: float = 30.0,
+        log: Log | None = None,
+        gone: Callable[[], JournalError | None] | None = None,
+    ) -> None:
         self._db = db
         self._store = store
         self._log = log or Log(db)
         self._patience = patience
+        self._gone = gone
         self._waiting: list[Wish] = []
         self._loop = asyncio.get_running_loop()
         self._writer: asyncio.Task[None] | None = None
@@ -146,6 +156,8 @@ class GroupJournal:
     async def _try(self, group: Sequence[Wish]) -> JournalError | None:
         kinds = {wish.kind for wish in group}
         results: Sequence[Any]
+        if self._gone is not None and Kind.CLAIM in kinds and (failure := self._gone()) is not None:
+            return failure
         try:
             if Kind.SEARCH in kinds or self._log.in_commit or not self._begun_at_once():
                 results = await self._loop.run_in_executor(self._thread, self._transact, group)

@@ -38,6 +38,9 @@ class Log:
         if self._path:
             db.execute("pragma synchronous = normal")
             db.execute("pragma wal_autocheckpoint = 0")
+            # at once: later the folder may have been moved
+            with suppress(FileNotFoundError):
+                self._file = self._opened(self._path)
 
     @property
     def quick(self) -> bool:
@@ -49,7 +52,7 @@ class Log:
         if self._path is None:
             return
         if self._file is None:
-            self._file = os.open(self._path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+            self._file = self._opened(self._path)
         began = self._clock()
         _on_disk(self._file)
         self._took = self._clock() - began
@@ -58,6 +61,10 @@ class Log:
             # the log holds everything: that it grows does no harm
             with suppress(sqlite3.Error):
                 self._db.execute("pragma wal_checkpoint(passive)")
+
+    @staticmethod
+    def _opened(path: str) -> int:
+        return os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
 
     def close(self) -> None:
         """Let go of the file."""

@@ -7,29 +7,34 @@ import os
 import secrets
 import socket
 import sqlite3
+import tempfile
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from d3async.commands import all_commands
-from d3async.errors import FencedError, JournalError
+from d3async.errors import FencedError, FolderGoneError, JournalError
 from d3async.journal import adopt, hold
 from d3async.journal.functions import add_functions
+from d3async.journal.location import FolderLocation
 from d3async.journal.schema import TABLES, VERSION
 from d3async.journal.stage import Stage
 from d3async.journal.states import counted
 from d3async.journal.upgrade import upgrade
 from d3async.sansio.identity import VERSION as IDENTITY
+from d3async.sansio.next_step import GONE
 from d3async.sansio.outcome import check_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from filelock import FileLock
 
 FILE = hold.JOURNAL
+_SPANS = 200
 _OLDEST = (3, 34)
 """The SQLite of RHEL 9: statements use `update ... from` (3.33), and nothing that came later than 3.34."""
 _MAGIC = b"SQLite format 3\x00"
@@ -51,13 +56,21 @@ class RunFolder:
     """
 
     def __init__(
-        self, folder: Path, lock: FileLock | None, db: sqlite3.Connection, *, created: bool, new: bool
+        self,
+        folder: Path,
+        lock: FileLock | None,
+        db: sqlite3.Connection,
+        location: FolderLocation | None = None,
+        *,
+        created: bool,
+        new: bool,
     ) -> None:
         self.folder = folder
         self.db = db
         self.epoch = 0
         self.new = new
         self._lock = lock
+        self._location = location
         self._created = created
         self._holds = not new
         """Whether there is something that `abandon` must leave alone."""
@@ -105,6 +118,60 @@ class RunFolder:
         with self._written():
             self.db.execute("commit")
         self._holds = True
+
+    def find(self) -> Path | None:
+        """Where the folder is now; None once it, or the journal in it, was deleted or replaced."""
+        return self.folder if self._location is None else self._location.find()
+
+    def gone(self) -> FolderGoneError | None:
+        """Why nothing more may be sent, where the folder is gone; None where it is there."""
+        if self.find() is not None:
+            return None
+        return FolderGoneError(f"The run folder {self.folder} was deleted or replaced.", code=GONE)
+
+    def follow(self) -> None:
+        """Go on under the path that the folder was moved to. No transaction is open. Raises `FolderGoneError`."""
+        place = self.find()
+        if place is None:
+            raise FolderGoneError(f"The run folder {self.folder} was deleted or replaced.", code=GONE)
+        if place != self.folder:
+            with self._written():
+                # first: else SQLite would go on by the path where its files were, which others may have by now
+                self.db.close()
+                self.folder, self.db = place, _connected(place / FILE)
+                self.db.execute("select 1 from meta").fetchone()
+
+    def save(self) -> FolderGoneError:
+        """Go on in a new folder for temporary files, with a copy of the journal, as the run folder is gone.
+
+        What to tell the user comes back. No transaction is open. Raises `FolderGoneError` when it cannot be saved.
+        """
+        home, sent = self.folder, self.sent_lines()
+        gone = f"the run folder {home} was deleted or replaced"
+        db = None
+        try:
+            folder = Path(tempfile.mkdtemp(prefix=f"{home.name}-"))
+            (folder / FILE).touch(mode=0o600)
+            db = _connected(folder / FILE)
+            self.db.backup(db)
+        except (OSError, sqlite3.Error) as error:
+            if db is not None:
+                db.close()
+            message = f"{gone}, and nothing could be saved ({error}); keep this: {sent}"
+            raise FolderGoneError(message, code=GONE) from error
+        # SQLite leaves the files alone that are at the path of a journal which is no longer there
+        self.db.close()
+        self.folder, self.db = folder, db
+        return FolderGoneError(f"{gone}; what it knew was saved in {folder}; {sent}", code=GONE)
+
+    def sent_lines(self) -> str:
+        """The lines of the job file whose rows this run has sent, in words."""
+        asked = "select line from job where epoch = ? and attempts > 0 and line is not null order by line"
+        lines = [line for (line,) in self.db.execute(asked, (self.epoch,))]
+        spans = [(span[0], span[-1]) for span in _spans(lines)]
+        texts = [str(first) if first == last else f"{first}-{last}" for first, last in spans]
+        more = f" and {len(texts) - _SPANS:,} more spans" if len(texts) > _SPANS else ""
+        return f"this run has sent lines {', '.join(texts[:_SPANS])}{more}" if texts else "this run has sent nothing"
 
     def outcomes(self) -> dict[str, int]:
         """Rows of the current file by outcome, all six always. Raises `ConservationError` for an unheard-of state."""
@@ -183,19 +250,28 @@ class RunFolder:
         with suppress(sqlite3.Error):
             if self.db.in_transaction:
                 self.db.execute("rollback")
+        there = self.find() == self.folder
         self.db.close()
-        if self._lock is not None and not self._holds:
+        if self._lock is not None and not self._holds and there:
             _remove_journal(self.folder)
-        self._let_go(created=self._created and not self._holds)
+        self._let_go(there=there, created=self._created and not self._holds)
 
     def close(self) -> None:
         """Close the journal and let go of the folder."""
+        there = self.find() == self.folder
         self.db.close()
-        self._let_go(created=False)
+        self._let_go(there=there, created=False)
 
-    def _let_go(self, *, created: bool) -> None:
-        if self._lock is not None:
+    def _let_go(self, *, there: bool, created: bool) -> None:
+        if self._location is not None:
+            self._location.close()
+        if self._lock is None:
+            return
+        if there:
             hold.let_go(self.folder, self._lock, created=created)
+        else:
+            # what is at that path now belongs to others
+            self._lock.release()
 
     def meta_of(self, key: str) -> str | None:
         """One word of what the journal says of itself."""
@@ -246,7 +322,7 @@ def _open(folder: Path, lock: FileLock, *, created: bool) -> RunFolder:
     new = False
     try:
         new = _look_at(path)
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
+        db = _connected(path)
         db.execute("pragma journal_mode = wal")
         db.execute("begin immediate")
         # a process killed before its first commit leaves a database without a table
@@ -255,6 +331,7 @@ def _open(folder: Path, lock: FileLock, *, created: bool) -> RunFolder:
             _create(db)
         else:
             upgrade(db, _version(db, path))
+        location = FolderLocation(folder, FILE)
     except BaseException as error:
         if db is not None:
             db.close()
@@ -264,8 +341,19 @@ def _open(folder: Path, lock: FileLock, *, created: bool) -> RunFolder:
             message = f"The journal {path} cannot be used: {error}. {_CURE}"
             raise JournalError(message, code="journal") from error
         raise
+    return RunFolder(folder, lock, db, location, created=created, new=new)
+
+
+def _spans(numbers: Iterable[int]) -> Iterator[list[int]]:
+    """*numbers*, which ascend, in lists without a gap."""
+    for _, span in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]):
+        yield [number for _, number in span]
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
     add_functions(db)
-    return RunFolder(folder, lock, db, created=created, new=new)
+    return db
 
 
 def _look_at(path: Path) -> bool:

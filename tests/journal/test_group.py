@@ -302,3 +302,20 @@ async def test_closing_stores_what_was_still_waiting() -> None:
         await grouped.aclose()
 
         assert states(folder)[0] == "ok"
+
+
+@pytest.mark.asyncio
+async def test_once_the_journal_is_gone_nothing_is_claimed_and_what_was_learnt_is_still_stored() -> None:
+    lost: list[JournalError] = []
+    async with journal(gone=lambda: lost[0] if lost else None) as (grouped, disk, folder):
+        first, second, *_ = await calls(grouped)
+        await grouped.claim(first, NOW)
+        lost.append(JournalError("gone"))
+        syncs = disk.syncs
+        settled = grouped.settle(verdict(first))
+        with pytest.raises(JournalError, match="gone"):
+            await grouped.claim(second, NOW)
+        await settled
+
+        assert states(folder)[:2] == ["ok", "pending"]
+        assert disk.syncs == syncs
