@@ -42,7 +42,7 @@ def _rows(ctx: Context, param: Parameter, given: tuple[str, ...]) -> RowChoice: 
     "file",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="The rows that its column _row names: a part of results.csv, for example.",
+    help="The rows that its column _row names: unknown.csv, or a part of it or of results.csv.",
 )
 @click.option(
     "--all", "every", is_flag=True, help="All unknown rows; with undo, all that can be taken back. Asks first."
@@ -124,9 +124,8 @@ def _hand() -> Hand:
 def _refused(target: Path, result: SettleResult) -> int:
     say(f"{target}: nothing was changed.")
     for refusal in result.refused[:_SHOWN]:
-        rows = f"row {refusal.first}" if refusal.first == refusal.last else f"rows {refusal.first}-{refusal.last}"
         line = f" (line {refusal.line})" if refusal.line is not None else ""
-        say(f"  {rows}{line}: {refusal.why}")
+        say(f"  {refusal.what}{line}: {refusal.why}")
     if len(result.refused) > _SHOWN:
         say(f"  and {len(result.refused) - _SHOWN:,} more")
     return USAGE
@@ -158,10 +157,7 @@ def _print_json(verdict: Verdict, result: SettleResult) -> None:
     told = {
         "settled_as": verdict,
         "rows": result.rows,
-        "refused": [
-            {"first": refusal.first, "last": refusal.last, "line": refusal.line, "why": refusal.why}
-            for refusal in result.refused
-        ],
+        "refused": [{"what": refusal.what, "line": refusal.line, "why": refusal.why} for refusal in result.refused],
         "outcomes": dict(result.outcomes),
     }
     out(json.dumps(told, ensure_ascii=False))

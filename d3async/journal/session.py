@@ -37,6 +37,11 @@ class Statements(Protocol):
         """Execute *statement* with the values of each of *rows*. Raises `JournalError`."""
         ...
 
+    @property
+    def uid(self) -> str:
+        """What tells this journal from all others; row marks are made of it."""
+        ...
+
     def escape(self, text: str) -> str:
         """*text* as the database can store it."""
         ...
@@ -70,6 +75,11 @@ class SqliteSession:
         """See `Session.salt`."""
         found = self._db.execute("select value from meta where key = 'created_at'").fetchone()
         return str(found[0]) if found else ""
+
+    @property
+    def uid(self) -> str:
+        """See `Statements.uid`."""
+        return str(self._db.execute("select value from meta where key = 'uid'").fetchone()[0])
 
     def all(self, statement: str, **values: object) -> list[tuple[Any, ...]]:
         """See `Session.all`."""

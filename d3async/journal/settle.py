@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from d3async.journal.reconcile import settle_row
 from d3async.sansio.hand_settlement import (
@@ -19,16 +19,19 @@ from d3async.sansio.hand_settlement import (
     why_not_undo,
 )
 from d3async.sansio.outcome import ItemOutcome
+from d3async.sansio.row_marks import fits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from d3async.journal.session import Session
     from d3async.sansio.hand_settlement import Outcome, RowChoice
+    from d3async.sansio.row_marks import Mark
 
 _SETTLED, _UNDONE = "settled", "settle_undone"
 _ROW = "select r.id, r.row, r.line, j.state, j.code, j.message, j.maybe, j.attempts from {rows} and r.row is not null"
-_UNKNOWN = "and j.state = 'unknown'"
+_UNKNOWN = f"{_ROW} and j.state = 'unknown' order by r.row"
+_STRANGE = "names no row of this run, or one that was changed since the file was written"
 _ITEMS = "select id, name, state, code, message, maybe from {item} where {here} and job = :job order by pos"
 _SET_ROW = (
     "update {job} set state = :state, code = :code, message = :message, maybe = :maybe, todo = false"
@@ -44,10 +47,9 @@ _PAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Rows *first* to *last* cannot be changed, and why. *line* is where the first one is in the file, if it is."""
+    """What cannot be changed, and why: *what* is `row 6`, `rows 6-9` or `mark 17-k3f9`, *line* where it starts."""
 
-    first: int
-    last: int
+    what: str
     line: int | None
     why: str
 
@@ -70,7 +72,7 @@ class HandSettlements:
         """Give the unknown rows of *choice*, and their unknown items, the *outcome* that the user has seen in D3."""
         by = replace(by, who=self._session.escape(by.who))
         with self._session.changing():
-            rows, refused = (self._rows(_UNKNOWN), []) if choice.every else self._chosen(choice)
+            rows, refused = (list(map(_row, self._session.all(_UNKNOWN))), []) if choice.every else self._chosen(choice)
             refused += [_refusal(row, why) for row in rows if (why := why_not_settle(row))]
             if refused:
                 return Change(refused=tuple(refused))
@@ -102,20 +104,34 @@ class HandSettlements:
         """The rows of *choice*, ascending, and a refusal of numbers that the file does not have."""
         count = int(self._session.all("select coalesce(max(r.row), 0) from {rows}")[0][0])
         words = f"the file has {count:,} row{'' if count == 1 else 's'}"
-        missing = [Refusal(max(first, count + 1), last, None, words) for first, last in choice.ranges if last > count]
-        return self._among("r.row", choice.numbers(count)), missing
+        missing = [
+            Refusal(_range(max(first, count + 1), last), None, words) for first, last in choice.ranges if last > count
+        ]
+        marked, strange = self._marked(choice.marks)
+        named = {row.job: row for row in [*self._among("r.row", choice.numbers(count)), *marked]}
+        return sorted(named.values(), key=lambda row: row.row), missing + strange
+
+    def _marked(self, marks: Sequence[Mark]) -> tuple[list[RowNow], list[Refusal]]:
+        """The rows of the file that *marks* name, and a refusal of each mark that names none."""
+        jobs = sorted({mark.job for mark in marks})
+        rows = {row.job: row for row in self._among("r.id", jobs)}
+        contents = dict(self._paged("select r.id, coalesce(r.content, r.identity) from {rows} and r.id", jobs))
+        uid = self._session.uid if marks else ""
+        fitting = {mark for mark in marks if mark.job in rows and fits(mark, uid, bytes(contents[mark.job]))}
+        strange = [Refusal(f"mark {mark}", None, _STRANGE) for mark in dict.fromkeys(marks) if mark not in fitting]
+        return [rows[mark.job] for mark in fitting], strange
 
     def _among(self, column: str, numbers: Sequence[int]) -> list[RowNow]:
         """The rows of the file whose *column* is one of *numbers*, which are ascending."""
-        pages = (numbers[start : start + _PAGE] for start in range(0, len(numbers), _PAGE))
-        return [row for page in pages for row in self._rows(f"and {column} in ({', '.join(map(str, page))})")]
+        return list(map(_row, self._paged(f"{_ROW} and {column}", numbers)))
 
-    def _rows(self, condition: str) -> list[RowNow]:
-        found = self._session.all(f"{_ROW} {condition} order by r.row")
-        # of a row that the journal has no state of yet nothing was sent
+    def _paged(self, question: str, numbers: Sequence[int]) -> list[tuple[Any, ...]]:
+        """What *question* finds for *numbers*; it ends in the column that is one of them."""
+        pages = (numbers[start : start + _PAGE] for start in range(0, len(numbers), _PAGE))
         return [
-            RowNow(job, row, line, state or "pending", code, message, bool(maybe), attempts or 0)
-            for job, row, line, state, code, message, maybe, attempts in found
+            found
+            for page in pages
+            for found in self._session.all(f"{question} in ({', '.join(map(str, page))}) order by r.row")
         ]
 
     def _settle(self, row: RowNow, outcome: Outcome, by: Hand, number: int) -> None:
@@ -185,5 +201,15 @@ class HandSettlements:
         ]
 
 
+def _row(found: Sequence[Any]) -> RowNow:
+    job, row, line, state, code, message, maybe, attempts = found
+    # of a row that the journal has no state of yet nothing was sent
+    return RowNow(job, row, line, state or "pending", code, message, bool(maybe), attempts or 0)
+
+
 def _refusal(row: RowNow, why: str) -> Refusal:
-    return Refusal(row.row, row.row, row.line, why)
+    return Refusal(_range(row.row, row.row), row.line, why)
+
+
+def _range(first: int, last: int) -> str:
+    return f"row {first}" if first == last else f"rows {first}-{last}"

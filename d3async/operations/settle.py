@@ -21,6 +21,7 @@ from d3async.sansio import exit_code as codes
 from d3async.sansio.hand_settlement import RowChoice
 from d3async.sansio.job import Invalid
 from d3async.sansio.next_step import Steps
+from d3async.sansio.row_marks import COLUMN, read_mark
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from d3async.sansio.hand_settlement import Hand
 
 Verdict = Literal["ok", "failed", "undo"]
-_COLUMN = "_row"
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 _RECOUNTED = (None, codes.OK, codes.SOME_FAILED, codes.SOME_UNKNOWN)
 """Exit codes that say what the rows became. Any other one says why the run stopped, and is kept."""
@@ -104,16 +104,22 @@ def _exit_code(facts: Mapping[str, Any], outcomes: Mapping[str, int]) -> int:
 
 
 def rows_named_in(file: Path) -> RowChoice:
-    """The rows that the column `_row` of a results file, or of a part of one, names. Raises `JobFileError`."""
-    ranges = []
+    """The rows that the column `_row` of *file* names: by number, as in results, or by mark, as in feedback files.
+
+    Raises `JobFileError`.
+    """
+    ranges, marks = [], []
     with open_table(file) as table:
         for row in table:
             if isinstance(row, Invalid):
                 raise JobFileError(f"{file}, line {row.line}: {row.problems[0].message}", code="job_file")
             cells = dict(zip(row.keys, row.cells, strict=False))
-            cell = str(cells.get(_COLUMN, "")).strip()
-            if _NUMBER.fullmatch(cell) is None:
-                found = f'"{cell}" is no row number' if cell else f"has no {_COLUMN}"
+            cell = str(cells.get(COLUMN, "")).strip()
+            if (mark := read_mark(cell)) is not None:
+                marks.append(mark)
+            elif _NUMBER.fullmatch(cell):
+                ranges.append((int(cell), int(cell)))
+            else:
+                found = f'"{cell}" is no row number' if cell else f"has no {COLUMN}"
                 raise JobFileError(f"{file}, line {row.line}: {found}", code="job_file")
-            ranges.append((int(cell), int(cell)))
-    return RowChoice(tuple(ranges))
+    return RowChoice(tuple(ranges), tuple(marks))

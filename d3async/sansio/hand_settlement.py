@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from d3async.sansio.outcome import ItemOutcome
+    from d3async.sansio.row_marks import Mark
 
 CODE = "settled_by_hand"
 _RANGE = re.compile(r"([1-9][0-9]{0,8})(?:-([1-9][0-9]{0,8}))?", re.ASCII)
@@ -22,15 +23,16 @@ Outcome = Literal["ok", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class RowChoice:
-    """The rows a user means: by number, as ranges that include both ends, or *every* row that can be changed."""
+    """The rows a user means: by number, in ranges with both ends, by mark, or *every* one that can be changed."""
 
     ranges: tuple[tuple[int, int], ...] = ()
+    marks: tuple[Mark, ...] = ()
     every: bool = False
 
     @property
     def empty(self) -> bool:
         """Whether no row is named."""
-        return not (self.ranges or self.every)
+        return not (self.ranges or self.marks or self.every)
 
     def numbers(self, rows: int) -> list[int]:
         """The numbers named that a file of *rows* rows has, each once, ascending."""

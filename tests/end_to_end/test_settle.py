@@ -80,7 +80,7 @@ def test_one_row_that_is_not_unknown_and_nothing_is_changed(here: HERE, d3: Site
     assert "nothing was changed" in refused.err
     assert "row 3 (line 4): is ok; only rows that are unknown can be settled" in refused.err
     assert "rows 4-9: the file has 3 rows" in refused.err
-    assert [entry["first"] for entry in json.loads(refused.out)["refused"]] == [4, 3]
+    assert [entry["what"] for entry in json.loads(refused.out)["refused"]] == ["rows 4-9", "row 3"]
     assert outcomes(tmp_path / "tasks.d3run") == [UNKNOWN, UNKNOWN, ("ok", "")]
 
 

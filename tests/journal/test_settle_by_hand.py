@@ -15,6 +15,7 @@ from d3async.journal.session import FolderSession
 from d3async.journal.settle import HandSettlements
 from d3async.sansio.hand_settlement import Hand, RowChoice, parse_rows
 from d3async.sansio.protocol import Doubtful, ItemError, Reply
+from d3async.sansio.row_marks import Mark, row_mark
 from tests.journal import test_conformance
 from tests.journal.ground import NOW, links, task
 from tests.journal.test_conformance import FolderPlace
@@ -146,16 +147,16 @@ NOT_UNKNOWN = "is ok; only rows that are unknown can be settled"
 BY_HAND = "is ok already, settled by hand; `undo` takes that back"
 END = "the file has 4 rows"
 REFUSED = [
-    (["1"], [(1, NOT_UNKNOWN)]),
-    (["1-4"], [(1, NOT_UNKNOWN), (4, BY_HAND)]),
-    (["2", "9"], [(9, END)]),
-    (["2-1000000"], [(4, BY_HAND), (5, END)]),
-]  # fmt: skip
+    (["1"], [("row 1", NOT_UNKNOWN)]),
+    (["1-4"], [("row 1", NOT_UNKNOWN), ("row 4", BY_HAND)]),
+    (["2", "9"], [("row 9", END)]),
+    (["2-1000000"], [("row 4", BY_HAND), ("rows 5-1000000", END)]),
+]
 
 
 @pytest.mark.parametrize(("words", "refused"), REFUSED)
 def test_one_row_that_cannot_be_settled_and_none_is(
-    place: Place, words: list[str], refused: list[tuple[int, str]]
+    place: Place, words: list[str], refused: list[tuple[str, str]]
 ) -> None:
     doubted(place, [task("a"), task("b"), task("c"), task("d")], OK, DOUBT)
     settle(place, "ok", "4")
@@ -164,7 +165,7 @@ def test_one_row_that_cannot_be_settled_and_none_is(
     change = settle(place, "failed", *words)
 
     assert change.rows == 0
-    assert sorted((refusal.first, refusal.why) for refusal in change.refused) == refused
+    assert sorted((refusal.what, refusal.why) for refusal in change.refused) == refused
     assert state(place) == before
 
 
@@ -256,3 +257,18 @@ def test_what_a_killed_process_left_in_flight_can_be_settled(place: Place) -> No
     assert rows(place) == [("ok", "settled_by_hand")]
     settle(place, "undo", "1")
     assert rows(place) == [("unknown", "interrupted")]
+
+
+def test_rows_are_named_by_their_marks_and_a_strange_mark_stops_all(place: Place) -> None:
+    doubted(place, [task("a"), task("b"), links("1")], DOUBT)
+    with session(place) as found:
+        uid = found.uid
+        contents = found.all("select r.id, coalesce(r.content, r.identity) from {rows} order by r.row")
+        marks = [row_mark(uid, job, bytes(content)) for job, content in contents]
+        strange = [Mark(marks[0].job, marks[1].letters), Mark(99, "kkkk")]
+        refused = HandSettlements(found).settle(RowChoice(marks=(marks[2], *strange)), "ok", BY)
+        settled = HandSettlements(found).settle(RowChoice(((1, 1),), marks=(marks[0], marks[2])), "ok", BY)
+
+    assert [refusal.what for refusal in refused.refused] == [f"mark {mark}" for mark in strange]
+    assert settled.rows == 2
+    assert [outcome for outcome, _ in rows(place)] == ["ok", "unknown", "ok"]

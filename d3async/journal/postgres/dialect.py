@@ -54,6 +54,11 @@ class RunStatements:
         [(name, created_at)] = self.all("select name, created_at from d3async_run where id = :run")
         return f"{name} {created_at!r}"
 
+    @property
+    def uid(self) -> str:
+        """See `Statements.uid`."""
+        return str(self.all("select uid from d3async_run where id = :run")[0][0])
+
     def all(self, statement: str, **values: object) -> list[tuple[Any, ...]]:
         """See `Session.all`."""
         with self._translated():
