@@ -126,16 +126,16 @@ def test_other_ids_send_nothing_twice(d3: Site, cli: Cli, tmp_path: Path, option
 
 
 def test_leading_zeros_that_a_spreadsheet_dropped_are_seen(cli: Cli, tmp_path: Path, d3: Site) -> None:
-    write(tmp_path, task("0042"))
+    write(tmp_path, task("20270101-001"))
     cli("run", "tasks.csv", env=d3.env)
     before = tasks(d3)
-    write(tmp_path, task("42"))
+    write(tmp_path, task("20270101-1"))
 
     again = cli("run", "tasks.csv", env=d3.env)
 
-    if before:
-        stopped(again, 1)
-        assert "incident  sent 0042  now 42" in again.err
+    assert before == 1
+    stopped(again, 1)
+    assert "incident  sent 20270101-001  now 20270101-1" in again.err
     assert tasks(d3) == before
 
 
