@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
-from d3async.ended import error_of
+from d3async.ended import GRACE, error_of, stop_of
 from d3async.engine import Engine
-from d3async.errors import D3Error, FolderGoneError, JournalError
+from d3async.errors import D3Error, JournalError
 from d3async.jobbook import Book, chunks
 from d3async.journal.group import GroupJournal
 from d3async.journal.told import JobOutcome, TellingStore
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from d3async.observe import Watch
     from d3async.sansio.call import Call
 
-_GRACE = 0.4
-"""Seconds for which answers are waited for once the run folder is gone."""
 _LEFT = Stop("interrupted", "The run was left before it was done.")
 
 
@@ -191,7 +189,7 @@ class JobRun:
             noted.look(self._numbers())
             await journal.flush()
         except JournalError as error:
-            return Stop(GONE if isinstance(error, FolderGoneError) else "journal", error.message)
+            return stop_of(error)
         finally:
             looking.cancel()
             self._watch.noting.remove(noted.attempt)
@@ -205,7 +203,7 @@ class JobRun:
         engine, error = self._engine, folder.gone()
         if engine is not None and error is not None and engine.stopper.reason is None:
             engine.stop(Stop(error.code, error.message))
-            asyncio.get_running_loop().call_later(_GRACE, engine.cancel)
+            asyncio.get_running_loop().call_later(GRACE, engine.cancel)
 
     async def deliver(self, call: Call, *, repeatable: bool, log: Log, stopper: Stopper) -> Delivered:
         """The engine's way to D3: no further ahead than whoever iterates allows."""

@@ -1,4 +1,4 @@
-"""Why a call or a run ended early, as the error an app catches."""
+"""Why a call or a run ended early: as the error an app catches, and as the stop of a run."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from d3async.errors import (
     UnauthorizedError,
 )
 from d3async.sansio.next_step import GONE
+from d3async.sansio.retry import Stop
 
 if TYPE_CHECKING:
-    from d3async.sansio.retry import Stop
+    from typing import Final
 
+GRACE: Final = 0.4
+"""Seconds for which answers are waited for once the run folder is gone."""
 _KINDS: dict[str, tuple[type[D3Error], int | None, bool]] = {
     "unauthorized": (UnauthorizedError, 401, True),
     "throttled": (ThrottledError, 429, True),
@@ -25,6 +28,11 @@ _KINDS: dict[str, tuple[type[D3Error], int | None, bool]] = {
     GONE: (FolderGoneError, None, False),
     "fenced": (FencedError, None, False),
 }
+
+
+def stop_of(error: JournalError) -> Stop:
+    """The stop of a run whose journal raised *error*."""
+    return Stop(GONE if isinstance(error, FolderGoneError) else "journal", error.message)
 
 
 def error_of(stop: Stop, *, attempts: int = 0) -> D3Error:

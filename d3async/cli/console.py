@@ -20,6 +20,11 @@ def _steers(letter: str) -> bool:
     return letter not in _ALLOWED and unicodedata.category(letter) in {"Cc", "Cf", "Cs"}
 
 
+def is_interactive() -> bool:
+    """Whether a question would be seen and can be answered: stdin and stderr are terminals."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def say(text: str = "") -> None:
     """Tell the user something, on stderr."""
     _write(sys.stderr, clean(text) + "\n")

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from d3async.cli.sight import Sight
 from d3async.connect import connect, host_limiter
+from d3async.ended import stop_of
 from d3async.engine import Engine
-from d3async.errors import D3Error, FolderGoneError, JournalError
+from d3async.errors import D3Error, JournalError
 from d3async.noted import Noted
 from d3async.observe import said
-from d3async.sansio.next_step import GONE
 from d3async.sansio.retry import Stop
 from d3async.shared_limit.opening import limit_key
 
@@ -110,7 +110,7 @@ class Errand:
             async with parts.open():
                 self.stop_reason = await engine.run()
         except JournalError as error:
-            self.stop_reason = Stop(GONE if isinstance(error, FolderGoneError) else "journal", error.message)
+            self.stop_reason = stop_of(error)
         except D3Error as error:
             if self._only:
                 raise

@@ -11,14 +11,14 @@ import click
 
 from d3async.cli import plan
 from d3async.cli.aftermath import Run, beginning, finish
-from d3async.cli.console import say
+from d3async.cli.console import is_interactive, say
 from d3async.cli.homes import check_own
 from d3async.cli.jobfile import examine
 from d3async.cli.loading import load
 from d3async.cli.mapping import with_own
 from d3async.cli.progress import chosen
 from d3async.cli.running import Orders, check_files, send
-from d3async.cli.similar import agreed_to_fresh, agreed_to_similar, by_server, somebody_there
+from d3async.cli.similar import agreed_to_fresh, agreed_to_similar, by_server
 from d3async.commands import all_commands
 from d3async.errors import FolderGoneError, JournalError, SettingsError
 from d3async.files.suggestions import REPLACED
@@ -293,7 +293,7 @@ def _planned(folder: RunFolder, loaded: Loaded, options: Options, similar: Simil
 
 def _agreed(planned: plan.Plan, options: Options) -> bool:
     """Ask, on a terminal only; elsewhere whoever wrote the script has decided."""
-    if options.yes or not planned.works or not somebody_there():
+    if options.yes or not planned.works or not is_interactive():
         return True
     return bool(click.confirm(plan.question(planned), err=True))
 
@@ -302,7 +302,7 @@ def _sure_about_unknown(loaded: Loaded, options: Options) -> bool:
     risky = sum(count for name, count in loaded.unknown.items() if not all_commands()[name].repeatable)
     if not risky or options.yes or options.dry_run:
         return True
-    if not somebody_there():
+    if not is_interactive():
         raise SettingsError(
             f"--retry-unknown sends {risky:,} rows that may exist in D3 already; to confirm it, add --yes.",
             code="confirm",

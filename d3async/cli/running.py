@@ -11,7 +11,8 @@ from d3async.cli.console import say
 from d3async.cli.errand import Errand, Orders, ServerRan
 from d3async.cli.plan import AT_ONCE
 from d3async.cli.sight import together
-from d3async.errors import D3Error, FolderGoneError, JournalError, first_failure
+from d3async.ended import GRACE, stop_of
+from d3async.errors import D3Error, JournalError, first_failure
 from d3async.journal.group import GroupJournal
 from d3async.journal.share import Share
 from d3async.journal.store import Store
@@ -39,8 +40,6 @@ __all__ = ["Orders", "Ran", "check_files", "send"]
 _IN_FLIGHT = 512
 """Requests in flight at most, of all servers together: a process may usually have 1,024 files open."""
 _OF_ALL = frozenset({"interrupted", "terminated", "journal", "fenced", GONE})
-_GRACE = 0.4
-"""Seconds for which answers are waited for once the run folder is gone."""
 _PAGE = 6400
 """Lanes that all servers together keep ready."""
 
@@ -161,7 +160,7 @@ class _Crew:
                     everybody.create_task(take_turn(errand))
             await self._journal.aclose()
         except JournalError as error:
-            return Stop(GONE if isinstance(error, FolderGoneError) else "journal", error.message)
+            return stop_of(error)
         except BaseExceptionGroup as group:
             raise first_failure(group) from None
         finally:
@@ -189,7 +188,7 @@ class _Crew:
         elif (error := self._folder.gone()) is not None:
             self._progress.tell(f"{error.message} Nothing more is sent.")
             self.stop(Stop(error.code, error.message))
-            asyncio.get_running_loop().call_later(_GRACE, self.cancel)
+            asyncio.get_running_loop().call_later(GRACE, self.cancel)
 
     @property
     def stopping(self) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from d3async.cli.console import is_interactive
 from d3async.cli.durations import DURATION
 
 if TYPE_CHECKING:
@@ -73,15 +73,11 @@ def settings_from(options: Mapping[str, Any], *, needs: Sequence[str] = ()) -> S
     try:
         return Settings.from_env(needs=needs, **options)
     except SettingsError:
-        if not _somebody_there():
+        if not is_interactive():
             raise
     without = Settings.from_env(**options)
     keyless = [command for command in needs if without.credentials.best(command) is None]
     return Settings.from_env(needs=needs, api_keys=_ask_for(keyless), **options)
-
-
-def _somebody_there() -> bool:
-    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _ask_for(commands: Sequence[str]) -> Mapping[str, object]:

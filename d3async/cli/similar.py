@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from d3async.cli.console import is_interactive, say
 from d3async.sansio.look_alikes import ALL, Lines, described, parse_lines
 
 if TYPE_CHECKING:
@@ -41,11 +41,6 @@ def allow_similar_option(function: F) -> F:
     )(function)
 
 
-def somebody_there() -> bool:
-    """Whether a question would be seen and can be answered."""
-    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
-
-
 def by_server(homes: Homes) -> Mapping[str, list[str]]:
     """The D3s of *homes* by base URL, each with its profiles; "" is for rows without one."""
     found: dict[str, list[str]] = {}
@@ -56,11 +51,9 @@ def by_server(homes: Homes) -> Mapping[str, list[str]]:
 
 def agreed_to_similar(similar: Similar, *, ask: bool) -> bool:
     """Whether the rows are meant; asks on a terminal, if it may. Raises `LookAlikeError` where it cannot."""
-    from d3async.cli.console import say  # noqa: PLC0415 - `--help` need not load it
-
     if not similar.count:
         return True
-    if not (ask and somebody_there()):
+    if not (ask and is_interactive()):
         raise similar.error()
     for line in described(similar.pairs, similar.count, similar.lines):
         say(line)
@@ -70,13 +63,13 @@ def agreed_to_similar(similar: Similar, *, ask: bool) -> bool:
 
 def agreed_to_fresh(folder: RunFolder, allowed: Lines, *, ask: bool) -> bool:
     """Whether rows that were sent from *folder* may be sent again. Raises `SettingsError` where nobody can be asked."""
-    from d3async.errors import SettingsError  # noqa: PLC0415 - as above
+    from d3async.errors import SettingsError  # noqa: PLC0415 - `--help` need not load it
 
     count = folder.count_sent()
     if not count or allowed == ALL:
         return True
     sent = f"{count:,} row{' was' if count == 1 else 's were'} sent from {folder.folder}"
-    if not (ask and somebody_there()):
+    if not (ask and is_interactive()):
         raise SettingsError(
             f"{sent}; --fresh would send the same rows of the file again. To send only what is new, run it without"
             " --fresh. If they are meant to be in D3 twice: --fresh --allow-similar all",
@@ -92,7 +85,6 @@ def similar_to_sent(
 
     Where settings are missing, only what the run folder holds is known.
     """
-    from d3async.cli.console import say  # noqa: PLC0415 - as above
     from d3async.cli.loading import finished, homes_of  # noqa: PLC0415 - as above
     from d3async.errors import FolderHeldError  # noqa: PLC0415 - as above
     from d3async.journal.look_alike_guard import LookAlikeGuard, knows_any  # noqa: PLC0415 - as above

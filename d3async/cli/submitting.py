@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import shlex
-import sys
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from d3async.cli.console import out, say
+from d3async.cli.console import is_interactive, out, say
 from d3async.cli.fleet_option import fleet_address, fleet_words, installed
 from d3async.cli.jobfile import examine
 from d3async.cli.plan import duration
@@ -232,19 +231,15 @@ def _trouble_code(loaded: Sequence[Loaded]) -> int:
 
 
 def _sure_about_unknown(options: Options) -> None:
-    if options.retry_unknown and not options.yes and not _somebody_there():
+    if options.retry_unknown and not options.yes and not is_interactive():
         raise SettingsError(
             "--retry-unknown sends rows that may exist in D3 already; to confirm it, add --yes.", code="confirm"
         )
 
 
-def _somebody_there() -> bool:
-    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
-
-
 def _agreed(loaded: Sequence[Loaded], options: Options) -> bool:
     rows = sum(one.to_send for one in loaded)
-    if options.yes or not rows or not _somebody_there():
+    if options.yes or not rows or not is_interactive():
         return True
     risk = ", unknown rows among them" if options.retry_unknown else ""
     tenants = len({one.unit.tenant for one in loaded})

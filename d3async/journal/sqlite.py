@@ -125,15 +125,16 @@ class RunFolder:
 
     def gone(self) -> FolderGoneError | None:
         """Why nothing more may be sent, where the folder is gone; None where it is there."""
-        if self.find() is not None:
-            return None
+        return self._gone_error() if self.find() is None else None
+
+    def _gone_error(self) -> FolderGoneError:
         return FolderGoneError(f"The run folder {self.folder} was deleted or replaced.", code=GONE)
 
     def follow(self) -> None:
         """Go on under the path that the folder was moved to. No transaction is open. Raises `FolderGoneError`."""
         place = self.find()
         if place is None:
-            raise FolderGoneError(f"The run folder {self.folder} was deleted or replaced.", code=GONE)
+            raise self._gone_error()
         if place != self.folder:
             with self._written():
                 # first: else SQLite would go on by the path where its files were, which others may have by now
