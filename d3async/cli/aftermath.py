@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from d3async import __version__
 from d3async.cli import ending
 from d3async.cli.console import out, say
-from d3async.cli.ways import FOR_TASKS, ways
 from d3async.errors import JournalError
 from d3async.files.causes import find_causes
 from d3async.files.suggestions import suggest, suggested_lines
@@ -20,6 +19,7 @@ from d3async.files.write import marks_of, write_files, write_summary_of
 from d3async.journal.look_alike_guard import correct_index
 from d3async.journal.read import JournalReader
 from d3async.journal.sqlite import FILE
+from d3async.operations.lookup_commands import FOR_TASKS, lookup_commands
 from d3async.sansio.exit_code import exit_code
 from d3async.sansio.next_step import GONE
 from d3async.sansio.retry import Stop
@@ -157,7 +157,7 @@ def beginning(homes: Homes) -> dict[str, Any]:
     several = [{"profile": profile, "settings": settings.public()} for profile, settings in homes.items()]
     return {
         "version": __version__,
-        "log_keys": [profile for profile, settings in homes.items() if ways(settings, FOR_TASKS)],
+        "log_keys": [profile for profile, settings in homes.items() if lookup_commands(settings, FOR_TASKS)],
         "settings": own.public() if own else {},
         **({"servers": several} if homes.keys() - {None} else {}),
     }

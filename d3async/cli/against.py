@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from d3async.cli.console import say
 from d3async.cli.servers import name_of
-from d3async.cli.ways import link_ways
 from d3async.client import D3Client
 from d3async.connect import host_limiter
 from d3async.errors import D3Error
 from d3async.journal.session import FolderSession, SqliteSession
 from d3async.journal.stage import Stage
+from d3async.operations.lookup_commands import link_lookup_commands
 from d3async.readback import LinkCounts, against, verify
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def tell_against(entries: Iterable[Job | Invalid], servers: Servers, *, first: i
         stage.add(entries)
         profiles = stage.profiles() or [None]
         asked = {profile: servers.of(profile) for profile in profiles}
-        ways = {profile: link_ways(settings) for profile, settings in asked.items()}
+        ways = {profile: link_lookup_commands(settings) for profile, settings in asked.items()}
         for profile, settings in asked.items():
             name = "" if len(asked) == 1 else f"{name_of(profile)}: "
             try:
@@ -90,7 +90,7 @@ async def verify_run(folder: RunFolder, server: Server, limiter: Limiter, *, onl
     """
     async with D3Client(server.settings, limiter=limiter) as client:
         counts = await verify(
-            client, FolderSession(folder), link_ways(server.settings, direct=True), profile=server.profile
+            client, FolderSession(folder), link_lookup_commands(server.settings, direct=True), profile=server.profile
         )
     name = "" if only else f"{server.name}: "
     say(f"{name}Read back: {counts.gone:,} gone · {counts.linked:,} still linked{_unsure(counts)}")

@@ -43,3 +43,11 @@ def out(text: str) -> None:
 def _write(stream: object, text: str) -> None:
     stream.write(text)  # type: ignore[attr-defined]
     stream.flush()  # type: ignore[attr-defined]
+
+
+class Terminal:
+    """`operations.observer.Observer` that says everything on stderr."""
+
+    def message(self, text: str) -> None:
+        """See `Observer.message`."""
+        say(text)

@@ -148,9 +148,9 @@ def _ready(planned: plan.Plan, servers: Servers, *, verify: bool) -> plan.Plan:
         settings = servers.of(server.profile, server.commands)
         check_files(settings)
         if verify:
-            from d3async.cli.ways import link_ways  # noqa: PLC0415 - for --verify only
+            from d3async.operations.lookup_commands import link_lookup_commands  # noqa: PLC0415 - for --verify only
 
-            link_ways(settings, direct=True)
+            link_lookup_commands(settings, direct=True)
         found.append(replace(server, settings=settings))
     return replace(planned, servers=tuple(found))
 

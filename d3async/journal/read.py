@@ -101,6 +101,18 @@ class JournalReader(ReaderBase):
             " where row is not null and state in ('unknown', 'sent') group by 1, 2"
         )
 
+    def unknown_examples(self, limit: int) -> list[tuple[int, str, str]]:
+        """The first rows that may have happened, *limit* at most, as (line, label, message)."""
+        asked = "select line, label, message from job where row is not null and state in ('unknown', 'sent')"
+        return self._all(f"{asked} order by row limit ?", limit)
+
+    def base_urls(self) -> dict[str | None, str]:
+        """Where rows go, by profile; None is that of rows that name none."""
+        meta = self.meta()
+        own: dict[str | None, str] = {None: meta["base_url"]} if meta.get("base_url") else {}
+        profiles = json.loads(meta.get("profiles") or "{}")
+        return own | {name: home["base_url"] for name, home in profiles.items()}
+
     def to_mend(self) -> int:
         """Rows that are wrong or that D3 refused, but for those that have nothing left to do."""
         return self._number(

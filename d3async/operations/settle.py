@@ -17,7 +17,7 @@ from d3async.journal.read import FILE, JournalReader
 from d3async.journal.reconcile import hold, let_go
 from d3async.journal.session import FolderSession
 from d3async.journal.settle import Change, HandSettlements
-from d3async.sansio import exit_code as codes
+from d3async.sansio.exit_code import recounted
 from d3async.sansio.hand_settlement import RowChoice
 from d3async.sansio.job import Invalid
 from d3async.sansio.next_step import Steps
@@ -25,7 +25,6 @@ from d3async.sansio.row_marks import COLUMN, read_mark
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
     from d3async.files.write import Written
     from d3async.journal.settle import Refusal
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
 
 Verdict = Literal["ok", "failed", "undo"]
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
-_RECOUNTED = (None, codes.OK, codes.SOME_FAILED, codes.SOME_UNKNOWN)
-"""Exit codes that say what the rows became. Any other one says why the run stopped, and is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +70,7 @@ def _settle_folder(path: Path, verdict: Verdict, choice: RowChoice, *, by: Hand)
         outcomes = folder.settle_leftovers()
         with JournalReader(path / FILE) as reader:
             facts = last_facts(reader.runs())
-        let_go(folder, now=by.at, exit_code=_exit_code(facts, outcomes), told={})
+        let_go(folder, now=by.at, exit_code=recounted(facts.get("exit_code"), outcomes), told={})
     files = None if change.refused else write_again(path)
     with JournalReader(path / FILE) as reader:
         steps = suggest(reader, last_facts(reader.runs()), mend_file=files.failed if files else None)
@@ -89,18 +86,12 @@ def _settle_run(run: FleetRun, verdict: Verdict, choice: RowChoice, *, by: Hand)
         with PostgresReader(run.conninfo, run.name) as reader:
             outcomes, facts = reader.counts(), last_facts(reader.runs())
         if not change.refused:
-            session.set_exit_code(_exit_code(facts, outcomes))
+            session.set_exit_code(recounted(facts.get("exit_code"), outcomes))
     return SettleResult(rows=change.rows, refused=change.refused, outcomes=outcomes)
 
 
 def _change(settlements: HandSettlements, verdict: Verdict, choice: RowChoice, by: Hand) -> Change:
     return settlements.undo(choice, by) if verdict == "undo" else settlements.settle(choice, verdict, by)
-
-
-def _exit_code(facts: Mapping[str, Any], outcomes: Mapping[str, int]) -> int:
-    """The exit code that the run of *facts* has now that its rows have *outcomes*."""
-    code = facts.get("exit_code")
-    return codes.exit_code(outcomes, None) if code in _RECOUNTED else int(code)
 
 
 def rows_named_in(file: Path) -> RowChoice:

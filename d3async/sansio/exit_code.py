@@ -13,6 +13,9 @@ OK, SOME_FAILED, USAGE, INVALID_FILE, SOME_UNKNOWN, STOPPED, THROTTLED, INTERNAL
 INTERRUPTED, TERMINATED = 130, 143
 _STOPS = {"throttled": THROTTLED, "interrupted": INTERRUPTED, "terminated": TERMINATED, "fenced": USAGE}
 
+_RECOUNTED = (None, OK, SOME_FAILED, SOME_UNKNOWN)
+"""Exit codes that say what the rows became. Any other one says why the run stopped."""
+
 
 def worst(stops: Iterable[Stop | None]) -> Stop | None:
     """Of why several servers ended early, what gives the highest exit code; None when none did."""
@@ -30,3 +33,8 @@ def exit_code(outcomes: Mapping[str, int], stop: Stop | None) -> int:
     if outcomes.get("unknown"):
         return SOME_UNKNOWN
     return SOME_FAILED if any(outcomes.get(outcome) for outcome in ("failed", "partial", "invalid")) else OK
+
+
+def recounted(code: int | None, outcomes: Mapping[str, int]) -> int:
+    """The exit code of a run that ended with *code*, now that its rows have *outcomes*: why it stopped is kept."""
+    return exit_code(outcomes, None) if code is None or code in _RECOUNTED else code

@@ -164,7 +164,7 @@ def test_unknown_rows_of_a_run_are_looked_up_in_its_tenants_d3(
     assert "1 unknown" in before.out
     assert "d3async reconcile t0" in before.out
     assert settled.code == 0
-    assert "settled 1 of 1" in settled.err
+    assert "Settled 1 of 1" in settled.err
     assert [row["_outcome"] for row in after] == ["ok"] * 4
     assert nothing.code == 0
     assert "no row is unknown" in nothing.err

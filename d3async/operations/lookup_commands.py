@@ -1,4 +1,4 @@
-"""Which commands D3 can be read back with, by the keys there are."""
+"""The D3 commands that rows can be looked up with, by the keys that there are."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FOR_LINKS = ("get-incidents", "get-linked-incidents")
 FOR_TASKS = ("logs",)
 
 
-def ways(settings: Settings, names: Sequence[str], using: Collection[str] = ()) -> tuple[str, ...]:
+def lookup_commands(settings: Settings, names: Sequence[str], using: Collection[str] = ()) -> tuple[str, ...]:
     """The commands among *names* (of `USING`) to read with: those of *using*, else all there is a usable key for.
 
     Raises `SettingsError` for one of *using* that has none.
@@ -31,13 +31,13 @@ def ways(settings: Settings, names: Sequence[str], using: Collection[str] = ()) 
     return tuple(command for command in wanted if command not in keyless)
 
 
-def link_ways(settings: Settings, *, direct: bool = False) -> tuple[str, ...]:
+def link_lookup_commands(settings: Settings, *, direct: bool = False) -> tuple[str, ...]:
     """The commands to read links with. *direct*: only those that tell a link from a way through other incidents.
 
     Raises `SettingsError`, naming what to set, when there is none.
     """
     names = FOR_LINKS[:1] if direct else FOR_LINKS
-    found = ways(settings, names)
+    found = lookup_commands(settings, names)
     if not found:
         raise SettingsError(how_to_set_any(names), code="no_key")
     return found
