@@ -18,6 +18,7 @@ from d3async import __version__
 from d3async.commands.base import Command
 from d3async.errors import SettingsError
 from d3async.files.format import Format
+from d3async.journal.counts import commands_to_send
 from d3async.journal.look_alike_guard import LookAlikeGuard, correct_index
 from d3async.journal.marking import mark_tasks
 from d3async.journal.session import FolderSession
@@ -30,7 +31,6 @@ from d3async.sansio.next_step import APP, GONE
 from d3async.sansio.retry import Stop
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
@@ -159,11 +159,11 @@ class Book:
             raise RuntimeError("the journal is not open")
         for _ in stage.duplicates(allow=self._terms.allow_duplicates):
             pass
-        folder.adopt(self._meta(stage.rows))
+        folder.adopt(self._meta(stage))
         facts = {"settings": self._settings.public()}
         rows = folder.begin(Selection(retry_unknown=self._terms.retry_unknown), now=time.time(), facts=facts)
         mark_tasks(FolderSession(folder), on=self._terms.mark_tasks)
-        for command in _commands(folder.db, "job where todo = 1"):
+        for command in commands_to_send(folder.db):
             self._auth.headers(command, username=self._settings.username, site=self._settings.site)
         self._commit()
         stage.close()
@@ -180,8 +180,8 @@ class Book:
                 raise similar.error()
             guard.commit()
 
-    def _meta(self, rows: int) -> dict[str, str]:
-        commands = _commands(self.folder.db, "temp.incoming where command is not null")
+    def _meta(self, stage: Stage) -> dict[str, str]:
+        commands = stage.commands()
         return {
             "base_url": self._settings.base_url,
             "site": self._settings.site,
@@ -190,7 +190,7 @@ class Book:
             "header": "[]",
             "input": APP,
             "sha256": "",
-            "rows": str(rows),
+            "rows": str(stage.rows),
         }
 
     def _finish(self, stop: Stop | None, facts: Mapping[str, Any]) -> Stop | None:
@@ -212,10 +212,6 @@ class Book:
     def _close(self) -> None:
         if self._folder is not None:
             self._folder.abandon()
-
-
-def _commands(db: sqlite3.Connection, rows: str) -> list[str]:
-    return [name for (name,) in db.execute(f"select distinct command from {rows} order by 1")]  # noqa: S608 - our own words
 
 
 async def chunks(jobs: Jobs) -> AsyncIterator[list[Given]]:

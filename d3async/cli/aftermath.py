@@ -16,6 +16,7 @@ from d3async.errors import JournalError
 from d3async.files.causes import find_causes
 from d3async.files.suggestions import suggest, suggested_lines
 from d3async.files.write import marks_of, write_files, write_summary_of
+from d3async.journal.counts import due_zones
 from d3async.journal.look_alike_guard import correct_index
 from d3async.journal.read import JournalReader
 from d3async.journal.sqlite import FILE
@@ -110,7 +111,7 @@ def _facts(run: Run, code: int) -> dict[str, Any]:
         "started_at": run.started_at,
         "finished_at": time.time(),
         **_figures(ran),
-        "due_zones": due_zones(run.folder) if ran else {},
+        "due_zones": due_zones(run.folder.db, run.folder.epoch) if ran else {},
         "stop": _stop(stop),
         "exit_code": code,
         **({"home": os.path.abspath(run.home)} if run.home else {}),  # noqa: PTH100 - links stay as they are
@@ -138,17 +139,6 @@ def _went(ran: ServerRan) -> dict[str, Any]:
 
 def _stop(stop: Stop | None) -> dict[str, Any] | None:
     return {"code": stop.code, "message": stop.message, "retry_after_s": stop.retry_after} if stop else None
-
-
-def due_zones(folder: RunFolder) -> dict[str, int]:
-    """The time zones D3 says it read due dates in, with how many tasks of this run; its pages tell of none."""
-    found = folder.db.execute(
-        "select substr(json_extract(body, '$.rawData.\"Due Date\"'), 21), count(*) from answer"
-        " join job on job.answer = answer.id where job.command = 'CreateTask' and job.row is not null"
-        " and job.epoch = ? and json_valid(body) group by 1 order by 2 desc limit 20",
-        (folder.epoch,),
-    )
-    return {zone: count for zone, count in found.fetchall() if zone}
 
 
 def beginning(homes: Homes) -> dict[str, Any]:

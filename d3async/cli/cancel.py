@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
-from d3async.cli.fleet_option import fleet_option
+from d3async.cli.console import is_interactive, say
+from d3async.cli.ending import counts_words
+from d3async.cli.fleet_option import fleet_address, fleet_option, fleet_words
+from d3async.fleet.address import installed
+from d3async.sansio.exit_code import OK
 
 
 @click.command("cancel")
@@ -21,14 +23,24 @@ def command(run: str, *, fleet: str | None, wait: bool, forget: bool, yes: bool)
     Submitting its file again takes it up where it stopped. Of a run that is forgotten nothing is known any more:
     submitting its file again sends every row again.
     """
-    from d3async.cli.cancelling import cancel  # noqa: PLC0415 - `--help` need not load psycopg
-
     if forget and not yes and not _agreed(run):
         raise click.UsageError("--forget takes away what is known of a run; to confirm it, add --yes")
-    return cancel(run, fleet, wait=wait, forget=forget)
+    address = fleet_address(fleet)
+    with installed():
+        from d3async.operations import fleet_control  # noqa: PLC0415 - `--help` need not load it
+
+        result = fleet_control.cancel(address, run, wait=wait)
+        ending = "" if result.is_over else "; what is in flight is still to end"
+        say(f"{run} is stopped: {counts_words(result.outcomes)}{ending}")
+        if forget:
+            say(f"forgotten: {fleet_control.forget(address, run):,} rows")
+            return OK
+    where = fleet_words(fleet, address)
+    say(f"results   d3async results {run}{where} -o {run}.results.csv")
+    return OK
 
 
 def _agreed(run: str) -> bool:
-    if not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()):
+    if not is_interactive():
         return False
     return click.confirm(f"Forget everything about {run}, its results too?", err=True)

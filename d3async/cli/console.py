@@ -51,3 +51,10 @@ class Terminal:
     def message(self, text: str) -> None:
         """See `Observer.message`."""
         say(text)
+
+
+class Silent:
+    """`operations.observer.Observer` that prints nothing."""
+
+    def message(self, text: str) -> None:
+        """See `Observer.message`."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from d3async.errors import SettingsError
+from d3async.fleet.address import find, installed, needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     AnyReader = JournalReader | PostgresReader
 
-_EXTRA = frozenset({"procrastinate", "prometheus_client", "psycopg", "psycopg_pool"})
 F = TypeVar("F", bound="Callable[..., Any]")
 
 
@@ -31,21 +30,8 @@ def fleet_option(function: F) -> F:
     )
 
 
-@contextmanager
-def installed() -> Iterator[None]:
-    """A block that needs the extra `fleet`. Raises `SettingsError` with how to get it."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRA:
-            raise
-        raise SettingsError("A fleet needs more than the core: pip install 'd3async[fleet]'", code="extra") from None
-
-
 def fleet_address(option: str | None) -> Address:
     """The fleet that `--fleet` or the environment names. Raises `SettingsError` where none does."""
-    from d3async.fleet.address import needed  # noqa: PLC0415 - for those who have a fleet
-
     return needed(option, os.environ)
 
 
@@ -54,8 +40,6 @@ def meant(target: Path | None, option: str | None) -> Address | None:
 
     `--fleet` says so, or the environment where *target* is nothing that is here. Raises `SettingsError`.
     """
-    from d3async.fleet.address import find  # noqa: PLC0415 - for those who have a fleet
-
     if option is None and target is not None and target.exists():
         return None
     return find(option, os.environ)

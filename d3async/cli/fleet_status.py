@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from d3async.cli.console import clean, out
 from d3async.cli.ending import counts_words
-from d3async.cli.fleet_option import fleet_words, installed
+from d3async.cli.fleet_option import fleet_words
 from d3async.cli.plan import duration
 from d3async.cli.standing import by_hand_lines
 from d3async.errors import JournalError
@@ -18,6 +18,7 @@ from d3async.files.causes import find_causes
 from d3async.files.suggestions import fleet_run_steps, suggested_lines
 from d3async.files.summary import instant
 from d3async.files.words import moment, number
+from d3async.fleet.address import installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from d3async.cli.servers import name_of
 from d3async.errors import SettingsError
+from d3async.journal.counts import was_sent_to
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,17 +57,12 @@ def check_homes(folder: RunFolder, homes: Homes) -> None:
         known[None] = meta["base_url"]
     for name in homes.keys() - known.keys():
         for other, place in known.items():
-            if place == homes[name].base_url and _sent(folder, other):
+            if place == homes[name].base_url and was_sent_to(folder.db, other):
                 raise SettingsError(
                     f"{folder.folder} holds rows sent to {place} as {name_of(other)}; as {name_of(name)} they would be"
                     f" sent there once more: keep to one name in the file, or {_CURE}",
                     code="other_name",
                 )
-
-
-def _sent(folder: RunFolder, profile: str | None) -> bool:
-    found = folder.db.execute("select exists(select 1 from job where profile is ? and attempts > 0)", (profile,))
-    return bool(found.fetchone()[0])
 
 
 def same_homes(meta: Mapping[str, str], servers: Servers, own: Settings | None) -> bool:

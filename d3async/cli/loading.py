@@ -17,6 +17,7 @@ from d3async.cli.mapping import save, tell_file
 from d3async.cli.review import ERRORS, Review
 from d3async.files.suggestions import INPUT_PATH, OPTIONS
 from d3async.journal.adopt import Changes
+from d3async.journal.counts import is_all_done, unknown_by_command, vanished_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -131,14 +132,12 @@ def finished(folder: RunFolder, examined: Examined, servers: Servers, own: Setti
     meta = folder.meta()
     if meta.get("read_by") != _read_by(examined.read_as) or not same_homes(meta, servers, own):
         return None
-    left = "select exists(select 1 from job where row is not null and (state != 'ok' or coalesce(code, '') != ''))"
-    if folder.db.execute(left).fetchone()[0] or meta.get("sha256") != examined.table.sha256():
+    if not is_all_done(folder.db) or meta.get("sha256") != examined.table.sha256():
         return None
-    vanished = folder.db.execute("select count(*) from job where row is null").fetchone()[0]
     homes: Homes = {name: servers.of(name) for name in known_homes(meta)}
     if own is not None and meta.get("base_url"):
         homes = {None: own, **homes}
-    changes = Changes(int(meta["rows"]), 0, 0, vanished, 0, 0)
+    changes = Changes(int(meta["rows"]), 0, 0, vanished_rows(folder.db), 0, 0)
     return Loaded(examined.name, folder.stage(), changes, {}, 0, homes, finished=True)
 
 
@@ -155,7 +154,4 @@ def _adopted(folder: RunFolder, examined: Examined, stage: Stage, homes: Homes, 
             "rows": str(stage.rows),
         }
     )
-    unknown = folder.db.execute(
-        "select command, count(*) from job where row is not null and state in ('unknown', 'sent') group by command"
-    )
-    return Loaded(examined.name, stage, changes, dict(unknown.fetchall()), stage.invalid, homes)
+    return Loaded(examined.name, stage, changes, unknown_by_command(folder.db), stage.invalid, homes)

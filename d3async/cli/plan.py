@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from d3async.cli.servers import Server
-from d3async.commands import all_commands
+from d3async.journal.counts import work_by_profile
 from d3async.sansio.look_alikes import mentioned
 
 if TYPE_CHECKING:
@@ -15,24 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from d3async.cli.servers import Homes
-    from d3async.commands.base import Command
     from d3async.journal.adopt import Changes
+    from d3async.journal.counts import Work
 
 AT_ONCE = 32
 """Servers that are worked on at the same time; the others wait for one of them to be done."""
 _EXPECTED_UNKNOWN_RATE = 20.0
 _SHOWN = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What of one command is to be sent: rows, requests after merging, items; *facets* counts people, incidents …."""
-
-    command: type[Command]
-    rows: int
-    requests: int
-    items: int
-    facets: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,70 +65,15 @@ def seconds(server: Server) -> float:
     return server.requests / (0.98 * rate if rate else _EXPECTED_UNKNOWN_RATE)
 
 
-def works(db: sqlite3.Connection, links_per_call: int, *, routed: bool = False) -> tuple[Work, ...]:
-    """What the rows marked to be sent come to; *routed* says whether they go to several servers."""
-    found = db.execute("select command, count(*) from job where todo = 1 group by command order by command")
-    commands = {all_commands()[name]: rows for name, rows in found.fetchall()}
-    return tuple(_work(db, command, rows, links_per_call, routed=routed) for command, rows in commands.items())
-
-
-def _work(db: sqlite3.Connection, command: type[Command], rows: int, links_per_call: int, *, routed: bool) -> Work:
-    items, requests = 0, rows
-    if command.items:
-        items, requests = db.execute(
-            "select coalesce(sum(n), 0), coalesce(sum((n + ? - 1) / ?), 0) from"
-            " (select count(distinct i.fold) n from item i join job j on j.id = i.job"
-            " where i.todo = 1 and j.command = ? group by i.source)",
-            (links_per_call, links_per_call, command.__name__),
-        ).fetchone()
-    facets = {
-        name: db.execute(
-            f"select count(distinct {_column(command, field, routed=routed)}) from job where todo = 1 and command = ?",  # noqa: S608 - a field of ours
-            (command.__name__,),
-        ).fetchone()[0]
-        for name, field in command.facets.items()
-    }
-    return Work(command, rows, requests, items, facets)
-
-
 def shares(db: sqlite3.Connection, homes: Homes, works: tuple[Work, ...], links_per_call: int) -> tuple[Server, ...]:
     """What *works* come to for each of *homes*, the server that takes longest first."""
     if len(homes) == 1 and works:
         [(profile, settings)] = homes.items()
         names = tuple(work.command.__name__ for work in works)
         return (Server(profile, settings, names, sum(work.rows for work in works), sum(w.requests for w in works)),)
-    return tuple(sorted(_shares(db, homes, links_per_call), key=lambda server: -seconds(server)))
-
-
-def _shares(db: sqlite3.Connection, homes: Homes, links_per_call: int) -> list[Server]:
-    commands: dict[str | None, dict[str, int]] = {}
-    for profile, command, rows in db.execute(
-        "select profile, command, count(*) from job where todo = 1 group by profile, command order by command"
-    ):
-        commands.setdefault(profile, {})[command] = rows
-    calls = dict(
-        db.execute(
-            "select profile, sum((n + ? - 1) / ?) from (select j.profile, count(distinct i.fold) n from item i"
-            " join job j on j.id = i.job where i.todo = 1 group by i.source) group by profile",
-            (links_per_call, links_per_call),
-        ).fetchall()
-    )
-    return [
-        Server(profile, homes[profile], tuple(named), sum(named.values()), _alone(named) + calls.get(profile, 0))
-        for profile, named in commands.items()
-    ]
-
-
-def _alone(rows: Mapping[str, int]) -> int:
-    """Of *rows* by command, those that take a request each."""
-    return sum(count for name, count in rows.items() if not all_commands()[name].items)
-
-
-def _column(command: type[Command], field: str, *, routed: bool) -> str:
-    if field == command.subject:
-        # the same number at two servers is two incidents
-        return "coalesce(profile || char(30), '') || label" if routed else "label"
-    return f"json_extract(params, '$.\"{command.parameter(field)}\"')"
+    found = work_by_profile(db, links_per_call)
+    servers = [Server(profile, homes[profile], *work) for profile, work in found.items()]
+    return tuple(sorted(servers, key=lambda server: -seconds(server)))
 
 
 def told(plan: Plan) -> list[str]:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from d3async.cli.console import Terminal, out, say
-from d3async.cli.fleet_option import fleet_option, fleet_words, installed, meant
+from d3async.cli.fleet_option import fleet_option, fleet_words, meant
 from d3async.cli.folders import run_folder
 from d3async.cli.settings_options import settings_options
+from d3async.fleet.address import installed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -22,6 +22,7 @@ from d3async.cli.similar import agreed_to_fresh, agreed_to_similar, by_server
 from d3async.commands import all_commands
 from d3async.errors import FolderGoneError, JournalError, SettingsError
 from d3async.files.suggestions import REPLACED
+from d3async.journal.counts import work_to_send
 from d3async.journal.lanes import count_mirrored
 from d3async.journal.look_alike_guard import LookAlikeGuard, folder_moved
 from d3async.journal.marking import mark_tasks
@@ -271,7 +272,7 @@ def _move_aside(path: Path, options: Options) -> str | None:
 
 def _planned(folder: RunFolder, loaded: Loaded, options: Options, similar: Similar) -> plan.Plan:
     links_per_call = options.max_links_per_call
-    works = plan.works(folder.db, links_per_call, routed=len(loaded.homes) > 1)
+    works = work_to_send(folder.db, links_per_call, routed=len(loaded.homes) > 1)
     planned = plan.Plan(
         name=loaded.name,
         servers=plan.shares(folder.db, loaded.homes, works, links_per_call),

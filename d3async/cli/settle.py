@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import click
 
 from d3async.cli.console import out, say
-from d3async.cli.fleet_option import fleet_option, fleet_words, installed, meant
+from d3async.cli.fleet_option import fleet_option, fleet_words, meant
+from d3async.fleet.address import installed
 from d3async.sansio.exit_code import INTERRUPTED, OK, USAGE
 from d3async.sansio.hand_settlement import Hand, RowChoice, parse_rows
 

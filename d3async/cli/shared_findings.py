@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from d3async.cli.findings import Finding
-from d3async.cli.fleet_option import installed
 from d3async.cli.network_findings import PATIENCE, within
 from d3async.errors import D3Error, JournalError, SettingsError
-from d3async.fleet.address import find
+from d3async.fleet.address import find, installed
 from d3async.shared_limit.base import StoreError
 from d3async.shared_limit.host import host_file, on_network
 from d3async.shared_limit.share import UNSEEN
@@ -114,12 +112,9 @@ def of_fleet(environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _reached(address: Address) -> str:
-    from d3async.fleet.connecting import connected_now  # noqa: PLC0415 - an extra
+    from d3async.fleet.connecting import round_trip  # noqa: PLC0415 - an extra
 
-    with connected_now(address) as connection:
-        left = time.monotonic()
-        connection.execute("select 1").fetchone()
-        took = (time.monotonic() - left) * 1000
+    took = round_trip(address) * 1000
     return f"{address}, its tables are those this d3async knows; a question takes {took:.1f} ms"
 
 

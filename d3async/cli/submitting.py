@@ -16,10 +16,11 @@ from urllib.parse import urlsplit
 import click
 
 from d3async.cli.console import is_interactive, out, say
-from d3async.cli.fleet_option import fleet_address, fleet_words, installed
+from d3async.cli.fleet_option import fleet_address, fleet_words
 from d3async.cli.jobfile import examine
 from d3async.cli.plan import duration
 from d3async.errors import JobFileError, JournalError, SettingsError
+from d3async.fleet.address import installed
 from d3async.sansio.exit_code import INTERRUPTED, INVALID_FILE, USAGE
 from d3async.settings import Profiles
 
@@ -167,7 +168,10 @@ def _bring_in(units: Sequence[Unit], address: Address, how: How, options: Option
         loader.commit()
     asyncio.run(_queue_up(address, [one.unit.tenant for one in loaded if one.to_send]))
     if sum(one.rows for one in loaded) >= _LARGE:
-        _analyze(address)
+        from d3async.fleet.connecting import update_statistics  # noqa: PLC0415 - as above
+
+        with suppress(JournalError):
+            update_statistics(address)
     return loaded, 0
 
 
@@ -183,18 +187,6 @@ async def _queue_up(address: Address, tenants: Sequence[str]) -> None:
 
     async with queue.opened(address) as (app, _):
         await queue.defer(app, tenants)
-
-
-def _analyze(address: Address) -> None:
-    """Let the database know how many rows there are now: until it does, `status` takes twice as long.
-
-    A small sample will do until it takes a large one by itself.
-    """
-    from d3async.fleet.connecting import connected_now  # noqa: PLC0415 - as above
-
-    with suppress(JournalError), connected_now(address) as connection:
-        connection.execute("set default_statistics_target = 10")
-        connection.execute("analyze d3async_row(run, id), d3async_job(run, id, state, todo), d3async_chunk")
 
 
 def _say_file(loaded: Loaded, *, few: bool) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from d3async.cli.console import Silent, Terminal, say
 from d3async.cli.durations import DURATION
-from d3async.cli.fleet_option import fleet_option
+from d3async.cli.fleet_option import fleet_address, fleet_option
+from d3async.fleet.address import installed
+
+if TYPE_CHECKING:
+    from d3async.fleet.address import Address
 
 
 @click.command("worker")
@@ -43,6 +50,37 @@ def command(fleet: str | None, **given: Any) -> int:
     nowhere else. Start as many workers as you like, on as many machines: a tenant's limit holds for all together.
     Whatever becomes of a worker, its rows are taken over by another one.
     """
-    from d3async.cli.working import Options, work  # noqa: PLC0415 - `--help` need not load the engine
+    address = fleet_address(fleet)
+    quiet, verbose = given.pop("quiet"), given.pop("verbose")
+    with installed():
+        from d3async.operations.fleet_control import WorkerOptions, work  # noqa: PLC0415 - `--help` need not load it
 
-    return work(fleet, Options(**given))
+        _log_to_stderr(address, verbose=verbose and not quiet)
+        return work(address, WorkerOptions(**given), Silent() if quiet else Terminal())
+
+
+class _Lines(logging.Handler):
+    """Log records as lines on stderr, with the time, and without what the fleet's URL keeps secret."""
+
+    def __init__(self, address: Address) -> None:
+        super().__init__()
+        self._address = address
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print *record*."""
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
+        say(self._address.mask(f"{at} {record.levelname.lower():<7} {self.format(record)}"))
+
+
+def _log_to_stderr(address: Address, *, verbose: bool) -> None:
+    """What is wrong goes to stderr, where systemd and Kubernetes look for it."""
+    lines = _Lines(address)
+    lines.setFormatter(logging.Formatter("%(message)s"))
+    for name in ("d3async", "procrastinate", "psycopg.pool"):
+        logger = logging.getLogger(name)
+        logger.addHandler(lines)
+        logger.setLevel(logging.INFO if verbose else logging.WARNING)
+    # a row's outcome is in the journal, not in the log
+    logging.getLogger("d3async").setLevel(logging.WARNING)
+    # the worker itself says once what it waits for
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +13,11 @@ from d3async.errors import SettingsError
 from d3async.limit_url import misread
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 VARIABLE = "D3_FLEET_URL"
+_EXTRA = frozenset({"procrastinate", "prometheus_client", "psycopg", "psycopg_pool"})
+"""Packages of the extra `fleet`."""
 _LONGEST = 4096
 _LIVENESS = {
     "connect_timeout": "5", "keepalives_idle": "5", "keepalives_interval": "2", "keepalives_count": "3",
@@ -98,3 +101,14 @@ def _from_file(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise SettingsError(f"{VARIABLE}_FILE: {path} cannot be read ({reason})", code="fleet") from None
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """A block that needs the extra `fleet`. Raises `SettingsError` with how to get it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
+            raise
+        raise SettingsError("A fleet needs more than the core: pip install 'd3async[fleet]'", code="extra") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -51,3 +52,21 @@ def unreachable(address: Address, error: BaseException) -> JournalError:
 
 def _reason(address: Address, error: BaseException) -> str:
     return address.mask(" ".join(str(error).split()))
+
+
+def round_trip(address: Address) -> float:
+    """Seconds that a question takes. Raises as `connected_now` does."""
+    with connected_now(address) as connection:
+        asked = time.monotonic()
+        connection.execute("select 1").fetchone()
+        return time.monotonic() - asked
+
+
+def update_statistics(address: Address) -> None:
+    """Let the database know how many rows there are now: until it does, `status` takes twice as long.
+
+    A small sample will do until it takes a large one by itself. Raises as `connected_now` does.
+    """
+    with connected_now(address) as connection:
+        connection.execute("set default_statistics_target = 10")
+        connection.execute("analyze d3async_row(run, id), d3async_job(run, id, state, todo), d3async_chunk")

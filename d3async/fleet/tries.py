@@ -60,3 +60,8 @@ async def done(connection: AsyncConnection[Any], at: Place) -> None:
 async def note(connection: AsyncConnection[Any], at: Place, tries: int, code: str, message: str) -> None:
     """Note how often in a row the chunk has been tried, and what the last try ran into."""
     await connection.execute(_TOLD, (*at, tries, code, message))
+
+
+async def forget_tries(connection: AsyncConnection[Any], run: int) -> None:
+    """Forget what *run* ran into."""
+    await connection.execute("delete from d3async_queue.d3async_try where run = %s", (run,))

@@ -115,6 +115,11 @@ class Stage:
         found = self._db.execute("select distinct profile from incoming where state = 'pending' order by profile")
         return [profile for (profile,) in found]
 
+    def commands(self) -> list[str]:
+        """The names of the commands of its valid rows."""
+        found = self._db.execute("select distinct command from temp.incoming where command is not null order by 1")
+        return [command for (command,) in found]
+
     def close(self) -> None:
         """Forget the rows."""
         for table in ("incoming", "incoming_item", "repeated"):

@@ -1,0 +1,126 @@
+"""Steer a fleet: serve as a worker until stopped; stop a run, or forget it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from d3async.errors import SettingsError
+from d3async.program import loop_factory
+from d3async.settings import Profiles
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from d3async.fleet.address import Address
+    from d3async.fleet.service import Orders
+    from d3async.operations.observer import Observer
+    from d3async.settings import Settings
+
+_LOOK = 0.25
+"""Seconds between two looks at whether a run has ended."""
+_PATIENCE = 60.0
+"""Seconds that `cancel` waits for what is in flight."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """The options of `worker`. Durations in seconds."""
+
+    config: Path | None = None
+    tenants: Sequence[str] = ()
+    concurrency: int = 16
+    stalled_after: float = 30.0
+    drain_timeout: float = 30.0
+    metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class CancelResult:
+    """The rows of a cancelled run by outcome, and whether nothing of it is in flight any more."""
+
+    outcomes: Mapping[str, int]
+    is_over: bool
+
+
+def work(address: Address, options: WorkerOptions, observer: Observer) -> int:
+    """Work until a signal ends it; the exit code. Raises `SettingsError` and `JournalError`."""
+    from d3async.fleet.profiles import tenant_names  # noqa: PLC0415 - psycopg, for those who have a fleet
+    from d3async.fleet.service import serve  # noqa: PLC0415 - as above
+
+    if options.stalled_after < 1:
+        raise SettingsError("--stalled-after is at least 1s: shorter than a hiccup of the network", code="option")
+    orders = _orders(tenant_names(Profiles(config=options.config)), options)
+
+    def settings_of(tenant: str) -> Settings:
+        # the file is read anew: a key that was changed counts from the next try
+        return Profiles(config=options.config).settings(tenant)
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(serve(address, orders, settings_of, tell=observer.message))
+
+
+def _orders(known: Sequence[str], options: WorkerOptions) -> Orders:
+    from d3async.fleet.service import Orders  # noqa: PLC0415 - as above
+    from d3async.fleet.worker import Pace  # noqa: PLC0415 - as above
+
+    strange = [name for name in options.tenants if name not in known]
+    if strange:
+        raise SettingsError(f'There is no profile "{strange[0]}" here; there are: {", ".join(known)}', code="tenant")
+    if not known:
+        message = "config.toml has no profile, so there is no tenant to serve (--config and D3_CONFIG say where it is)"
+        raise SettingsError(message, code="tenant")
+    return Orders(
+        tenants=tuple(dict.fromkeys(options.tenants)) or tuple(known),
+        pace=Pace(tenants=options.concurrency, stalled_after=options.stalled_after),
+        drain=options.drain_timeout,
+        metrics=None if options.metrics_port is None else (options.metrics_host, options.metrics_port),
+    )
+
+
+def cancel(address: Address, name: str, *, wait: bool) -> CancelResult:
+    """Start no further row of the run *name*. With *wait*, return when what is in flight has ended, or after 60 s.
+
+    Raises `JournalError`.
+    """
+    return asyncio.run(_cancel(address, name, wait=wait))
+
+
+async def _cancel(address: Address, name: str, *, wait: bool) -> CancelResult:
+    from d3async.fleet import rows  # noqa: PLC0415 - psycopg, for those who have a fleet
+    from d3async.fleet.connecting import connected  # noqa: PLC0415 - as above
+    from d3async.journal.postgres import runs  # noqa: PLC0415 - as above
+
+    async with connected(address) as connection:
+        run = await runs.find(connection, name)
+        await runs.cancel(connection, run.id, now=time.time())
+        until = time.monotonic() + (_PATIENCE if wait else 0.0)
+        while not (over := await rows.at_rest(connection, run.id)) and time.monotonic() < until:  # noqa: ASYNC110 - the event is in the database
+            await asyncio.sleep(_LOOK)
+        if over:
+            await rows.finish_if_over(connection, run.id, now=time.time())
+        [at] = await runs.overview(connection, [name])
+        return CancelResult(dict(at.outcomes), over)
+
+
+def forget(address: Address, name: str) -> int:
+    """Take the run *name* out of the database with everything that is known of it; how many rows it had.
+
+    Raises `JournalError`.
+    """
+    return asyncio.run(_forget(address, name))
+
+
+async def _forget(address: Address, name: str) -> int:
+    from d3async.fleet.connecting import connected  # noqa: PLC0415 - psycopg, for those who have a fleet
+    from d3async.fleet.tries import forget_tries  # noqa: PLC0415 - as above
+    from d3async.journal.postgres import runs  # noqa: PLC0415 - as above
+
+    async with connected(address) as connection:
+        run = await runs.find(connection, name)
+        await forget_tries(connection, run.id)
+        return await runs.drop(connection, run.id)
