@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from d3async import __version__
-from d3async.cli import ending
+from d3async.cli import result_text
 from d3async.cli.console import out, say
 from d3async.errors import JournalError
 from d3async.files.causes import find_causes
@@ -154,7 +154,7 @@ def beginning(homes: Homes) -> dict[str, Any]:
 
 
 def _words(run: Run, causes: Sequence[Cause], facts: Mapping[str, Any], written: Written, steps: Steps) -> list[str]:
-    lines = ending.last_words(
+    lines = result_text.last_words(
         written.outcomes,
         run.stop,
         causes=causes,

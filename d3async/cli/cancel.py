@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from d3async.cli.console import is_interactive, say
-from d3async.cli.ending import counts_words
 from d3async.cli.fleet_option import fleet_address, fleet_option, fleet_words
+from d3async.cli.result_text import counts_words
 from d3async.fleet.address import installed
 from d3async.sansio.exit_code import OK
 

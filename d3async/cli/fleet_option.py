@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from d3async.cli.folders import run_folder
 from d3async.fleet.address import find, installed, needed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from d3async.fleet.address import Address
-    from d3async.journal.postgres.read import PostgresReader
-    from d3async.journal.read import JournalReader
-
-    AnyReader = JournalReader | PostgresReader
+    from d3async.operations.settle import FleetRun
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -45,26 +42,17 @@ def meant(target: Path | None, option: str | None) -> Address | None:
     return find(option, os.environ)
 
 
-@contextmanager
-def opened(target: Path, address: Address | None) -> Iterator[AnyReader]:
-    """The reader of the run called *target* in the fleet at *address*, or of the run folder *target*.
-
-    Raises `JournalError` where there is none, `SettingsError` where a fleet needs more than is installed.
-    """
-    from d3async.cli.folders import JOURNAL, run_folder  # noqa: PLC0415 - `--help` need not load it
-    from d3async.journal.read import JournalReader  # noqa: PLC0415 - as above
-
-    if address is None:
-        with JournalReader(run_folder(target) / JOURNAL) as reader:
-            yield reader
-        return
-    with installed():
-        from d3async.journal.postgres.read import PostgresReader  # noqa: PLC0415 - for those who have a fleet
-
-        with PostgresReader(address.conninfo, str(target)) as found:
-            yield found
-
-
 def fleet_words(option: str | None, address: Address) -> str:
     """What is to be typed behind a command to reach the same fleet: nothing where the environment says it."""
     return f" --fleet {address}" if option else ""
+
+
+def run_or_folder(target: Path, option: str | None) -> Path | FleetRun:
+    """The run folder, or the run of the fleet, that *target* names. Raises `SettingsError` and `JournalError`."""
+    address = meant(target, option)
+    if address is None:
+        return run_folder(target)
+    from d3async.operations.settle import FleetRun  # noqa: PLC0415 - `--help` need not load it
+
+    with installed():
+        return FleetRun(address.conninfo, str(target))

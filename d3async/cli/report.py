@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from d3async.cli.console import say
-from d3async.cli.fleet_option import fleet_option, meant, opened
-from d3async.cli.folders import run_folder
+from d3async.cli.fleet_option import fleet_option, run_or_folder
+from d3async.fleet.address import installed
 
 
 @click.command("report")
@@ -19,17 +19,14 @@ from d3async.cli.folders import run_folder
 )
 def command(target: Path, fleet: str | None, output: Path | None) -> int:
     """Write report.html of a run folder, or of a RUN of a fleet: one page, for any browser, without network."""
-    address = meant(target, fleet)
-    if address is None and output is None:
-        from d3async.files.write import write_report  # noqa: PLC0415 - `--help` need not load it
+    from d3async.operations.results import write_report, write_report_to  # noqa: PLC0415 - `--help` need not load it
 
-        say(str(write_report(run_folder(target))))
+    place = run_or_folder(target, fleet)
+    if isinstance(place, Path) and output is None:
+        say(str(write_report(place)))
         return 0
-    from d3async.files.aside import aside, write_lines  # noqa: PLC0415 - as above
-    from d3async.files.report import report_html  # noqa: PLC0415 - as above
-
     path = output or Path(f"{target}.report.html")
-    with opened(target, address) as reader, aside(path) as file:
-        write_lines(file, report_html(reader))
+    with installed():
+        write_report_to(place, path)
     say(str(path))
     return 0

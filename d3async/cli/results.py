@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from d3async.cli.console import say
-from d3async.cli.fleet_option import fleet_option, meant, opened
-from d3async.cli.folders import JOURNAL, quiet_stdout, run_folder
+from d3async.cli.fleet_option import fleet_option, run_or_folder
+from d3async.cli.folders import quiet_stdout
+from d3async.fleet.address import installed
 from d3async.sansio.outcome import OUTCOMES
 
 if TYPE_CHECKING:
     from click import Context, Parameter
 
-    from d3async.fleet.address import Address
+    from d3async.operations.settle import FleetRun
 
 _FORMATS = ("csv", "jsonl", "json")
 _PIPE = 141
@@ -51,14 +52,15 @@ def command(target: Path, fleet: str | None, form: str | None, outcomes: tuple[s
       d3async results tasks.d3run --format jsonl -o - | jq .message
       d3async results vsoc --fleet postgresql://fleet@db.example.com/fleet -o vsoc.results.csv
     """  # noqa: D301 - the \\b is click's mark for lines that are not re-flowed
-    address = meant(target, fleet)
-    if address is None and output is None and not outcomes:
-        return _write_again(run_folder(target), form)
-    return _write_selection(target, address, form, outcomes, output or "-")
+    place = run_or_folder(target, fleet)
+    if isinstance(place, Path) and output is None and not outcomes:
+        return _write_again(place, form)
+    with installed():
+        return _write_selection(place, form, outcomes, output or "-")
 
 
 def _write_again(folder: Path, form: str | None) -> int:
-    from d3async.files.write import write_again  # noqa: PLC0415 - `--help` need not load it
+    from d3async.operations.results import write_again  # noqa: PLC0415 - `--help` need not load it
 
     written = write_again(folder, format=form)
     for path in (written.results, written.items, written.failed, written.unknown, written.report):
@@ -67,29 +69,18 @@ def _write_again(folder: Path, form: str | None) -> int:
     return 0
 
 
-def _write_selection(
-    target: Path, address: Address | None, form: str | None, outcomes: tuple[str, ...], output: str
-) -> int:
-    from d3async.files.aside import aside  # noqa: PLC0415 - as above
-    from d3async.files.write import usual_format, write_results  # noqa: PLC0415 - as above
+def _write_selection(place: Path | FleetRun, form: str | None, outcomes: tuple[str, ...], output: str) -> int:
+    from d3async.operations.results import write_selection, write_selection_to  # noqa: PLC0415 - as above
 
-    with opened(target, address) as reader:
-        chosen = form or _by_ending(output) or usual_format(reader)
-        if output == "-":
-            try:
-                write_results(sys.stdout.buffer, reader, chosen, outcomes or None, bom=False)
-                sys.stdout.flush()
-            except BrokenPipeError:
-                quiet_stdout()
-                return _PIPE
-            return 0
-        path = Path(output)
-        if path.exists() and address is None and path.samefile(target / JOURNAL):
-            raise click.BadParameter("that is the journal itself", param_hint="-o")
-        with aside(path) as file:
-            write_results(file, reader, chosen, outcomes or None)
-    say(str(path))
-    return 0
+    form = form or _by_ending(output)
+    if output != "-":
+        write_selection_to(place, Path(output), form=form, outcomes=outcomes)
+        say(output)
+        return 0
+    if write_selection(place, sys.stdout.buffer, form=form, outcomes=outcomes):
+        return 0
+    quiet_stdout()
+    return _PIPE
 
 
 def _by_ending(output: str) -> str | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from d3async.cli.console import out, say
-from d3async.cli.fleet_option import fleet_option, fleet_words, meant
+from d3async.cli.fleet_option import fleet_option, fleet_words, meant, run_or_folder
 from d3async.fleet.address import installed
 from d3async.sansio.exit_code import INTERRUPTED, OK, USAGE
 from d3async.sansio.hand_settlement import Hand, RowChoice, parse_rows
@@ -21,7 +21,7 @@ from d3async.sansio.hand_settlement import Hand, RowChoice, parse_rows
 if TYPE_CHECKING:
     from click import Context, Parameter
 
-    from d3async.operations.settle import FleetRun, SettleResult, Verdict
+    from d3async.operations.settle import SettleResult, Verdict
 
 _SHOWN = 20
 
@@ -77,15 +77,8 @@ def command(
     address = meant(target, fleet)
     if choice.every and not given["yes"] and not _agreed(target, verdict):
         return INTERRUPTED
-    place: Path | FleetRun
-    if address is None:
-        from d3async.cli.folders import run_folder  # noqa: PLC0415 - as above
-
-        place = run_folder(target)
-    else:
-        place = operation.FleetRun(address.conninfo, str(target))
     with installed():
-        result = operation.settle(place, verdict, choice, by=_hand())
+        result = operation.settle(run_or_folder(target, fleet), verdict, choice, by=_hand())
     if given["as_json"]:
         _print_json(verdict, result)
     where = "" if address is None else fleet_words(fleet, address)

@@ -5,12 +5,20 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from d3async.cli.console import clean, out
-from d3async.cli.fleet_option import fleet_option, meant
-from d3async.cli.folders import JOURNAL, run_folder
+from d3async.cli.fleet_option import fleet_option, fleet_words, meant
+from d3async.cli.folders import run_folder
+from d3async.fleet.address import installed
+from d3async.sansio.exit_code import OK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from d3async.fleet.address import Address
 
 
 @click.command("status")
@@ -22,27 +30,41 @@ def command(target: Path | None, *, fleet: str | None, as_json: bool) -> int:
 
     Of a fleet: every run and worker, or RUN alone. Works while the run goes on.
     """
-    if (address := meant(target, fleet)) is not None:
-        from d3async.cli.fleet_status import tell  # noqa: PLC0415 - not for `--help`
-
-        return tell(address, str(target) if target else None, fleet, as_json=as_json)
+    address = meant(target, fleet)
+    if address is not None:
+        return _fleet(address, str(target) if target else None, fleet_words(fleet, address), as_json=as_json)
     if target is None:
         raise click.UsageError("Missing argument 'DIR', or a fleet: --fleet URL, D3_FLEET_URL")
-    return _folder(target, as_json=as_json)
+    return _folder(run_folder(target), as_json=as_json)
 
 
 def _folder(folder: Path, *, as_json: bool) -> int:
-    from d3async.cli.standing import as_object, as_words, standing  # noqa: PLC0415 - not for `--help`
-    from d3async.journal.hold import is_held  # noqa: PLC0415 - as above
-    from d3async.journal.read import JournalReader  # noqa: PLC0415 - as above
+    from d3async.cli.result_text import folder_lines  # noqa: PLC0415 - not for `--help`
+    from d3async.operations.status import folder_json, folder_status  # noqa: PLC0415 - as above
 
-    # first: a run that ends in between has let go of the folder, and its journal is read to the end
-    running = is_held(run_folder(folder))
-    with JournalReader(folder / JOURNAL) as reader:
-        found = standing(reader, now=time.time(), running=running)
+    found = folder_status(folder, now=time.time())
+    return _show(folder_json(found)) if as_json else _print(folder_lines(found))
+
+
+def _fleet(address: Address, name: str | None, where: str, *, as_json: bool) -> int:
+    from d3async.cli.result_text import fleet_lines, run_lines  # noqa: PLC0415 - not for `--help`
+    from d3async.operations.status import fleet_json, fleet_status, run_json  # noqa: PLC0415 - as above
+
+    now = time.time()
+    with installed():
+        found = fleet_status(address, name, now=now, where=where.split())
+    at = found.fleet
     if as_json:
-        out(json.dumps(as_object(found), ensure_ascii=False))
-        return 0
-    for line in as_words(found):
+        return _show(fleet_json(at, address, now=now) if name is None else run_json(at.runs[0], at))
+    return _print(fleet_lines(at, address) if name is None else run_lines(found, where))
+
+
+def _show(found: dict[str, Any]) -> int:
+    out(json.dumps(found, ensure_ascii=False))
+    return OK
+
+
+def _print(lines: Iterable[str]) -> int:
+    for line in lines:
         out(clean(line))
-    return 0
+    return OK

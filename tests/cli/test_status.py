@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from d3async.cli.main import cli, exit_code_of
-from d3async.cli.standing import as_object, as_words, standing
+from d3async.cli.result_text import folder_lines
 from d3async.files.write import write_again
 from d3async.journal.hold import is_held
 from d3async.journal.read import FILE, JournalReader
 from d3async.journal.sqlite import open_folder
+from d3async.operations.status import folder_json, status_of
 from tests.journal.factory import START, Entry, Told, every_outcome, long_run, make, unsent
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def test_a_finished_run_tells_counts_causes_files_and_the_next_step(
 
 def test_rows_in_flight_are_told_apart_while_a_run_goes_on(tmp_path: Path) -> None:
     with JournalReader(going(tmp_path) / FILE) as reader:
-        words = as_words(standing(reader, now=START + 4, running=True))
+        words = folder_lines(status_of(reader, now=START + 4, running=True))
     assert words[1].endswith("58 to send, 9.8 rows/s, about 6 s left")
     assert words[2] == "40 ok · 58 not sent · 2 in flight"
     assert not [line for line in words if line.startswith(("to go on", "next", "to settle"))]
@@ -106,10 +107,10 @@ def test_rows_in_flight_are_told_apart_while_a_run_goes_on(tmp_path: Path) -> No
 
 def test_the_rate_is_that_of_the_last_half_minute(tmp_path: Path) -> None:
     with JournalReader(going(tmp_path) / FILE) as reader:
-        assert standing(reader, now=START + 4, running=True).rate == pytest.approx(39 / 4)
-        assert standing(reader, now=START + 31.95, running=True).rate == pytest.approx(20 / 30)
-        assert standing(reader, now=START + 60, running=True).rate == 0
-        assert standing(reader, now=START + 60, running=False).rate is None
+        assert status_of(reader, now=START + 4, running=True).rate == pytest.approx(39 / 4)
+        assert status_of(reader, now=START + 31.95, running=True).rate == pytest.approx(20 / 30)
+        assert status_of(reader, now=START + 60, running=True).rate == 0
+        assert status_of(reader, now=START + 60, running=False).rate is None
 
 
 def test_a_run_that_was_cut_short_says_so_and_what_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,7 +172,7 @@ def test_json_names_causes_and_files(tmp_path: Path) -> None:
     folder = every_outcome(tmp_path)
     write_again(folder)
     with JournalReader(folder / FILE) as reader:
-        told = as_object(standing(reader, now=START, running=False))
+        told = folder_json(status_of(reader, now=START, running=False))
     assert told["causes"][0]["count"] == 1
     assert told["failed"] == str(folder / "failed.csv")
     assert told["vanished"] == 1

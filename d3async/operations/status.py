@@ -1,0 +1,186 @@
+"""A run folder, or a fleet and its runs, at one moment: as dataclasses and as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from d3async.errors import JournalError
+from d3async.files.causes import find_causes
+from d3async.files.suggestions import fleet_run_steps, suggest, to_type
+from d3async.files.summary import instant, last_facts, summary
+from d3async.journal.hold import is_held
+from d3async.journal.read import FILE, JournalReader
+from d3async.sansio.next_step import Steps
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from d3async.files.causes import Cause
+    from d3async.fleet.address import Address
+    from d3async.fleet.standing import FleetStanding, RunStanding
+    from d3async.journal.reader import Reader
+    from d3async.journal.records import Owner
+
+_WINDOW = 30.0
+"""Seconds over which the rate of a run is taken."""
+_CAUSES = 5
+_FILES = ("results", "report", "failed", "unknown")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderStatus:
+    """A run folder at one moment. *summary* is that of `summary.json`; *running*: a process holds the folder.
+
+    *rate* is rows answered a second over the last half minute, of a run that goes on.
+    """
+
+    folder: Path
+    summary: Mapping[str, Any]
+    in_flight: int
+    to_send: int
+    owner: Owner | None
+    running: bool | None
+    rate: float | None
+    causes: Sequence[Cause]
+    files: Mapping[str, Path]
+    steps: Steps
+
+    @property
+    def next(self) -> list[str]:
+        """What to type next; nothing while a run goes on."""
+        return to_type(self.steps)
+
+
+def folder_status(folder: Path, *, now: float) -> FolderStatus:
+    """The run folder at *now* (seconds since 1970), also while its run goes on. Raises `JournalError`."""
+    # first: a run that ends in between has let go of the folder, and its journal is read to the end
+    running = is_held(folder)
+    with JournalReader(folder / FILE) as reader:
+        return status_of(reader, now=now, running=running)
+
+
+def status_of(reader: Reader, *, now: float, running: bool | None) -> FolderStatus:
+    """The folder of *reader* at *now* (seconds since 1970), given whether its owner is *running*."""
+    owner, facts = reader.owner(), last_facts(reader.runs())
+    rate = None
+    if owner and running is not False:
+        window = min(_WINDOW, max(now - (owner.since or now), 1.0))
+        rate = reader.done_since(now - window) / window
+    files = {path.stem: path for path in sorted(reader.folder.glob("*.*")) if path.stem in _FILES}
+    return FolderStatus(
+        folder=reader.folder,
+        summary=summary(reader, facts),
+        in_flight=reader.in_flight(),
+        to_send=reader.to_send(),
+        owner=owner,
+        running=running,
+        rate=rate,
+        causes=find_causes(reader, keep=1).causes[:_CAUSES],
+        files=files,
+        steps=Steps() if running else suggest(reader, facts, mend_file=files.get("failed")),
+    )
+
+
+def folder_json(at: FolderStatus) -> dict[str, Any]:
+    """*at* for programs. Rows in flight are among `outcomes.unknown`, so that outcomes add up to the rows."""
+    told = at.summary
+    return {
+        "folder": str(at.folder),
+        **{key: told[key] for key in ("command", "input", "base_url", "site", "outcomes", "items", "vanished")},
+        **{key: told[key] for key in ("servers", "settled_by_hand") if key in told},
+        "in_flight": at.in_flight,
+        "to_send": at.to_send,
+        "running": at.running,
+        "owner": at.owner and {"pid": at.owner.pid, "host": at.owner.host, "since": instant(at.owner.since)},
+        "rate": None if at.rate is None else round(at.rate, 2),
+        **{key: told[key] for key in ("started_at", "finished_at", "exit_code")},
+        "causes": [
+            {
+                "count": cause.count, "rows": cause.rows, "outcome": cause.outcome, "code": cause.code,
+                "message": cause.text,
+            }
+            for cause in at.causes
+        ],
+        **{name: str(at.files[name]) if name in at.files else None for name in _FILES},
+        "next": at.next,
+        "advice": [note.text for note in at.steps.notes],
+    }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetStatus:
+    """A fleet at one moment, or one run of it. *causes*, *by_hand* and *steps* are those of the one run."""
+
+    fleet: FleetStanding
+    causes: Sequence[Cause] = ()
+    by_hand: Mapping[str, int] = field(default_factory=dict)
+    steps: Steps = field(default_factory=Steps)
+
+
+def fleet_status(address: Address, name: str | None, *, now: float, where: Sequence[str] = ()) -> FleetStatus:
+    """The fleet at *address*, or its run *name*, at *now* (seconds since 1970).
+
+    *where* are the arguments with which a command reaches the fleet. Raises `JournalError`.
+    """
+    from d3async.fleet.connecting import connected_now  # noqa: PLC0415 - psycopg, for those who have a fleet
+    from d3async.fleet.standing import standing  # noqa: PLC0415 - as above
+    from d3async.journal.postgres.read import PostgresReader  # noqa: PLC0415 - as above
+
+    with connected_now(address) as connection:
+        found = standing(connection, now=now, name=name)
+    if name is None:
+        return FleetStatus(fleet=found)
+    if not found.runs:
+        raise JournalError(f"{address} has no run {name}; `d3async status` lists them.", code="no_run")
+    [run] = found.runs
+    with PostgresReader(address.conninfo, run.name) as reader:
+        causes, by_hand = find_causes(reader, keep=1).causes[:_CAUSES], reader.settled_by_hand()
+    steps = Steps() if run.open else fleet_run_steps(run.name, run.outcomes, run.facts, where)
+    return FleetStatus(fleet=found, causes=causes, by_hand=by_hand, steps=steps)
+
+
+def fleet_json(at: FleetStanding, address: Address, *, now: float) -> dict[str, Any]:
+    """*at* for programs. Rows in flight are among `outcomes.unknown`, so that outcomes add up to the rows."""
+    return {
+        "fleet": str(address),
+        "at": instant(now),
+        "runs": [run_json(run, at) for run in at.runs],
+        "workers": [
+            {
+                "who": worker.who, "version": worker.version, "places": worker.places,
+                "tenants": list(worker.tenants), "silent_s": round(worker.silent, 1),
+            }
+            for worker in at.workers
+        ],
+    }  # fmt: skip
+
+
+def run_json(run: RunStanding, at: FleetStanding) -> dict[str, Any]:
+    """One run for programs."""
+    meta = run.meta
+    return {
+        "run": run.name,
+        "tenant": run.tenant,
+        "command": meta.get("command", ""),
+        "input": {"path": meta.get("input"), "sha256": meta.get("sha256"), "rows": int(meta.get("rows") or 0)},
+        "base_url": meta.get("base_url"),
+        "site": meta.get("site"),
+        "outcomes": run.outcomes,
+        "in_flight": run.in_flight,
+        "to_send": run.to_send,
+        "running": run.open,
+        "served": not at.unserved(run),
+        "rate": round(run.rate, 2),
+        **{name: instant(getattr(run, name)) for name in ("started_at", "finished_at", "cancelled_at")},
+        "exit_code": run.exit_code,
+        "stop": run.facts.get("stop"),
+        "working": [
+            {"chunk": working.chunk, "who": working.who, "since": instant(working.since)} for working in run.working
+        ],
+        "troubles": [
+            {"chunk": trouble.chunk, "tries": trouble.tries, "code": trouble.code, "message": trouble.message}
+            for trouble in run.troubles
+        ],
+    }
