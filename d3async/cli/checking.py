@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from d3async.cli.console import out, say
+from d3async.cli.console import out, say, say_all
 from d3async.cli.jobfile import examine
-from d3async.cli.mapping import SAVED, save, tell_file, with_own
+from d3async.cli.mapping import SAVED, file_lines, save, with_own
 from d3async.cli.review import ERRORS, Review
 from d3async.cli.servers import Servers
 from d3async.cli.similar import similar_to_sent
@@ -64,7 +64,7 @@ def check(file: Path, job_file: JobFileOptions, options: Options) -> int:
             for chunk in review.chunks(examined):
                 tally.add(chunk)
         except JobFileError:
-            review.tell(sent="")
+            say_all(review.lines(sent=""))
             raise
         identical = _find_duplicates(examined, review, tally, allow=job_file.allow_duplicates)
         similar = NOTHING_SIMILAR
@@ -76,7 +76,7 @@ def check(file: Path, job_file: JobFileOptions, options: Options) -> int:
                 allow_duplicates=job_file.allow_duplicates,
                 allowed=options.allow_similar,
             )
-        tell_file(examined, review.rows, saved)
+        say_all(file_lines(examined, review.rows, saved))
         if options.as_json:
             _print_json(examined, review, tally, similar)
         else:
@@ -147,7 +147,7 @@ def _tell(examined: Examined, review: Review, tally: Tally, job_file: JobFileOpt
         say(f"  {_counts(examined, review, tally)}")
     if job_file.where or job_file.limit:
         say(f"  {review.selected:,} of them are selected")
-    review.tell(sent="")
+    say_all(review.lines(sent=""))
 
 
 def _counts(examined: Examined, review: Review, tally: Tally) -> str:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _ALLOWED = frozenset("\n\t")
 
@@ -28,6 +32,12 @@ def is_interactive() -> bool:
 def say(text: str = "") -> None:
     """Tell the user something, on stderr."""
     _write(sys.stderr, clean(text) + "\n")
+
+
+def say_all(lines: Iterable[str]) -> None:
+    """Say each of *lines*."""
+    for line in lines:
+        say(line)
 
 
 def out(text: str) -> None:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Self
 import psycopg
 
 from d3async import __version__
-from d3async.cli.console import say
+from d3async.cli.console import say, say_all
 from d3async.cli.fleet_split import Split, route
 from d3async.cli.jobfile import examine
-from d3async.cli.mapping import tell_file, with_kept
+from d3async.cli.mapping import file_lines, with_kept
 from d3async.cli.review import Review
 from d3async.errors import D3Error, JobFileError, SettingsError
 from d3async.fleet.connecting import unreachable
@@ -153,7 +153,7 @@ class Loader:
             for chunk in review.chunks(file):
                 split.add(chunk)
             say(f"{file.name}: {file.describe(review.rows)}, for {len(split.rows):,} tenants")
-            review.tell(sent=self._words_of_invalid)
+            say_all(review.lines(sent=self._words_of_invalid))
             if not split.rows or (review.invalid and not self._how.job_file.skip_invalid):
                 return [Loaded(unit=unit, rows=review.rows, invalid=review.invalid)]
             return [self._part(unit, tenant, file, split) for tenant in split.rows]
@@ -177,8 +177,8 @@ class Loader:
             for repeated in new.duplicates(allow=self._how.job_file.allow_duplicates):
                 review.note(repeated)
             review.invalid = new.invalid
-            tell_file(file, new.rows, name=unit.run)
-            review.tell(sent=self._words_of_invalid)
+            say_all(file_lines(file, new.rows, name=unit.run))
+            say_all(review.lines(sent=self._words_of_invalid))
             return self._brought_in(unit, settings, file, new)
         except BaseException:
             with suppress(psycopg.Error):

@@ -10,10 +10,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from d3async import __version__
-from d3async.cli.console import say
+from d3async.cli.console import say, say_all
 from d3async.cli.homes import check_homes, known_homes, meta_of, same_homes
 from d3async.cli.jobfile import examine
-from d3async.cli.mapping import save, tell_file
+from d3async.cli.mapping import file_lines, save
 from d3async.cli.review import ERRORS, Review
 from d3async.files.suggestions import INPUT_PATH, OPTIONS
 from d3async.journal.adopt import Changes
@@ -73,16 +73,16 @@ def load(
         saved = save(job_file, examined) if save_mapping else ""
         if (before := finished(folder, examined, servers, own)) is not None:
             if not quiet:
-                tell_file(examined, before.changes.same, saved)
+                say_all(file_lines(examined, before.changes.same, saved))
             return before
         stage = _staged(folder, examined, review, allow=job_file.allow_duplicates)
         if not quiet:
-            tell_file(examined, stage.rows, saved)
+            say_all(file_lines(examined, stage.rows, saved))
         if stage.invalid and not job_file.skip_invalid:
             _tell_refused(review, folder.folder)
             return None
         if not quiet:
-            review.tell(sent="left out")
+            say_all(review.lines(sent="left out"))
         _keep_errors(review, folder.folder)
         homes = homes_of(stage, servers, own)
         check_homes(folder, homes)
@@ -95,7 +95,7 @@ def load(
 
 
 def _tell_refused(review: Review, folder: Path) -> None:
-    review.tell()
+    say_all(review.lines())
     say(f"All of them: {review.keep(folder)}")
 
 

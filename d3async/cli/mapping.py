@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from d3async.cli.console import say
 from d3async.commands import all_commands, find
 from d3async.errors import JobFileError, SettingsError
 from d3async.sansio import mapping
@@ -119,12 +118,10 @@ def save(job_file: JobFileOptions, examined: Examined) -> str:
     return f"saved in profile {kept.profile} ({kept.path}): {mapping.told_saved(typed)}"
 
 
-def tell_file(examined: Examined, rows: int, saved: str = "", *, name: str = "") -> None:
-    """Say what the file is, what is in doubt about it, and what mapping it is read by; *saved* is what `save` says."""
-    say(f"{name or examined.name}: {examined.describe(rows)}")
-    for line in (*examined.format.doubts, examined.mapping, saved):
-        if line:
-            say(f"  {line}")
+def file_lines(examined: Examined, rows: int, saved: str = "", *, name: str = "") -> list[str]:
+    """What the file is, what is in doubt about it, and what mapping it is read by; *saved* is what `save` says."""
+    remarks = (*examined.format.doubts, examined.mapping, saved)
+    return [f"{name or examined.name}: {examined.describe(rows)}", *(f"  {line}" for line in remarks if line)]
 
 
 @contextmanager

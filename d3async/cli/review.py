@@ -10,7 +10,6 @@ from collections import Counter
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Self
 
-from d3async.cli.console import say
 from d3async.files.aside import aside, write_lines
 from d3async.files.results import guarded
 from d3async.sansio.job import Invalid, Job
@@ -90,17 +89,17 @@ class Review:
         for record in records(entry):
             self._kept.write(json.dumps(record) + "\n")
 
-    def tell(self, *, sent: str = "nothing was sent") -> None:
-        """Say what is odd, and what is wrong."""
+    def lines(self, *, sent: str = "nothing was sent") -> list[str]:
+        """What is odd, and what is wrong, in words; *sent* says what becomes of the rows that are wrong."""
+        lines = []
         if len(self.warnings):
-            say(f"\n{_count(len(self.warnings), 'thing')} to look at:")
-            for line in self.warnings.told():
-                say(f"  {line}")
+            lines.append(f"\n{_count(len(self.warnings), 'thing')} to look at:")
+            lines += [f"  {line}" for line in self.warnings.told()]
         if self.invalid:
             tail = f", {sent}" if sent else ""
-            say(f"\n{_count(len(self.problems), 'problem')} in {_count(self.invalid, 'row')}{tail}:")
-            for line in self.problems.told():
-                say(f"  {line}")
+            lines.append(f"\n{_count(len(self.problems), 'problem')} in {_count(self.invalid, 'row')}{tail}:")
+            lines += [f"  {line}" for line in self.problems.told()]
+        return lines
 
     def keep(self, folder: Path) -> Path:
         """Write errors.csv into *folder*, which is made if it is missing. Raises `JournalError`."""
