@@ -39,7 +39,7 @@ from tests.end_to_end.faults.wire import (
 from tests.journal.ground import NOW, links, load, task
 
 TIMEOUT = 10.0
-IMPATIENT = 0.5
+IMPATIENT = 2.0
 """Seconds for the faults that end in nobody's answering."""
 SILENT = {
     "103 Early Hints without end", "body that never ends", "read, then silence", "a drop at a time", "never reads",
