@@ -62,11 +62,12 @@ class SettingsError(D3Error):
 
 @dataclass(frozen=True, slots=True)
 class SimilarPair:
-    """A row that is new, and a row sent before that it looks like.
+    """A row that is new, and a row sent before, or about to be, that it looks like.
 
     *line* is the row's line in the job file, or the number of the job an app gave. *new* and *sent* are the fields by
     name; *sent* is None where the run folder it was sent from is not there, and then *sent_due* is all that is known.
-    *outcome* is `ok` or `unknown`, *sent_at* seconds since 1970, *folder* where the journal of the other row is.
+    *outcome* is `ok`, `partial`, `unknown`, or `unsent` where another run is about to send the row. *sent_at* is in
+    seconds since 1970, *folder* where the journal of the other row is.
     """
 
     line: int

@@ -6,7 +6,7 @@ import io
 import json
 import os
 import time
-from contextlib import redirect_stderr, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
@@ -19,15 +19,17 @@ from d3async.cli.fleet_split import Split, route
 from d3async.cli.jobfile import examine
 from d3async.cli.mapping import file_lines, with_kept
 from d3async.cli.review import Review
-from d3async.errors import D3Error, JobFileError, SettingsError
+from d3async.errors import D3Error, JobFileError, JournalError, SettingsError
 from d3async.fleet.connecting import unreachable
 from d3async.journal.postgres.intake import submission
+from d3async.journal.postgres.similar_rows import SimilarSubmitted, lock_tenant, mean_found
+from d3async.journal.similar_rows import NOTHING_SIMILAR, Similar
 from d3async.journal.sqlite import Selection
 from d3async.sansio.next_step import READING
 from d3async.settings import Profiles
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from d3async.cli.examined import Examined
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from d3async.journal.postgres.intake import Begun, Submission
     from d3async.sansio.halt import Halt
     from d3async.sansio.job import Invalid, Job
+    from d3async.sansio.look_alikes import Lines
     from d3async.settings import Settings
 
 
@@ -88,6 +91,7 @@ class Loaded:
     base_url: str = ""
     rate: float | None = None
     changes: Mapping[str, int] = field(default_factory=dict)
+    similar: Similar = NOTHING_SIMILAR
 
     @property
     def good(self) -> bool:
@@ -108,6 +112,7 @@ class Loader:
             raise unreachable(address, error) from None
         self._block = self._db.transaction()
         self._block.__enter__()
+        self._to_send: dict[str, tuple[int, str]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -118,6 +123,33 @@ class Loader:
     def commit(self) -> None:
         """Make everything hold that was loaded."""
         self._block.__exit__(None, None, None)
+
+    def lock(self, tenant: str) -> None:
+        """Let nothing else be submitted for *tenant* until this is committed. Raises `FolderHeldError`."""
+        with self._translated():
+            lock_tenant(self._db, tenant)
+
+    def find(self, allowed: Lines) -> dict[str, Similar]:
+        """What the rows of each run that was loaded look like, but for those on *allowed* lines."""
+        with self._translated():
+            ours = [run for run, _ in self._to_send.values()]
+            return {
+                name: SimilarSubmitted(self._db, run, base_url, ours=ours[at:]).find(allowed)
+                for at, (name, (run, base_url)) in enumerate(self._to_send.items())
+            }
+
+    def allow(self) -> None:
+        """The rows that `find` found are meant."""
+        with self._translated():
+            mean_found(self._db)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            said = self._address.mask(" ".join(str(error).split()))
+            raise JournalError(f"The fleet's database {self._address} refused it: {said}", code="fleet") from None
 
     def load(self, unit: Unit) -> list[Loaded]:
         """Check the file of *unit* and bring its rows in. Raises nothing that one file is to blame for."""
@@ -194,6 +226,8 @@ class Loader:
         changes = new.adopt(_meta(file, settings, new.rows))
         begun = self._begun(new, unit, settings)
         new.commit()
+        if begun.rows:
+            self._to_send[unit.run] = (begun.run, settings.base_url)
         return replace(known, left_out=True, to_send=begun.rows, chunks=len(begun.chunks), changes=asdict(changes))
 
     def _begun(self, new: Submission, unit: Unit, settings: Settings) -> Begun:

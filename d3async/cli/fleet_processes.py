@@ -8,6 +8,7 @@ import os
 import sys
 from collections import deque
 from contextlib import suppress
+from itertools import chain
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,15 +16,19 @@ from d3async.cli.fleet_loading import Loader
 from d3async.errors import D3Error, JournalError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from multiprocessing.connection import Connection
 
     from d3async.cli.fleet_loading import How, Loaded, Unit
     from d3async.fleet.address import Address
+    from d3async.journal.similar_rows import Similar
+    from d3async.sansio.look_alikes import Lines
 
 
 class Here:
     """Reads in this process."""
+
+    apart = False
 
     def __init__(self, address: Address, how: How) -> None:
         self._loader = Loader(address, how)
@@ -34,10 +39,20 @@ class Here:
     def __exit__(self, *_: object) -> None:
         self._loader.__exit__()
 
-    def load(self, units: Sequence[Unit], done: Callable[[list[Loaded]], None]) -> None:
-        """Load *units*; *done* hears of each."""
-        for unit in units:
+    def load(self, groups: Sequence[Sequence[Unit]], done: Callable[[list[Loaded]], None]) -> None:
+        """Load the files of *groups*; *done* hears of each."""
+        for unit in chain.from_iterable(groups):
             done(self._loader.load(unit))
+
+    def look(self, tenants: Iterable[str], allowed: Lines) -> dict[str, Similar]:
+        """What the rows of each run look like; nothing else is submitted for *tenants* until the end."""
+        for tenant in sorted(tenants):
+            self._loader.lock(tenant)
+        return self._loader.find(allowed)
+
+    def allow(self) -> None:
+        """What was found is meant."""
+        self._loader.allow()
 
     def commit(self) -> None:
         """Make it hold."""
@@ -55,6 +70,7 @@ class SideBySide:
         context = multiprocessing.get_context("spawn")
         self._pipes: list[Connection[Any, Any]] = []
         self._processes = []
+        self._readers: dict[str, set[Connection[Any, Any]]] = {}
         for _ in range(count):
             ours, theirs = context.Pipe()
             process = context.Process(target=_child, args=(theirs, address.url.reveal(), how), daemon=True)
@@ -75,33 +91,66 @@ class SideBySide:
             if process.is_alive():
                 process.terminate()
 
-    def load(self, units: Sequence[Unit], done: Callable[[list[Loaded]], None]) -> None:
-        """Load *units*; *done* hears of each, as they are ready. Raises what a process cannot go on from."""
-        waiting = deque(units)
+    def load(self, groups: Sequence[Sequence[Unit]], done: Callable[[list[Loaded]], None]) -> None:
+        """Load the files of *groups*, each of them in one process; *done* hears of each file, as they are ready.
+
+        Raises what a process cannot go on from.
+        """
+        waiting = deque(groups)
+        given: dict[Any, deque[Unit]] = {}
         busy: list[Any] = []
-        for pipe in self._pipes[: len(units)]:
-            pipe.send(waiting.popleft())
+        for pipe in self._pipes[: len(waiting)]:
+            given[pipe] = deque(waiting.popleft())
+            pipe.send(("load", given[pipe].popleft()))
             busy.append(pipe)
         while busy:
             ready = wait(busy)
             for pipe in [pipe for pipe in busy if pipe in ready]:
-                done(_received(pipe))
-                if waiting:
-                    pipe.send(waiting.popleft())
+                loaded = _received(pipe)
+                for one in loaded:
+                    self._readers.setdefault(one.unit.tenant, set()).add(pipe)
+                done(loaded)
+                if not given[pipe] and waiting:
+                    given[pipe] = deque(waiting.popleft())
+                if given[pipe]:
+                    pipe.send(("load", given[pipe].popleft()))
                 else:
                     busy.remove(pipe)
 
+    @property
+    def apart(self) -> bool:
+        """Whether rows of one tenant were read by several processes, which do not see each other's."""
+        return any(len(readers) > 1 for readers in self._readers.values())
+
+    def look(self, tenants: Iterable[str], allowed: Lines) -> dict[str, Similar]:
+        """What the rows of each run look like; nothing else is submitted for *tenants* until the end."""
+        # in the same order everywhere: no two that submit wait for each other
+        for tenant in sorted(tenants):
+            [pipe] = self._readers[tenant]
+            pipe.send(("lock", tenant))
+            _received(pipe)
+        found: dict[str, Similar] = {}
+        for part in self._all("find", allowed):
+            found |= part
+        return found
+
+    def allow(self) -> None:
+        """What was found is meant."""
+        self._all("allow")
+
     def commit(self) -> None:
         """Make it hold."""
+        self._all("commit")
+
+    def _all(self, asked: str, *values: object) -> list[Any]:
         for pipe in self._pipes:
-            pipe.send(None)
-        for pipe in self._pipes:
-            _received(pipe)
+            pipe.send((asked, *values))
+        return [_received(pipe) for pipe in self._pipes]
 
 
-def opened(address: Address, how: How, *, files: int, processes: int | None) -> Here | SideBySide:
-    """As many processes as there are cores, or *processes*, where there are *files* for them."""
-    count = min(processes or os.cpu_count() or 1, files)
+def opened(address: Address, how: How, *, groups: int, processes: int | None) -> Here | SideBySide:
+    """As many processes as there are cores, or *processes*, where there are *groups* of files for them."""
+    count = min(processes or os.cpu_count() or 1, groups)
     return Here(address, how) if count <= 1 else SideBySide(address, how, count)
 
 
@@ -128,7 +177,15 @@ def _child(pipe: Connection[Any, Any], url: str, how: How) -> None:
             pipe.send(JournalError(error.message))
             sys.exit(1)
         with loader:
-            while (unit := pipe.recv()) is not None:
-                pipe.send(loader.load(unit))
-            loader.commit()
-            pipe.send(None)
+            ended = False
+            while not ended:
+                asked, *values = pipe.recv()
+                pipe.send(_answer(loader, asked, values))
+                ended = asked == "commit"
+
+
+def _answer(loader: Loader, asked: str, values: Sequence[Any]) -> Any:
+    try:
+        return getattr(loader, asked)(*values)
+    except D3Error as error:
+        return error

@@ -10,6 +10,7 @@ import click
 from d3async.cli.fleet_option import fleet_option
 from d3async.cli.halt_option import halt_option
 from d3async.cli.jobfile import job_file_options, link_options
+from d3async.cli.similar import allow_similar_option
 
 if TYPE_CHECKING:
     from d3async.cli.jobfile import JobFileOptions
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 @halt_option
 @click.option("--mark-tasks", is_flag=True, help="Add a short reference to each description, for reconcile to find.")
 @click.option("--retry-unknown", is_flag=True, help="Send unknown rows again: they may then exist twice.")
+@allow_similar_option
 @click.option("--take-over", is_flag=True, help="Do so although a worker is sending the run: it is stopped.")
 @click.option(
     "--chunk-rows", type=click.IntRange(min=250), default=2000, show_default=True, help="What a worker takes at a time."
@@ -39,13 +41,14 @@ def command(files: tuple[Path, ...], fleet: str | None, job_file: JobFileOptions
 
     Each FILE is a run, called as the file is without its ending, for one tenant: a profile of config.toml, which is
     called as the file is unless --profile or a `profile` column says which. If a row of any FILE is invalid nothing
-    is submitted. Submitting a FILE again is as safe as running it again: what is done is not sent again.
+    is submitted; nor if a new row looks like one that was sent before, or is about to be, for the same tenant.
+    Submitting a FILE again is as safe as running it again: what is done is not sent again.
 
     \b
     Examples:
       d3async submit sites/*.csv --fleet postgresql://fleet@db.example.com/fleet
       d3async submit tasks.csv --profile vsoc --run night-2027-03-01
-    Exit codes: 0 submitted · 2 usage or settings · 3 invalid rows, nothing submitted · 130 interrupted
+    Exit codes: 0 submitted · 2 usage, settings or look-alikes · 3 invalid rows, nothing submitted · 130 interrupted
     """  # noqa: D301 - the \\b is click's mark for lines that are not re-flowed
     from d3async.cli.submitting import Options, submit  # noqa: PLC0415 - `--help` need not load what reads files
 

@@ -8,7 +8,7 @@ import os
 import shlex
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -19,16 +19,18 @@ from d3async.cli.console import is_interactive, out, say
 from d3async.cli.fleet_option import fleet_address, fleet_words
 from d3async.cli.jobfile import examine
 from d3async.cli.plan import duration
-from d3async.errors import JobFileError, JournalError, SettingsError
+from d3async.errors import JobFileError, JournalError, LookAlikeError, SettingsError
 from d3async.fleet.address import installed
 from d3async.sansio.exit_code import INTERRUPTED, INVALID_FILE, USAGE
+from d3async.sansio.look_alikes import ALL, Lines, described, mentioned
 from d3async.settings import Profiles
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from d3async.cli.fleet_loading import How, Loaded, Unit
+    from d3async.cli.fleet_processes import Here, SideBySide
     from d3async.cli.jobfile import JobFileOptions
     from d3async.fleet.address import Address
     from d3async.sansio.halt import Halt
@@ -51,6 +53,7 @@ class Options:
     mark_tasks: bool = False
     retry_unknown: bool = False
     take_over: bool = False
+    allow_similar: Lines = field(default_factory=Lines)
     chunk_rows: int = 2000
     processes: int | None = None
     dry_run: bool = False
@@ -62,6 +65,11 @@ def submit(files: Sequence[Path], fleet: str | None, job_file: JobFileOptions, o
     """Submit *files* and return the exit code. Raises `SettingsError`, `JobFileError`, `JournalError`."""
     address = fleet_address(fleet)
     _sure_about_unknown(options)
+    if options.allow_similar.ranges and len(files) > 1:
+        raise SettingsError(
+            "--allow-similar with lines speaks of one file: give one FILE with it, or --allow-similar all.",
+            code="option",
+        )
     with installed():
         from d3async.cli.fleet_loading import Unit  # noqa: PLC0415 - psycopg, for those who have a fleet
 
@@ -152,20 +160,50 @@ def _bring_in(units: Sequence[Unit], address: Address, how: How, options: Option
         for one in loaded:
             _say_file(one, few=len(units) <= _FEW and len(loaded) <= _FEW)
 
-    # the largest first: none of them is begun when all others are done
-    largest_first = sorted(units, key=lambda unit: -unit.file.stat().st_size if unit.file.is_file() else 0)
-    with opened(address, how, files=len(units), processes=options.processes) as loader:
+    groups = _of_one_tenant(units)
+    with opened(address, how, groups=len(groups), processes=options.processes) as loader:
         # while the processes of the loader start
         _prepare(address)
-        loader.load(largest_first, done)
-        loaded = [one for unit in units for one in found[unit.file]]
-        code = _trouble_code(loaded)
-        if code or options.dry_run:
-            return loaded, code
-        if not _agreed(loaded, options):
-            say("Nothing was submitted.")
-            return loaded, INTERRUPTED
-        loader.commit()
+        loader.load(groups, done)
+        if not loader.apart:
+            return _checked_and_committed(loader, [one for unit in units for one in found[unit.file]], address, options)
+    # a file that is called like a profile has rows for others too: one process has to see them all
+    return _bring_in(units, address, how, replace(options, processes=1))
+
+
+def _of_one_tenant(units: Sequence[Unit]) -> list[list[Unit]]:
+    """*units* in groups for one process each, which compares their rows with each other.
+
+    The largest come first: none of them is begun when all others are done.
+    """
+    groups: dict[str, list[Unit]] = {}
+    for unit in units:
+        groups.setdefault(unit.tenant, []).append(unit)
+    return sorted(groups.values(), key=lambda group: -sum(map(_size, group)))
+
+
+def _size(unit: Unit) -> int:
+    return unit.file.stat().st_size if unit.file.is_file() else 0
+
+
+def _checked_and_committed(
+    loader: Here | SideBySide, loaded: list[Loaded], address: Address, options: Options
+) -> tuple[list[Loaded], int]:
+    code = _trouble_code(loaded)
+    if code:
+        return loaded, code
+    sending = {one.unit.tenant for one in loaded if one.to_send}
+    looks = loader.look(sending, options.allow_similar)
+    loaded = [replace(one, similar=looks.get(one.unit.run, one.similar)) for one in loaded]
+    _say_mentioned(loaded)
+    if options.dry_run:
+        _meant(loaded, ask=False)
+        return loaded, 0
+    if not (_meant(loaded, ask=not options.yes) and _agreed(loaded, options)):
+        say("Nothing was submitted.")
+        return loaded, INTERRUPTED
+    loader.allow()
+    loader.commit()
     asyncio.run(_queue_up(address, [one.unit.tenant for one in loaded if one.to_send]))
     if sum(one.rows for one in loaded) >= _LARGE:
         from d3async.fleet.connecting import update_statistics  # noqa: PLC0415 - as above
@@ -220,6 +258,37 @@ def _trouble_code(loaded: Sequence[Loaded]) -> int:
         profile = f" --profile {shlex.quote(unit.tenant)}" if unit.tenant else ""
         say(f"every problem of one file: d3async check {shlex.quote(str(unit.file))}{profile}")
     return INVALID_FILE if rows else USAGE
+
+
+def _say_mentioned(loaded: Sequence[Loaded]) -> None:
+    for one in loaded:
+        for line in mentioned(one.similar.other_day, one.similar.other_name):
+            say(f"{one.unit.run}: {line}")
+
+
+def _meant(loaded: Sequence[Loaded], *, ask: bool) -> bool:
+    """Whether rows that look like others are meant. Raises `LookAlikeError` where nobody can be asked."""
+    similar = [one for one in loaded if one.similar.count]
+    if not similar:
+        return True
+    told = "\n".join(_similar_words(similar, loaded))
+    if not (ask and is_interactive()):
+        pairs = [pair for one in similar for pair in one.similar.pairs]
+        count = sum(one.similar.count for one in similar)
+        raise LookAlikeError(f"Nothing was submitted. {told}", pairs=pairs, count=count)
+    say(told)
+    return bool(click.confirm("Submit them all the same? They may then be in D3 twice.", err=True))
+
+
+def _similar_words(similar: Sequence[Loaded], loaded: Sequence[Loaded]) -> Iterator[str]:
+    one_file = len({one.unit.file for one in loaded}) == 1
+    for one in similar[:_FEW]:
+        found = one.similar
+        first, *more = described(found.pairs, found.count, found.lines if one_file else ALL)
+        yield first if len(loaded) == 1 else f"{one.unit.run}: {first}"
+        yield from more
+    if len(similar) > _FEW:
+        yield f"and rows of {_count(len(similar) - _FEW, 'more run')}"
 
 
 def _sure_about_unknown(options: Options) -> None:

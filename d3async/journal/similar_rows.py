@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
     from d3async.journal.sent_index import Own, SentIndex
 
-_KEPT = 100
+TOLD = 100
 """Pairs that are told in full."""
+OUTCOME = {"ok": "ok", "partial": "partial", "pending": "unsent", "failed": "unsent"}
+"""What is said of a row that another one looks like, by its state; of others nobody knows."""
 _STATES = ", ".join(f"'{state}'" for state in MAY_HAVE_HAPPENED)
 _OF_SERVER = "coalesce(profile, '') in (select value from json_each(:profiles))"
 _TO_SEND = f"todo = 1 and similar is not null and state in ('pending', 'failed') and {_OF_SERVER}"
@@ -80,7 +82,7 @@ class SimilarRows:
             told = {"profiles": json.dumps(list(profiles))}
             for pairs in self._sources(server_digest(base_url), told):
                 counter = _Counter(self._db)
-                first = nsmallest(_KEPT, [*first, *nsmallest(_KEPT, counter.count(pairs), key=_line)], key=_line)
+                first = nsmallest(TOLD, [*first, *nsmallest(TOLD, counter.count(pairs), key=by_line)], key=by_line)
                 other_day += counter.other_day
         (count,) = self._db.execute("select count(*) from temp.similar_pair").fetchone()
         (other_name,) = self._db.execute(
@@ -195,7 +197,8 @@ class _Counter:
             yield new, sent
 
 
-def _line(pair: tuple[NewRow, SentRow]) -> tuple[int, int]:
+def by_line(pair: tuple[NewRow, SentRow]) -> tuple[int, int]:
+    """Sorts pairs as their new rows are in the file."""
     return (pair[0].line or 0, pair[0].job)
 
 
@@ -213,13 +216,18 @@ def _fields(db: sqlite3.Connection, job: int) -> _Fields:
     command, params, state, sent_at, due, mark = db.execute(
         "select command, params, state, sent_at, due, mark from job where id = ?", (job,)
     ).fetchone()
+    return _Fields(row_fields(command, params, mark), state, sent_at, due)
+
+
+def row_fields(command: str, params: str, mark: str | None) -> dict[str, str]:
+    """The fields of a row by name, without its *mark*; *params* is `Asked.params`."""
     kind = all_commands()[command]
     asked = json.loads(params)
     if mark is not None:
         asked = unmarked(asked, mark)
     values = {name: asked.get(kind.parameter(name)) for name in kind.model_fields}
     told = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
-    return _Fields({name: value for name, value in told.items() if values[name] is not None}, state, sent_at, due)
+    return {name: value for name, value in told.items() if values[name] is not None}
 
 
 def _fields_if_any(journal: sqlite3.Connection, job: int) -> _Fields | None:
@@ -231,5 +239,5 @@ def _fields_if_any(journal: sqlite3.Connection, job: int) -> _Fields | None:
 
 
 def _with(line: int, new: _Fields, sent: _Fields, *, folder: str, at: float | None) -> SimilarPair:
-    outcome = sent.state if sent.state in {"ok", "partial"} else "unknown"
+    outcome = OUTCOME.get(sent.state, "unknown")
     return SimilarPair(line, new.values, sent.values, outcome, sent.sent_at or at, "", folder)

@@ -117,9 +117,8 @@ def lines_of(ranges: Iterable[tuple[int, int]]) -> Lines:
 def described(pairs: Sequence[SimilarPair], count: int, lines: Lines) -> list[str]:
     """What the user reads: the first *pairs* of *count* side by side, and the two ways to go on."""
     one = count == 1
-    told = [
-        f"{count:,} row{'' if one else 's'} look{'s' if one else ''} like {'a row' if one else 'rows'} sent before:"
-    ]
+    before = "sent before" + (" or about to be" if any(pair.outcome == "unsent" for pair in pairs) else "")
+    told = [f"{count:,} row{'' if one else 's'} look{'s' if one else ''} like {'a row' if one else 'rows'} {before}:"]
     for pair in pairs[:SHOWN]:
         told += _side_by_side(pair)
     if count > SHOWN:
@@ -127,7 +126,11 @@ def described(pairs: Sequence[SimilarPair], count: int, lines: Lines) -> list[st
     option = str(lines)
     them, rows = ("it", "a task of its own") if one else ("them", "tasks of their own")
     told.append(f"The same task? Put the row{'' if one else 's'} back as sent (or take {them} out of the file).")
-    either = "--allow-similar all" if len(option) > _WIDTH else f"--allow-similar {option} (or: --allow-similar all)"
+    either = (
+        "--allow-similar all"
+        if len(option) > _WIDTH or lines == ALL
+        else f"--allow-similar {option} (or: --allow-similar all)"
+    )
     told.append(f"Meant as {rows}? {either}")
     return told
 
@@ -136,7 +139,8 @@ def _side_by_side(pair: SimilarPair) -> list[str]:
     when = f" on {datetime.fromtimestamp(pair.sent_at, UTC):%Y-%m-%d %H:%M} UTC" if pair.sent_at else ""
     doubt = " (its outcome is unknown)" if pair.outcome == "unknown" else ""
     where = f", from {pair.folder}" if pair.folder else ""
-    told = [f"  line {pair.line:,}; the other one was sent{when}{where}{doubt}"]
+    there = f"waits to be sent{where}" if pair.outcome == "unsent" else f"was sent{when}{where}{doubt}"
+    told = [f"  line {pair.line:,}; the other one {there}"]
     if pair.sent is None:
         due = f"; its due date was {pair.sent_due}" if pair.sent_due else ""
         return [*told, f"    same incident and name{due}; the rest cannot be read: its run folder is not there"]

@@ -91,7 +91,6 @@ where {_SAME} and {_VALID} and not {_FINAL} and {_STORED_ITEMS} is distinct from
 _THERE = "d3async_renewed n join d3async_incoming_item s on s.job = n.row"
 _RENEW = f"""
 {_IDENTITIES.format("select id, row from d3async_renewed")};
-delete from d3async_similar s using d3async_renewed n where s.run = %(run)s and s.id = n.id;
 -- what is known of a link is known of the two incidents it joins
 delete from d3async_item t using d3async_renewed n, d3async_incoming i, d3async_row r
 where t.run = %(run)s and t.job = n.id and i.row = n.row and r.run = t.run and r.id = t.job

@@ -19,15 +19,16 @@ _LOCK = 0x0D3A_517C
 STEPS = {
     2: """
 alter table d3async_run add column uid text not null default left(md5(gen_random_uuid()::text), 16),
-    add column identity integer not null default 1, add column entered boolean not null default false;
-alter table d3async_run alter column identity set default 2, alter column entered set default true;
+    add column identity integer not null default 1;
+alter table d3async_run alter column identity set default 2;
 alter table d3async_row add column sent_raw text, add column mark text, add column meant boolean;
 create table d3async_similar(
     run integer not null, id integer not null, similar_key bigint not null, alike_key bigint, due_key bigint,
     primary key (run, id)
 );
 create index d3async_similar_name on d3async_similar(similar_key);
-create index d3async_similar_person on d3async_similar(alike_key, due_key);""",
+create index d3async_similar_person on d3async_similar(alike_key, due_key);
+create table d3async_entered(run integer primary key, last integer not null);""",
 }
 """SQL that makes tables of that version those of the next one. No row is rewritten, so that it is quick."""
 

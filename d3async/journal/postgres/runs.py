@@ -207,6 +207,7 @@ async def drop(connection: AsyncConnection[Any], run: int) -> int:
         for table, key in _BY_ROW.items():
             statement = f"delete from {table} where run = %s and {key} >= %s and {key} < %s"
             await connection.execute(statement.encode(), (run, lo, lo + _SLICE))
-    for table in ("answer", "source", "event"):
+    # `similar` once more: a submission may have entered rows meanwhile
+    for table in ("answer", "source", "event", "similar", "entered"):
         await connection.execute(f"delete from d3async_{table} where run = %s".encode(), (run,))
     return int(rows)

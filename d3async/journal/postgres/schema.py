@@ -24,7 +24,7 @@ create table d3async_run(
     round integer not null default 0, epoch integer not null default 0, serial boolean not null default false,
     meta text not null default '{}',
     uid text not null default left(md5(gen_random_uuid()::text), 16),
-    identity integer not null default 2, entered boolean not null default true
+    identity integer not null default 2
 );
 create table d3async_round(
     run integer not null, round integer not null, started_at double precision, finished_at double precision,
@@ -50,6 +50,7 @@ create table d3async_similar(
 );
 create index d3async_similar_name on d3async_similar(similar_key);
 create index d3async_similar_person on d3async_similar(alike_key, due_key);
+create table d3async_entered(run integer primary key, last integer not null);
 create table d3async_job(
     run integer not null, id integer not null, gone boolean not null default false,
     lane bigint, todo boolean not null default false,
@@ -85,7 +86,6 @@ create index d3async_event_run on d3async_event(run, round);
 """
 # run       what on one machine is a run folder. `epoch` counts owners of its chunks: each gets a number of its own
 #           `uid` is random; `identity` is the version of the identities of its rows, see `convert`
-#           `entered` = d3async_similar has every row of it that may have been sent
 # round     one `submit` of it; what on one machine is one run over the folder
 # chunk     a slice of the lanes of the last round, `lo` to `hi`. `epoch` is that of its present owner
 #           `untouched` = nobody has opened it since it was cut from a new run of plain rows: none of them stands in job
@@ -97,8 +97,9 @@ create index d3async_event_run on d3async_event(run, round);
 #           of rows without a key of their own, and of those that are invalid
 #           `sent_raw` is the text of a row as it was sent, null while that is `raw`, "" where nobody knows it
 #           `meant` = the user wants it sent although it looks like a row that was sent
-# similar   what is compared with new rows, of rows that must not be sent twice: entered when their chunk is opened, for
-#           nothing of a chunk that is `untouched` was sent; the digests are those of `journal.schema`
+# similar   what is compared with new rows, of rows that must not be sent twice: see `entered`. The digests are those of
+#           `journal.schema`
+# entered   the rows of the run up to `last` are in similar; a run that no other one was compared with has none there
 # job       what became of it; small, as it is written again for each claim and each outcome, and indexed by nothing
 #           that changes then, so that both stay within their page. `gone` = no longer in the file
 # job.epoch the owner that claimed last. Other columns are those of the journal on one machine, see `journal.schema`
