@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,12 @@ from d3async.journal.read import JournalReader
 from d3async.sansio.hand_settlement import CODE
 from d3async.sansio.next_step import (
     APP,
+    GOES_ON,
     GONE,
     READING,
     SETTINGS,
     STDIN,
+    UNAUTHORIZED,
     Note,
     Situation,
     Steps,
@@ -38,6 +41,7 @@ INPUT_PATH = "input_path"
 """Where a journal keeps the path of its job file."""
 REPLACED = "replaced_at"
 """Where a journal keeps when its folder was moved aside for a new run."""
+_GOES_ON = GOES_ON | {GONE}
 _UNDONE = frozenset({CODE, "not_found", "still_linked"})
 """Codes of failed rows of which a look into D3 proved that they did not happen: they need not be changed."""
 
@@ -87,7 +91,7 @@ def _situation(
     by_hand = {profile for profile, command, _ in unknown if not _repeatable(command)}
     wrong = any(outcomes[name] for name in ("failed", "partial", "invalid"))
     undone = reader.failed_with(_UNDONE - ({"still_linked"} if options.get("verify") else set())) if wrong else 0
-    refused, doctors = _refused(reader, facts, outcomes["unsent"] + repeatable + undone)
+    held, doctors = _held(reader, facts, outcomes["unsent"] + repeatable + undone)
     home = str(facts.get("home") or "")
     file, reconciled, stop = _input(meta, reader.folder), facts.get("reconciled"), _code(facts.get("stop"))
     kind = json.loads(meta.get("format") or "{}").get("kind")
@@ -101,7 +105,7 @@ def _situation(
         settings=(*arguments_of(options, SETTINGS), *places),
         forgotten=() if places else forgotten(options),
         stop=None if stop == GONE and _same(Path(home), reader.folder) else stop,
-        refused=refused,
+        held=held,
         doctors=doctors,
         repeatable=repeatable,
         did_not_happen=undone,
@@ -130,14 +134,22 @@ def _once() -> list[str]:
     return [name for name, command in all_commands().items() if not command.repeatable]
 
 
-def _refused(reader: JournalReader, facts: Mapping[str, Any], left: int) -> tuple[int, list[str | None]]:
-    """Rows that are left because their D3 does not accept the key, and the profiles of these."""
+def _held(reader: JournalReader, facts: Mapping[str, Any], left: int) -> tuple[dict[str, int], list[str | None]]:
+    """Rows that are left at a D3 that takes nothing more, by why it does not, and the profiles that need a key."""
     servers = facts.get("servers") or ()
     if len(servers) < 2:  # noqa: PLR2004 - where there is one, the stop of the run is its own
-        return (left, []) if _code(facts.get("stop")) == "unauthorized" else (0, [])
-    shut = [server["profile"] for server in servers if _code(server.get("stop")) == "unauthorized"]
-    counts = reader.counts_by_profile() if shut else {}
-    return sum(counts[profile]["unsent"] for profile in shut if profile in counts), shut
+        stop = _code(facts.get("stop"))
+        return ({} if stop is None or stop in _GOES_ON or not left else {stop: left}), []
+    counts = reader.counts_by_profile()
+    held: Counter[str] = Counter()
+    doctors = []
+    for server in servers:
+        profile, stop = server["profile"], _code(server.get("stop"))
+        unsent = counts[profile]["unsent"] if profile in counts else 0
+        if stop is not None and stop not in _GOES_ON and unsent:
+            held[stop] += unsent
+            doctors += [profile] if stop == UNAUTHORIZED else []
+    return dict(held), doctors
 
 
 def _code(stop: object) -> str | None:

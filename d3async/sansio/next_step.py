@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -12,6 +12,16 @@ if TYPE_CHECKING:
 
 GONE: Final = "journal_gone"
 """Why a run stopped whose run folder was deleted or replaced."""
+UNAUTHORIZED: Final = "unauthorized"
+"""Why nothing more is sent to a D3 that does not accept the key."""
+_HELD_BY: Final[Mapping[str, str]] = {
+    "unreachable": "D3 could not be reached",
+    "throttled": "D3 asked for a longer pause than --max-wait allows",
+    "journal": "the run folder could not be written",
+}
+"""Why a run ended early that would end in the same way at once: what is left is sent only once that is over."""
+GOES_ON: Final = frozenset({"interrupted", "terminated", "halt"})
+"""Why a run ended early that goes on when it is typed again."""
 STDIN: Final = "stdin"
 APP: Final = "(jobs of an app)"
 
@@ -77,9 +87,9 @@ class Situation:
     """What is known of a run that is over. Counts are rows.
 
     *file* is the job file's path, None where it is not there any more; *name* is what the user calls it. *stop* is the
-    code of why the run ended early. *refused* are rows left whose D3 does not accept the key, *doctors* the profiles
-    to examine. *repeatable* are unknown rows that the next run sends again, *did_not_happen* failed ones
-    of which a look into D3 proved that. *identical*: identical rows are among those
+    code of why the run ended early. *held* are rows left at a D3 that has to be mended or waited for, by the code of
+    why; *doctors* are the profiles to examine. *repeatable* are unknown rows that the next run sends again,
+    *did_not_happen* failed ones of which a look into D3 proved that. *identical*: identical rows are among those
     that are left. *progress*: the last run brought a row to `ok`, or was cut short. *home* is where the folder was.
     """
 
@@ -92,7 +102,7 @@ class Situation:
     settings: Sequence[str] = ()
     forgotten: Sequence[str] = ()
     stop: str | None = None
-    refused: int = 0
+    held: Mapping[str, int] = field(default_factory=dict)
     doctors: Sequence[str | None] = ()
     repeatable: int = 0
     did_not_happen: int = 0
@@ -115,7 +125,7 @@ def next_steps(at: Situation) -> Steps:
     if at.replaced:
         return Steps(notes=(Note("note", "this run was replaced by a newer one with --fresh; nothing of it goes on"),))
     sending = _send(at)
-    found = [sending, *(_doctors(at) if sending is None else ()), _settle(at), _mend(at)]
+    found = [*([sending] if sending else _wait(at)), _settle(at), _mend(at)]
     commands = tuple(step for step in found if isinstance(step, Command))
     return Steps(commands, tuple(step for step in found if isinstance(step, Note)))
 
@@ -123,7 +133,7 @@ def next_steps(at: Situation) -> Steps:
 def _send(at: Situation) -> Command | Note | None:
     """The way to send what is left."""
     unsent = at.outcomes.get("unsent", 0)
-    count = unsent + at.repeatable + at.did_not_happen - at.refused
+    count = unsent + at.repeatable + at.did_not_happen - sum(at.held.values())
     if count <= 0:
         return None
     label = _GOING_ON if unsent else "again"
@@ -132,7 +142,7 @@ def _send(at: Situation) -> Command | Note | None:
     missing = _missing(at, stuck=not at.progress and not at.did_not_happen and (at.stop == "halt" or not unsent))
     if missing is None:
         return Command(label, run_arguments(at))
-    return Note(label, f"{'1 row is' if count == 1 else f'{count:,} rows are'} left: {missing}")
+    return Note(label, f"{_rows_are(count)} left: {missing}")
 
 
 def _missing(at: Situation, *, stuck: bool) -> str | None:
@@ -154,15 +164,24 @@ def run_arguments(at: Situation) -> tuple[str, ...]:
     return ("d3async", "run", as_path(at.file or at.name), *place, *at.reading, *at.settings, "--continue")
 
 
-def _doctors(at: Situation) -> list[Command | Note]:
-    """What to examine where D3 does not accept the key; it changes nothing in D3."""
-    if not at.refused:
-        return []
-    found: list[Command | Note] = []
-    for profile in (at.doctors or [None])[:_DOCTORS]:
-        words = ["--profile", profile] if profile is not None else at.settings
-        found.append(Command(_MENDING, ("d3async", "doctor", *words)))
-    return [*found, Note("then", f"once D3 accepts the key, run {at.name} again: what is done is not sent again")]
+def _wait(at: Situation) -> list[Note]:
+    """What must come first where a D3 takes nothing more; the run of the same file then sends what is left."""
+    again = f"run {at.name} again: what is done is not sent again"
+    found = []
+    for stop, count in at.held.items():
+        if stop == UNAUTHORIZED:
+            found.append(Note(_MENDING, f"D3 does not accept the key: {_examine(at)}; once D3 accepts it, {again}"))
+        else:
+            why = _HELD_BY.get(stop, "the run says why it stopped")
+            found.append(Note(_GOING_ON, f"{_rows_are(count)} left: {why}; once that is over, {again}"))
+    return found
+
+
+def _examine(at: Situation) -> str:
+    profiles = [profile for profile in at.doctors if profile is not None]
+    named = [["--profile", profile] for profile in profiles[:_DOCTORS]] or [list(at.settings)]
+    looks = [typed(["d3async", "doctor", *words], windows=False) or "d3async doctor" for words in named]
+    return f"{_and(looks)} {'says' if len(looks) == 1 else 'say'} more"
 
 
 def _settle(at: Situation) -> Command | Note | None:
@@ -177,7 +196,7 @@ def _settle(at: Situation) -> Command | Note | None:
     if at.looked_up:
         return Note(_SETTLING, by_hand)
     if at.log_key:
-        return Note(_SETTLING, f"d3async reconcile, with {_and(at.forgotten)} as before, looks {rows} up")
+        return Note(_SETTLING, f"look {rows} up with d3async reconcile and, as before, {_and(at.forgotten)}")
     return Note(_SETTLING, f"{by_hand}; with a key for D3's log, d3async reconcile looks them up")
 
 
@@ -270,6 +289,10 @@ def command_line(command: Command, *, windows: bool) -> Note:
     return Note(
         command.label, line or f"d3async {command.arguments[1]} again: its words cannot be shown as a line to type"
     )
+
+
+def _rows_are(count: int) -> str:
+    return "1 row is" if count == 1 else f"{count:,} rows are"
 
 
 def _and(names: Sequence[str]) -> str:

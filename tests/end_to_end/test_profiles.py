@@ -130,7 +130,9 @@ def test_of_four_servers_one_down_and_one_with_a_wrong_key_the_other_two_finish_
         assert first.code == 5, first.err
         assert here.outcomes()[:4] == [("a", "ok", ""), ("b", "unsent", ""), ("c", "unsent", ""), ("d", "ok", "")]
         assert (told["outcomes"]["ok"], told["outcomes"]["unsent"], told["input"]["rows"]) == (80, 80, 160)
-        assert (told["base_url"], told["exit_code"], told["next"]) == (None, 5, "d3async run tasks.csv --continue")
+        assert (told["base_url"], told["exit_code"], told["next"]) == (None, 5, None)
+        assert "40 rows are left: D3 could not be reached" in told["advice"][0]
+        assert "d3async doctor --profile c says more" in told["advice"][1]
         for site, one in ((a, "a"), (d, "d")):
             assert status_of(site) == {"200": 40}
             assert site.ledger()["worst_second"] <= 40

@@ -47,7 +47,6 @@ def at(**known: Any) -> Situation:
         (at(ok=3, unsent=2), [RUN], []),
         (at(unsent=2, unknown=1, log_key=True), [RUN, RECONCILE], []),
         (at(unsent=2, stop="terminated", progress=False), [RUN], []),
-        (at(unsent=2, stop="unreachable", progress=False), [RUN], []),
         (at(unsent=2, usual_folder=False, folder="-o"), ["d3async run tasks.csv -o ./-o --continue"], []),
         (at(unsent=1, file="-x.csv"), ["d3async run ./-x.csv --continue"], []),
         (
@@ -71,10 +70,20 @@ def at(**known: Any) -> Situation:
         (at(unsent=2, identical=True), [], ["say once more that identical rows are meant"]),
         (at(unsent=2, forgotten=("--base-url",)), [], ["as before, --base-url"]),
         # a key that D3 does not accept
-        (at(unsent=2, refused=2), ["d3async doctor"], ["once D3 accepts the key"]),
-        (at(unsent=2, refused=2, doctors=["a", "b"]), ["d3async doctor --profile a", "d3async doctor --profile b"],
-         ["once D3 accepts the key"]),
-        (at(unsent=3, refused=2, doctors=["a"]), [RUN], []),
+        (at(unsent=2, held={"unauthorized": 2}), [], ["d3async doctor says more; once D3 accepts it"]),
+        (at(unsent=2, held={"unauthorized": 2}, settings=("--site", "A B")), [],
+         ["d3async doctor --site 'A B' says more"]),
+        (at(unsent=2, held={"unauthorized": 2}, doctors=["a", "b"]), [],
+         ["d3async doctor --profile a and d3async doctor --profile b say more"]),
+        (at(unsent=3, held={"unauthorized": 2}, doctors=["a"]), [RUN], []),
+        (at(unsent=3, held={"unauthorized": 2, "unreachable": 1}, doctors=["a"]), [],
+         ["d3async doctor --profile a says more", "1 row is left: D3 could not be reached"]),
+        # a D3 that has to be waited for
+        (at(unsent=2, held={"unreachable": 2}), [], ["2 rows are left: D3 could not be reached; once that"]),
+        (at(unsent=1, held={"throttled": 1}), [], ["1 row is left: D3 asked for a longer pause than --max-wait"]),
+        (at(unsent=1, held={"x": 1}), [], ["1 row is left: the run says why it stopped"]),
+        (at(unsent=2, unknown=1, log_key=True, held={"unreachable": 2}), [RECONCILE], ["could not be reached"]),
+        (at(unsent=3, held={"unreachable": 2}), [RUN], []),
         # rows that may have happened are settled, once
         (at(unknown=1, log_key=True), [RECONCILE], []),
         (at(unknown=1, log_key=True, looked_up=True), [], ["look for 1 row in D3"]),
