@@ -178,6 +178,8 @@ class JournalReader(ReaderBase):
         return self._all(sql, *values)
 
     def _check_schema(self) -> None:
+        if not self._one("select exists(select 1 from sqlite_schema)"):
+            raise JournalError(f"{self.folder} holds no run yet: one was cut short there before it sent anything")
         version = self._one("select value from meta where key = 'schema'")
         if version is None or not version.isdecimal():
             raise JournalError(f"{self._path} is not a journal of d3async")

@@ -154,6 +154,13 @@ def test_a_file_that_is_no_journal_is_refused(tmp_path: Path, content: bytes) ->
         JournalReader(tmp_path / FILE)
 
 
+def test_a_journal_without_a_table_is_of_a_run_that_was_cut_short_at_once(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / FILE)) as db:
+        db.execute("pragma journal_mode = wal")
+    with pytest.raises(JournalError, match="holds no run yet: one was cut short there before it sent anything"):
+        JournalReader(tmp_path / FILE)
+
+
 def test_a_database_of_something_else_is_refused(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / FILE)) as db:
         db.execute("create table meta(key text, value text)")
