@@ -81,13 +81,13 @@ def run(file: Path, job_file: JobFileOptions, servers: Servers, options: Options
     path = options.output or default_folder(file)
     if options.continues:
         _check_there(path, file)
-    answered: tuple[str, ...] = ()
+    again = ""
     if options.fresh and not options.dry_run:
         before = _move_aside(path, options)
         if before is None:
             say("Nothing was sent.")
             return INTERRUPTED
-        answered = (before,)
+        again = before
     folder = open_folder(path)
     try:
         check_own(folder, own)
@@ -97,7 +97,7 @@ def run(file: Path, job_file: JobFileOptions, servers: Servers, options: Options
             folder.abandon()
             return INVALID_FILE
         _begin(folder, options, loaded)
-        planned = _agree(folder, loaded, servers, options, answered)
+        planned = _agree(folder, loaded, servers, options, again)
         if planned is None:
             folder.abandon()
             return 0 if options.dry_run else INTERRUPTED
@@ -109,11 +109,9 @@ def run(file: Path, job_file: JobFileOptions, servers: Servers, options: Options
     return _send_and_finish(folder, planned, loaded, options, places)
 
 
-def _agree(
-    folder: RunFolder, loaded: Loaded, servers: Servers, options: Options, answered: tuple[str, ...]
-) -> plan.Plan | None:
+def _agree(folder: RunFolder, loaded: Loaded, servers: Servers, options: Options, again: str) -> plan.Plan | None:
     """Show the plan, ask what has to be asked, commit the folder; None when nothing is to be sent after all."""
-    with LookAlikeGuard(folder, by_server(loaded.homes), tell=say, answered=answered) as guard:
+    with LookAlikeGuard(folder, by_server(loaded.homes), tell=say, again=again) as guard:
         similar = guard.find(options.allow_similar)
         mark_tasks(FolderSession(folder), on=options.mark_tasks)
         planned = _planned(folder, loaded, options, similar)

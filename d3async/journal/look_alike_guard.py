@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from d3async.errors import JournalError
-from d3async.journal.sent_index import Own, SentIndex, index_file, jobs_sent
+from d3async.journal.sent_index import SentIndex, index_file, jobs_sent
 from d3async.journal.similar_rows import NOTHING_SIMILAR, Similar, SimilarRows
 from d3async.sansio.look_alikes import Lines
 
@@ -29,9 +29,9 @@ _WITHOUT = "rows that were sent from other run folders are not looked for"
 class LookAlikeGuard:
     """Looks up the rows that the held *folder* is to send; `commit` takes the folder's word and the index's together.
 
-    *servers* are the D3s of its rows by base URL, each with its profiles ("" for rows without one). *answered* are
-    journals whose rows the user wants to send again. An index that cannot be used is said once, to *tell*. Without
-    *change* the index stays as it is.
+    *servers* are the D3s of its rows by base URL, each with its profiles ("" for rows without one). *again* is the uid
+    of a journal whose rows the user wants to send again, "" for none. An index that cannot be used is said once, to
+    *tell*. Without *change* the index stays as it is.
     """
 
     def __init__(
@@ -40,16 +40,17 @@ class LookAlikeGuard:
         servers: Mapping[str, Sequence[str]],
         *,
         tell: Tell,
-        answered: Sequence[str] = (),
+        again: str = "",
         change: bool = True,
     ) -> None:
         self._folder = folder
         self._tell = tell
         self._uid = folder.meta_of("uid") or ""
         self._place = folder.folder.resolve()
+        self._again = again
         self._newest = 0
         index = opened_index(tell)
-        self._rows = SimilarRows(folder.db, index, Own(self._uid, tuple(answered)), servers)
+        self._rows = SimilarRows(folder.db, index, self._uid, servers)
         if index is not None and change and not folder.new:
             self._indexed(lambda: index.correct(self._uid, self._place, partial(jobs_sent, folder.db)))
 
@@ -64,14 +65,15 @@ class LookAlikeGuard:
 
     def find(self, allowed: Lines = Lines()) -> Similar:  # noqa: B008 - it is frozen
         """What the rows to be sent look like, but for those on *allowed* lines, which are meant from now on."""
+        if self._again:
+            self._looked_up(partial(self._rows.allow_rows_of, self._again))
         if allowed:
-            self._rows.allow(allowed)
+            self._looked_up(partial(self._rows.allow, allowed))
         if (index := self._rows.index) is not None:
             self._newest = self._indexed(index.newest) or 0
         if self._idle():
             return NOTHING_SIMILAR
-        found = self._indexed(self._rows.find)
-        return self._rows.find() if found is None else found
+        return self._looked_up(self._rows.find)
 
     def allow(self) -> None:
         """The rows that `find` found are meant."""
@@ -105,6 +107,14 @@ class LookAlikeGuard:
         """Whether no row is to be sent that must not be sent twice."""
         asked = "select not exists(select 1 from job where todo = 1 and similar is not null)"
         return bool(self._folder.db.execute(asked).fetchone()[0])
+
+    def _looked_up(self, work: Callable[[], T]) -> T:
+        """What *work* gives, without the index where that cannot be used (any more)."""
+        try:
+            return work()
+        except JournalError as error:
+            self._lost(error)
+            return work()
 
     def _indexed(self, work: Callable[[], T]) -> T | None:
         """What *work* gives; None when the index cannot be used (any more)."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import platformdirs
 
 from d3async.errors import JournalError
-from d3async.journal.hold import JOURNAL
+from d3async.journal.hold import JOURNAL, is_held
 from d3async.sansio.look_alikes import SentRow
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ KEPT = 180 * 86_400.0
 """Seconds after which an entry is dropped."""
 MAY_HAVE_HAPPENED = ("sent", "ok", "partial", "unknown")
 """States of a row that was sent and was not refused."""
-_ELSEWHERE = "run.uid not in (select value from json_each(?))"
 _WAIT = 20.0
 _CHUNK = 500
 _UPGRADES = (
@@ -72,18 +71,6 @@ class WantedRow(NamedTuple):
     due: int
     job: int
     first: int
-
-
-class Own(NamedTuple):
-    """The journal whose rows are looked up: its *uid*, and the uids of others that its user has answered for."""
-
-    uid: str
-    answered: tuple[str, ...] = ()
-
-    @property
-    def known(self) -> str:
-        """All of them, as JSON."""
-        return json.dumps([self.uid, *self.answered])
 
 
 class SentFrom(NamedTuple):
@@ -142,10 +129,11 @@ class SentIndex:
         with _as_journal_error(self._path):
             return int(self._db.execute("select coalesce(max(id), 0) from run").fetchone()[0])
 
-    def find(self, server: int, own: Own, rows: Iterable[WantedRow]) -> None:
-        """Look for rows sent to *server* that *rows* of the journal *own* look like; `similar` gives them.
+    def find(self, server: int, own: str, rows: Iterable[WantedRow], *, journal: str = "") -> None:
+        """Look for rows sent to *server* that *rows* of the journal *own* (a uid) look like; `similar` gives them.
 
-        A row of this very journal is found too where only another copy of the journal can have sent it.
+        With *journal* only rows sent from that one are looked for. A row of this very journal is found too where only
+        another copy of the journal can have sent it.
         """
         with _as_journal_error(self._path):
             for table in ("wanted", "found"):
@@ -154,15 +142,18 @@ class SentIndex:
             self._db.execute(
                 "insert or ignore into temp.found select s.similar, s.due, s.run, s.job"
                 " from (select distinct similar from temp.wanted) w cross join sent s on s.similar = w.similar"
-                f" join run on run.id = s.run where run.server = ? and run.at > ? and {_ELSEWHERE}",
-                (server, self._oldest, own.known),
+                " join run on run.id = s.run where run.server = ? and run.at > ?"
+                f" and run.uid {'=' if journal else '!='} ?",
+                (server, self._oldest, journal or own),
             )
             self._drop_refused()
+            if journal:
+                return
             self._db.execute(
                 "insert or ignore into temp.found select s.similar, s.due, s.run, s.job from run"
                 " cross join temp.wanted w join sent s on s.similar = w.similar and s.run = run.id and s.job = w.job"
                 " where run.uid = ? and run.server = ? and s.open = 0 and w.first",
-                (own.uid, server),
+                (own, server),
             )
 
     def similar(self) -> Iterator[SentRow]:
@@ -172,7 +163,7 @@ class SentIndex:
                 SentRow._make, self._db.execute("select similar, due, run, job from temp.found order by 1, 2, 3, 4")
             )
 
-    def other_names(self, server: int, own: Own) -> Iterator[int]:
+    def other_names(self, server: int, own: str) -> Iterator[int]:
         """Of the rows of `find`, the jobs with incident, assignee and due date of a row sent under another name."""
         with _as_journal_error(self._path):
             yield from (
@@ -180,8 +171,8 @@ class SentIndex:
                 for (job,) in self._db.execute(
                     "select w.job from temp.wanted w where exists (select 1 from sent s join run on run.id = s.run"
                     " where s.alike = w.alike and s.due = w.due and s.similar != w.similar"
-                    f" and run.server = ? and run.at > ? and {_ELSEWHERE})",
-                    (server, self._oldest, own.known),
+                    " and run.server = ? and run.at > ? and run.uid != ?)",
+                    (server, self._oldest, own),
                 )
             )
 
@@ -277,16 +268,16 @@ class SentIndex:
         for run, folder, uid in runs.fetchall():
             with journal_at(folder, uid) as journal:
                 if journal is not None:
-                    self._drop(run, journal)
+                    self._drop(run, journal, goes_on=_goes_on(journal, folder))
 
-    def _drop(self, run: int, journal: sqlite3.Connection) -> None:
+    def _drop(self, run: int, journal: sqlite3.Connection, *, goes_on: bool) -> None:
         after = -1
         while rows := self._db.execute(
             "select job, similar from temp.found where run = ? and job > ? order by job limit ?", (run, after, _CHUNK)
         ).fetchall():
             after = rows[-1][0]
             try:
-                happened = _may_have_happened(journal, rows)
+                happened = _may_have_happened(journal, rows, goes_on=goes_on)
             except sqlite3.Error:  # that journal is damaged: the index is all that is known
                 return
             refused = [(run, job) for job, _ in rows if job not in happened]
@@ -309,14 +300,22 @@ def jobs_sent(journal: sqlite3.Connection, jobs: Sequence[int]) -> list[int]:
     ]
 
 
-def _may_have_happened(journal: sqlite3.Connection, rows: Sequence[tuple[int, int]]) -> set[int]:
-    """Of *rows* (job, digest), the jobs that were sent, or that a run that has not ended may be sending."""
-    running = bool(journal.execute("select exists(select 1 from meta where key = 'owner')").fetchone()[0])
+def _goes_on(journal: sqlite3.Connection, folder: str) -> bool:
+    """Whether a run may be sending from *folder*; one that was killed has left its name in the journal, and no lock."""
+    try:
+        owner = journal.execute("select exists(select 1 from meta where key = 'owner')").fetchone()[0]
+    except sqlite3.Error:
+        return True
+    return bool(owner) and is_held(Path(folder)) is not False
+
+
+def _may_have_happened(journal: sqlite3.Connection, rows: Sequence[tuple[int, int]], *, goes_on: bool) -> set[int]:
+    """Of *rows* (job, digest), the jobs that were sent, or that a run that *goes_on* is about to send."""
     marks = ",".join("?" * len(MAY_HAVE_HAPPENED))
     found = journal.execute(
         "select id, similar from job where id in (select value from json_each(?))"
         f" and (state in ({marks}) or (? and todo = 1))",
-        (json.dumps([job for job, _ in rows]), *MAY_HAVE_HAPPENED, running),
+        (json.dumps([job for job, _ in rows]), *MAY_HAVE_HAPPENED, goes_on),
     )
     return {job for job, _ in set(found.fetchall()) & set(rows)}
 

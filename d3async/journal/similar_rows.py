@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from d3async.journal.sent_index import Own, SentIndex
+    from d3async.journal.sent_index import SentIndex
 
 TOLD = 100
 """Pairs that are told in full."""
@@ -27,9 +27,9 @@ OUTCOME = {"ok": "ok", "partial": "partial", "pending": "unsent", "failed": "uns
 """What is said of a row that another one looks like, by its state; of others nobody knows."""
 _STATES = ", ".join(f"'{state}'" for state in MAY_HAVE_HAPPENED)
 _OF_SERVER = "coalesce(profile, '') in (select value from json_each(:profiles))"
-_TO_SEND = f"todo = 1 and similar is not null and state in ('pending', 'failed') and {_OF_SERVER}"
-_ASKED = f"{_TO_SEND} and not meant and id not in (select job from temp.similar_pair)"
-_NEVER_SENT = f"{_ASKED} and attempts = 0"
+_TO_SEND = "todo = 1"
+_CHOSEN = "id in (select job from temp.chosen)"
+_LEFT = "row is not null and similar is not null and not meant and state in ('pending', 'failed')"
 _GONE = f"row is null and state in ({_STATES}) and {_OF_SERVER}"
 _SORTED = "order by similar, coalesce(due, 0), id"
 
@@ -53,17 +53,38 @@ class Similar:
         return LookAlikeError(f"Nothing was sent. {words}", pairs=self.pairs, count=self.count)
 
 
+@dataclass(frozen=True, slots=True)
+class _Among:
+    """Which rows are looked up: those of *which*; with *journal*, among the rows sent from that one alone."""
+
+    which: str
+    journal: str = ""
+
+    @property
+    def rows(self) -> str:
+        return f"{self.which} and similar is not null and state in ('pending', 'failed') and {_OF_SERVER}"
+
+    @property
+    def asked(self) -> str:
+        return f"{self.rows} and not meant and id not in (select job from temp.similar_pair)"
+
+    @property
+    def never_sent(self) -> str:
+        return f"{self.asked} and attempts = 0"
+
+
 NOTHING_SIMILAR = Similar(0, (), Lines(), 0, 0)
 
 
 class SimilarRows:
-    """Looks up the rows that the journal *db* is to send. *servers* are D3s by base URL, each with its profiles ("").
+    """Looks up the rows that the journal *db*, whose uid is *own*, is to send.
 
-    *index* is None where it cannot be used, and then only rows of this journal that are gone from the file are known.
+    *servers* are D3s by base URL, each with its profiles (""). *index* is None where it cannot be used, and then only
+    rows of this journal that are gone from the file are known.
     """
 
     def __init__(
-        self, db: sqlite3.Connection, index: SentIndex | None, own: Own, servers: Mapping[str, Sequence[str]]
+        self, db: sqlite3.Connection, index: SentIndex | None, own: str, servers: Mapping[str, Sequence[str]]
     ) -> None:
         self._db = db
         self._own = own
@@ -71,19 +92,11 @@ class SimilarRows:
         self.index = index
         db.execute("create temp table if not exists similar_pair(job integer primary key, line integer)")
         db.execute("create temp table if not exists other_name(job integer primary key)")
+        db.execute("create temp table if not exists chosen(job integer primary key)")
 
     def find(self) -> Similar:
-        """Look them all up. May raise `JournalError` for the index."""
-        self._db.execute("delete from temp.similar_pair")
-        self._db.execute("delete from temp.other_name")
-        first: list[tuple[NewRow, SentRow]] = []
-        other_day = 0
-        for base_url, profiles in self._servers.items():
-            told = {"profiles": json.dumps(list(profiles))}
-            for pairs in self._sources(server_digest(base_url), told):
-                counter = _Counter(self._db)
-                first = nsmallest(TOLD, [*first, *nsmallest(TOLD, counter.count(pairs), key=by_line)], key=by_line)
-                other_day += counter.other_day
+        """Look up all that are to be sent. May raise `JournalError` for the index."""
+        first, other_day = self._look_up(_Among(_TO_SEND))
         (count,) = self._db.execute("select count(*) from temp.similar_pair").fetchone()
         (other_name,) = self._db.execute(
             "select count(*) from temp.other_name where job not in (select job from temp.similar_pair)"
@@ -92,18 +105,36 @@ class SimilarRows:
             return NOTHING_SIMILAR
         return Similar(count, tuple(map(self._pair, first)), self._lines(), other_day, other_name)
 
-    def _sources(self, server: int, told: Mapping[str, str]) -> Iterator[Iterator[tuple[NewRow, SentRow | None]]]:
+    def _look_up(self, among: _Among) -> tuple[list[tuple[NewRow, SentRow]], int]:
+        """Fill the tables with what the rows *among* others look like; the first pairs, and rows of another day."""
+        self._db.execute("delete from temp.similar_pair")
+        self._db.execute("delete from temp.other_name")
+        first: list[tuple[NewRow, SentRow]] = []
+        other_day = 0
+        for base_url, profiles in self._servers.items():
+            told = {"profiles": json.dumps(list(profiles))}
+            for pairs in self._sources(among, server_digest(base_url), told):
+                counter = _Counter(self._db)
+                first = nsmallest(TOLD, [*first, *nsmallest(TOLD, counter.count(pairs), key=by_line)], key=by_line)
+                other_day += counter.other_day
+        return first, other_day
+
+    def _sources(
+        self, among: _Among, server: int, told: Mapping[str, str]
+    ) -> Iterator[Iterator[tuple[NewRow, SentRow | None]]]:
         """Matches with rows gone from the file, then with rows sent from elsewhere."""
-        if self._one(f"select exists(select 1 from job where {_GONE} and similar is not null)", told):
-            yield matched(self._new(_NEVER_SENT, told), self._gone(told))
+        if not among.journal and self._one(
+            f"select exists(select 1 from job where {_GONE} and similar is not null)", told
+        ):
+            yield matched(self._new(among.never_sent, told), self._gone(among, told))
             self._db.execute(
-                f"insert or ignore into temp.other_name select id from job where {_NEVER_SENT}"
+                f"insert or ignore into temp.other_name select id from job where {among.never_sent}"
                 f" and (alike, due) in (select alike, due from job where {_GONE})",
                 told,
             )
         if self.index is not None and self.index.knows(server):
-            self.index.find(server, self._own, self._wanted(told))
-            yield matched(self._new(_ASKED, told), self.index.similar())
+            self.index.find(server, self._own, self._wanted(among, told), journal=among.journal)
+            yield matched(self._new(among.asked, told), self.index.similar())
             self._db.executemany(
                 "insert or ignore into temp.other_name values (?)",
                 ((job,) for job in self.index.other_names(server, self._own)),
@@ -117,17 +148,17 @@ class SimilarRows:
         found = self._db.execute(f"select similar, coalesce(due, 0), line, id from job where {which} {_SORTED}", told)
         return map(NewRow._make, found)
 
-    def _gone(self, told: Mapping[str, str]) -> Iterator[SentRow]:
+    def _gone(self, among: _Among, told: Mapping[str, str]) -> Iterator[SentRow]:
         found = self._db.execute(
             f"select similar, coalesce(due, 0), null, id from job where {_GONE}"
-            f" and similar in (select similar from job where {_NEVER_SENT}) {_SORTED}",
+            f" and similar in (select similar from job where {among.never_sent}) {_SORTED}",
             told,
         )
         return map(SentRow._make, found)
 
-    def _wanted(self, told: Mapping[str, str]) -> Iterator[WantedRow]:
+    def _wanted(self, among: _Among, told: Mapping[str, str]) -> Iterator[WantedRow]:
         found = self._db.execute(
-            f"select similar, alike, coalesce(due, 0), id, attempts = 0 from job where {_ASKED} {_SORTED}", told
+            f"select similar, alike, coalesce(due, 0), id, attempts = 0 from job where {among.asked} {_SORTED}", told
         )
         return map(WantedRow._make, found)
 
@@ -157,15 +188,25 @@ class SimilarRows:
         return _with(new.line, now, known, folder=origin.folder, at=origin.at)
 
     def allow(self, lines: Lines) -> None:
-        """Rows of *lines* that are to be sent are meant, whatever they look like: this is kept in the journal."""
-        if lines.ranges is None:
-            self._db.execute("update job set meant = 1 where todo = 1 and similar is not null")
-            return
-        for first, last in lines.ranges:
-            self._db.execute(
-                "update job set meant = 1 where todo = 1 and similar is not null and line between ? and ?",
-                (first, last),
-            )
+        """Rows of *lines* that look like rows sent before are meant: the journal keeps that until they are sent.
+
+        Rows that this run leaves out, as with `--limit`, are meant as well.
+        """
+        self._choose("1" if lines.ranges is None else "line between ? and ?", lines.ranges or [()])
+        self._allow(_Among(_CHOSEN))
+
+    def allow_rows_of(self, journal: str) -> None:
+        """Rows of the file that look like rows sent from the journal with this uid are meant."""
+        self._choose("1", [()])
+        self._allow(_Among(_CHOSEN, journal))
+
+    def _choose(self, where: str, values: Iterable[Sequence[int]]) -> None:
+        self._db.execute("delete from temp.chosen")
+        self._db.executemany(f"insert or ignore into temp.chosen select id from job where {_LEFT} and {where}", values)
+
+    def _allow(self, among: _Among) -> None:
+        self._look_up(among)
+        self.allow_found()
 
     def allow_found(self) -> None:
         """The rows that `find` found last are meant."""
@@ -177,8 +218,8 @@ class SimilarRows:
             return
         for base_url, profiles in self._servers.items():
             told = {"profiles": json.dumps(list(profiles))}
-            rows = map(IndexedRow._make, self._entries(_TO_SEND, told))
-            self.index.enter(server_digest(base_url), self._own.uid, folder, rows)
+            rows = map(IndexedRow._make, self._entries(_Among(_TO_SEND).rows, told))
+            self.index.enter(server_digest(base_url), self._own, folder, rows)
 
 
 class _Counter:

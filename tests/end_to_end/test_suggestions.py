@@ -88,6 +88,27 @@ def test_a_pilot_goes_on_with_the_rest_and_then_ends(d3: Site, cli: Cli, tmp_pat
     assert "to go on" not in cli("run", "t.csv", "--limit", "1", env=d3.env).err
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("t.csv", ["--fresh", "--allow-similar", "all"]),
+        ("v2.csv", ["--allow-similar", "all"]),
+        ("v2.csv", ["--allow-similar", "2-4"]),
+    ],
+)
+def test_a_pilot_of_rows_that_are_meant_goes_on_with_the_rest(
+    d3: Site, cli: Cli, tmp_path: Path, name: str, options: list[str]
+) -> None:
+    write(tmp_path / "t.csv", *map(task, range(1, 4)))
+    cli("run", "t.csv", env=d3.env)
+    write(tmp_path / name, *map(task, range(1, 4)))
+    first = cli("run", name, "--limit", "1", *options, env=d3.env)
+
+    assert follow(cli, d3, first) == [f"run {name} --continue"]
+    assert Counter(twice(d3)) == Counter(f"Task {n}" for n in range(1, 4))
+    assert len(d3.ledger()["tasks"]) == 6
+
+
 def test_rows_that_are_only_invalid_suggest_no_command(d3: Site, cli: Cli, tmp_path: Path) -> None:
     write(tmp_path / "t.csv", task(1), task(2, assignee=""))
     first = cli("run", "t.csv", "--skip-invalid", env=d3.env)

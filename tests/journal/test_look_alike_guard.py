@@ -113,6 +113,46 @@ def test_what_was_allowed_once_is_allowed_when_the_run_goes_on(tmp_path: Path) -
     assert found(tmp_path / "another", tasks(3), ALL).count == 0
 
 
+def test_what_is_allowed_and_left_out_of_this_run_is_meant_when_its_turn_comes(tmp_path: Path) -> None:
+    done(tmp_path / "run", tasks(3))
+    pilot = [job._replace(selected=n == 0) for n, job in enumerate(tasks(3))]
+    with loaded(tmp_path / "another", pilot) as (folder, guard):
+        assert guard.find(Lines(((2, 3),))).count == 0
+        guard.commit()
+        folder.close()
+
+    assert str(found(tmp_path / "another", tasks(3)).lines) == "4"
+
+
+def test_what_looked_like_nothing_when_it_was_allowed_is_asked_about_once_it_does(tmp_path: Path) -> None:
+    with loaded(tmp_path / "another", [job._replace(selected=False) for job in tasks(3)]) as (folder, guard):
+        guard.find(ALL)
+        guard.commit()
+        folder.close()
+    done(tmp_path / "run", tasks(3))
+
+    assert found(tmp_path / "another", tasks(3)).count == 3
+
+
+def test_a_run_begun_anew_means_the_rows_of_the_one_before_and_no_others(tmp_path: Path) -> None:
+    done(tmp_path / "before", tasks(2))
+    done(tmp_path / "third", tasks(4)[2:])
+    before = open_folder(tmp_path / "before")
+    uid = before.meta_of("uid") or ""
+    before.abandon()
+    folder = open_folder(tmp_path / "new")
+    load(folder, [job._replace(selected=n in {0, 3}) for n, job in enumerate(tasks(4))])
+    folder.begin(Selection(), now=NOW, facts={})
+    with LookAlikeGuard(folder, D3, tell=pytest.fail, again=uid) as guard:
+        assert str(guard.find().lines) == "5"
+        guard.commit()
+        folder.close()
+
+    assert str(found(tmp_path / "new", tasks(4)).lines) == "4-5"
+    later = [*tasks(4), *tasks(2, due="2027-01-01 10:00:01")]
+    assert str(found(tmp_path / "new", later).lines) == "4-7"
+
+
 def test_rows_another_process_enters_between_the_look_and_the_commit_are_seen(tmp_path: Path) -> None:
     with loaded(tmp_path / "one", tasks(2)) as (one, first), loaded(tmp_path / "two", tasks(2)) as (two, second):
         assert first.find().count == second.find().count == 0

@@ -1,18 +1,19 @@
 """The user's index of what was sent: what it keeps, for how long, and what it forgets."""
 
 import sqlite3
-from contextlib import closing
+from contextlib import ExitStack, closing
 from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
 from d3async.errors import JournalError
-from d3async.journal.sent_index import KEPT, IndexedRow, Own, SentIndex, WantedRow, server_digest
+from d3async.journal import hold
+from d3async.journal.sent_index import KEPT, IndexedRow, SentIndex, WantedRow, server_digest
 
 HERE, THERE = server_digest("https://d3.example.com/x"), server_digest("https://other.example.com/x")
 ROW = IndexedRow(similar=7, alike=8, due=1000, job=1)
-ME = Own("me")
+ME = "me"
 
 
 class Clock:
@@ -28,9 +29,9 @@ def enter(index: SentIndex, *rows: IndexedRow, server: int = HERE, uid: str = "o
 
 
 def found(
-    index: SentIndex, *rows: IndexedRow, server: int = HERE, own: Own = ME, first: bool = True
+    index: SentIndex, *rows: IndexedRow, server: int = HERE, own: str = ME, journal: str = "", first: bool = True
 ) -> list[tuple[int, int, int]]:
-    index.find(server, own, [WantedRow(*row, first) for row in rows])
+    index.find(server, own, [WantedRow(*row, first) for row in rows], journal=journal)
     return [(row.similar, row.due, row.job) for row in index.similar()]
 
 
@@ -46,7 +47,9 @@ def test_the_same_digest_at_the_same_server_is_found_from_any_other_folder(path:
         assert found(index, ROW._replace(job=50, due=5)) == [(7, 1000, 1)]
         assert found(index, ROW._replace(similar=6)) == []
         assert found(index, ROW, server=THERE) == []
-        assert found(index, ROW, own=Own("me", ("other",))) == []
+        assert found(index, ROW, own="other", first=False) == []
+        assert found(index, ROW, journal="other") == [(7, 1000, 1)]
+        assert found(index, ROW, journal="third") == []
         assert index.knows(HERE)
         assert not index.knows(THERE)
 
@@ -88,7 +91,7 @@ def test_what_was_not_sent_is_taken_out_when_its_run_has_ended(path: Path) -> No
         enter(index, *[ROW._replace(similar=n, job=n) for n in range(1200)], uid="me")
         index.correct("me", Path("/gone"), lambda jobs: [job for job in jobs if job % 2])
 
-        assert [job for *_, job in found(index, *[ROW._replace(similar=n) for n in range(1200)], own=Own("you"))] == [
+        assert [job for *_, job in found(index, *[ROW._replace(similar=n) for n in range(1200)], own="you")] == [
             *range(1, 1200, 2)
         ]
 
@@ -99,7 +102,7 @@ def test_rows_that_were_corrected_once_stay(path: Path) -> None:
         index.correct("me", Path("/gone"), lambda jobs: jobs)
         index.correct("me", Path("/gone"), lambda _: [])
 
-        assert found(index, ROW, own=Own("you")) == [(7, 1000, 1)]
+        assert found(index, ROW, own="you") == [(7, 1000, 1)]
 
 
 def journal(folder: Path, uid: str, *jobs: tuple[int, str, int], running: bool = False) -> None:
@@ -113,24 +116,33 @@ def journal(folder: Path, uid: str, *jobs: tuple[int, str, int], running: bool =
 
 
 @pytest.mark.parametrize(
-    ("state", "todo", "running", "known"),
+    ("state", "todo", "run", "known"),
     [
-        ("ok", 0, False, True),
-        ("sent", 0, False, True),
-        ("unknown", 0, False, True),
-        ("failed", 0, False, False),
-        ("pending", 0, False, False),
-        ("pending", 1, False, False),
-        ("pending", 1, True, True),
-        ("failed", 0, True, False),
+        ("ok", 0, "over", True),
+        ("sent", 0, "over", True),
+        ("unknown", 0, "over", True),
+        ("failed", 0, "over", False),
+        ("pending", 0, "over", False),
+        ("pending", 1, "over", False),
+        ("pending", 1, "goes on", True),
+        ("failed", 0, "goes on", False),
+        # its name is there, and nobody holds the folder: what it was about to send it did not send
+        ("pending", 1, "killed", False),
+        ("failed", 1, "killed", False),
+        ("sent", 1, "killed", True),
+        ("ok", 0, "killed", True),
     ],
 )
 def test_the_journal_a_row_was_sent_from_decides(
-    path: Path, tmp_path: Path, state: str, todo: int, running: bool, known: bool
+    path: Path, tmp_path: Path, state: str, todo: int, run: str, known: bool
 ) -> None:
-    journal(tmp_path / "t.d3run", "other", (1, state, todo), running=running)
-    with SentIndex(path) as index:
-        enter(index, ROW, folder=str(tmp_path / "t.d3run"))
+    folder = tmp_path / "t.d3run"
+    journal(folder, "other", (1, state, todo), running=run != "over")
+    with SentIndex(path) as index, ExitStack() as ends:
+        if run == "goes on":
+            _, lock = hold.take(folder)
+            ends.callback(hold.let_go, folder, lock, created=False)
+        enter(index, ROW, folder=str(folder))
 
         assert bool(found(index, ROW)) is known
 
