@@ -88,8 +88,9 @@ def pace(
     pauses: Iterable[tuple[float, float]],
 ) -> Pace:
     """The chart from *start* to *end*, from (column, good, bad), 429s by column, and (when, seconds) of *pauses*."""
-    seconds = column_seconds(end - start)
-    number = int((end - start) / seconds) + 1
+    span = max(end - start, 0.0)  # the clock may have been put back
+    seconds = column_seconds(span)
+    number = int(span / seconds) + 1
     by_column = {column: (good, bad) for column, good, bad in answered}
     top = _round_up(max((sum(pair) for pair in by_column.values()), default=0) / seconds)
     width = 100 / number

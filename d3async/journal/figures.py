@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from d3async.journal.reader import Reader
 
 
+ANSWERED = "done_at >= coalesce(sent_at, done_at)"
+"""Rows whose last answer is that of their last sending: after a 401 the answer that counts is an earlier one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Figures:
     """The questions in the words of one database; *mark* stands for a value, `{0}` for the cases of *latencies*."""
@@ -27,15 +31,15 @@ class Figures:
 SQLITE = Figures(
     mark="?",
     spans="select epoch, min(coalesce(sent_at, done_at)), max(done_at) from job"
-    " where row is not null and done_at is not null group by epoch",
+    f" where row is not null and {ANSWERED} group by epoch",
     slowed="select epoch, min(at) from event where kind = 'throttled' group by epoch",
     answered="select cast((done_at - ?) / ? as int) as at, sum(state = 'ok'), sum(state <> 'ok') from job"
-    " where row is not null and epoch = ? and done_at is not null group by at",
+    f" where row is not null and epoch = ? and {ANSWERED} group by at",
     throttled="select cast((at - ?) / ? as int), count(*) from event where epoch = ? and kind = 'throttled' group by 1",
     pauses="select at - case kind when 'pause' then seconds else 0 end, seconds from event"
     " where epoch = ? and kind in ('pause', 'outage') and seconds > 0 order by seconds desc, at limit ?",
     latencies="select case {0} end, count(*) from job"
-    " where row is not null and sent_at is not null and done_at is not null group by 1",
+    f" where row is not null and sent_at is not null and {ANSWERED} group by 1",
 )
 
 

@@ -53,6 +53,10 @@ def test_a_run_of_one_answer_has_one_column() -> None:
     assert [column.good for column in pace(5.0, 5.0, [(0, 1, 0)], {}, []).columns] == [100]
 
 
+def test_a_clock_that_was_put_back_leaves_a_chart() -> None:
+    assert [column.good for column in pace(5.0, 1.0, [(0, 1, 0)], {}, []).columns] == [100]
+
+
 @pytest.mark.parametrize(("rate", "top"), [(48.2, 50), (50, 50), (51, 60), (1, 1), (0.3, 0.3), (0, 1), (1200, 1500)])
 def test_the_upper_edge_is_a_round_number(rate: float, top: float) -> None:
     assert pace(0.0, 9.9, [(0, int(rate * 10), 0)], {}, []).top == pytest.approx(1 if rate == 0 else top * 10)

@@ -23,6 +23,9 @@ def reader(tmp_path: Path) -> Iterator[JournalReader]:
         Entry("c", "failed", sent_at=START + 1, done_at=START + 1.9),
         Entry("d", sent_at=START + 10, done_at=START + 100),
         Entry("other run", sent_at=START, done_at=START + 1, epoch=2),
+        # sent again by a later run and given back, as after a 401: the answer is the earlier one
+        Entry("answered before", "failed", sent_at=START + 60, done_at=START + 5, epoch=2),
+        Entry("answered before", "failed", sent_at=START + 60, done_at=START + 5, epoch=3),
         unsent("e"),
         Entry("gone", sent_at=START - 500, done_at=START - 499, vanished=True),
     ]

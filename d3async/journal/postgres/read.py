@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from d3async.errors import JournalError
-from d3async.journal.figures import Figures
+from d3async.journal.figures import ANSWERED, Figures
 from d3async.journal.postgres.dialect import statement_text
 from d3async.journal.postgres.schema import check_now
 from d3async.journal.postgres.texts import MARK, told
@@ -60,7 +60,7 @@ from d3async_job j join d3async_row r on r.run = j.run and r.id = j.id
 join d3async_item i on i.run = j.run and i.job = j.id
 where j.run = {run} and not j.gone and (%(states)s::text[] is null or j.state = any(%(states)s))
 order by r.row, i.pos, i.id"""
-_ANSWERED = "from d3async_job where run = {run} and not gone and done_at is not null"
+_ANSWERED = f"from d3async_job where run = {{run}} and not gone and {ANSWERED}"
 POSTGRES = Figures(
     mark="%s",
     spans=f"select round, min(coalesce(sent_at, done_at)), max(done_at) {_ANSWERED} group by round",
@@ -73,7 +73,7 @@ POSTGRES = Figures(
     " where run = {run} and round = %s and kind in ('pause', 'outage') and seconds > 0"
     " order by seconds desc, at limit %s",
     latencies="select case {0} end, count(*) from d3async_job"
-    " where run = {{run}} and not gone and sent_at is not null and done_at is not null group by 1",
+    f" where run = {{{{run}}}} and not gone and sent_at is not null and {ANSWERED} group by 1",
 )
 _WHO = re.compile(r"pid (\d+) on (\S+)")
 
