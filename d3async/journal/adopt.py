@@ -21,7 +21,8 @@ class Changes:
 
     *changed_in_doubt* rows may have happened as they were: they are not sent again by themselves. *mended* rows were
     invalid before and stand in the file no more; what they became is among the *new* ones. *read_otherwise* rows are
-    done as they were read when they were sent: among the *same* ones, for their text is.
+    done as they were read when they were sent: among the *same* ones, for their text is; so are those that are done
+    *as_mended* in a feedback file.
     """
 
     same: int
@@ -32,6 +33,7 @@ class Changes:
     changed_in_doubt: int
     mended: int = 0
     read_otherwise: int = 0
+    as_mended: int = 0
 
 
 _COLUMNS = (
@@ -54,8 +56,13 @@ def adopt(db: sqlite3.Connection, repeatable: Sequence[str]) -> Changes:
     settle_leftovers(db)
     db.execute("update job set row = null, line = null, lane = null, todo = 0")
     match_rows(db)
-    fates = _changed(db, repeatable)
-    db.execute(f"update job set row = i.row, line = i.line, raw = i.raw from {_FOUND} where job.id = m.job")
+    fates = take_changes(db, repeatable)
+    done_as_mended = "job.id in (select id from changed where fate = 'mended')"
+    db.execute(
+        f"update job set row = i.row, line = i.line, raw = iif({done_as_mended}, job.raw, i.raw)"
+        f" from {_FOUND} where job.id = m.job"
+    )
+    db.execute("delete from mended where job in (select id from changed where fate = 'renewed')")
     db.execute(
         f"update job set username = i.username, lane_key = i.lane_key from {_FOUND} where job.id = m.job"
         " and job.content is i.content and i.state = 'pending'"
@@ -66,11 +73,13 @@ def adopt(db: sqlite3.Connection, repeatable: Sequence[str]) -> Changes:
     gone = "row is null and state = 'invalid' and attempts = 0"
     db.execute(f"delete from item where job in (select id from job where {gone})")
     mended = db.execute(f"delete from job where {gone}").rowcount
+    db.execute("delete from mended where job not in (select id from job)")
     rows = db.execute("select count(*) from temp.incoming").fetchone()[0]
     vanished = db.execute("select count(*) from job where row is null").fetchone()[0]
     renewed, after_ok, in_doubt = (fates.get(fate, 0) for fate in ("renewed", "ok", "doubt"))
     same = rows - new - renewed - after_ok - in_doubt
-    return Changes(same, new, renewed, vanished, after_ok, in_doubt, mended, fates.get("otherwise", 0))
+    otherwise, as_mended = (fates.get(fate, 0) for fate in ("otherwise", "mended"))
+    return Changes(same, new, renewed, vanished, after_ok, in_doubt, mended, otherwise, as_mended)
 
 
 def _insert(db: sqlite3.Connection) -> int:
@@ -89,18 +98,20 @@ def _insert(db: sqlite3.Connection) -> int:
     return int(db.execute("select count(*) from job where id > ?", (first,)).fetchone()[0])
 
 
-def _changed(db: sqlite3.Connection, repeatable: Sequence[str]) -> dict[str, int]:
-    """Rows that were found with other content, counted by their fate.
+def take_changes(db: sqlite3.Connection, repeatable: Sequence[str]) -> dict[str, int]:
+    """Rows that were found (`temp.met`) with other content, counted by their fate; `temp.changed` has them.
 
     An `ok` row stays as it was sent; so does one that may have happened and must not happen twice; any other is
-    renewed, and what is known of its items is kept. Where even the text is the same, only how it is read is another.
+    renewed, and what is known of its items is kept. Where even the text is the same, only how it is read is another;
+    or the row is done as a feedback file mended it.
     """
     marks = ",".join("?" * len(repeatable))
     final = f"(job.state = 'ok' or (job.state = 'unknown' and (i.state = 'invalid' or job.command not in ({marks}))))"
     db.execute("drop table if exists temp.changed")
     db.execute(
         "create temp table changed as select job.id, i.row, i.state = 'invalid' as invalid, case"
-        f" when not {final} then 'renewed' when m.same_text then 'otherwise'"
+        f" when not {final} then 'renewed' when job.id in (select job from temp.as_before) then 'mended'"
+        " when m.same_text then 'otherwise'"
         " when job.state = 'ok' then 'ok' else 'doubt' end as fate"
         f" from {_FOUND} join job on job.id = m.job where job.content is not i.content",
         repeatable,

@@ -30,7 +30,10 @@ class Book(Protocol):
         ...
 
     def line_of_twin(self, content: bytes, job: int) -> int | None:
-        """The line of another row of the file than *job* that asks for the same; None where there is none."""
+        """The line of another row than *job* that asks for the same; None where there is none.
+
+        0 is a row that may have happened and is no longer in the file.
+        """
         ...
 
 
@@ -42,7 +45,8 @@ _UNREAD = ("invalid.cells", "invalid.json")
 class Continuation:
     """Decides about each row by its mark, and counts. *uid* names the journal, *input_name* the file it began with.
 
-    *is_unchanged* says whether a row's text says what another one, from the journal, says. With *retry_unknown* rows
+    *is_unchanged* says whether a row's text says what another one, from the journal, says; *with_items* gives a text
+    that lists some items with others instead. With *retry_unknown* rows
     of which nothing is known are brought in too; without *allow_duplicates* a row that is changed into another one of
     the file is wrong, unless its command may be done twice.
     """
@@ -54,10 +58,12 @@ class Continuation:
         input_name: str,
         *,
         is_unchanged: Callable[[str, str], bool],
+        with_items: Callable[[str, Sequence[str], Sequence[str]], str] = lambda raw, *_: raw,
         retry_unknown: bool = False,
         allow_duplicates: bool = False,
     ) -> None:
         self._book = book
+        self._with_items = with_items
         self._allow_duplicates = allow_duplicates
         self._uid = uid
         self._input = input_name
@@ -119,7 +125,9 @@ class Continuation:
         return self._job(mark, entry, row, ruling, bases)
 
     def _job(self, mark: Mark, job: Job, row: KnownRow, ruling: Ruling, bases: list[Base]) -> Job | Invalid | None:
-        job = whole(job, row)
+        listed, job = job.asked.items, whole(job, row)
+        if job.asked.items != listed:
+            job = job._replace(raw=self._with_items(job.raw, listed, job.asked.items))
         content = job_entry(job).content
         ruling = rule_job(ruling, job, content, row)
         if ruling in REFUSED:
@@ -142,9 +150,8 @@ class Continuation:
         if line is None:
             return None
         cure = "--allow-duplicates if both are meant"
-        return _wrong(
-            job, Problem("duplicate", "", job.asked.subject, f"the same as line {line} of {self._input}", cure)
-        )
+        where = f"line {line} of {self._input}" if line else f"a row that was sent and is no longer in {self._input}"
+        return _wrong(job, Problem("duplicate", "", job.asked.subject, f"the same as {where}", cure))
 
     def _refuse(self, pair: Pair) -> None:
         self._counts[pair.ruling] = self._counts.get(pair.ruling, 0) + 1

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
 _SENT = "(job.attempts > 0 or job.state not in ('pending', 'invalid'))"
 _DONE = "job.state in ('ok', 'unknown', 'sent')"
-_PLACE = "coalesce(command, '') || char(31) || coalesce(site, '') || char(31) || coalesce(profile, '')"
-_TEXT = f"hex(text) || {_PLACE}"
+_PLACE = "coalesce({0}command, '') || char(31) || coalesce({0}site, '') || char(31) || coalesce({0}profile, '')"
+PLACE_OF_JOB = f"iif(job.command is null, null, {_PLACE.format('job.')})"
+"""Where a row goes; null of a row that was never readable."""
+_TEXT = f"hex(text) || {_PLACE.format('')}"
 _HERE = "not exists (select 1 from met where met.row = i.row)"
 _THERE = "not exists (select 1 from met where met.job = job.id)"
 _SAME = "job.identity = i.identity and job.occurrence = i.occurrence"
@@ -21,6 +23,7 @@ _SINGLE = "i.occurrence = 0 and not exists (select 1 from repeats r where r.iden
 _TABLES = (
     "create temp table met(row integer primary key, job integer not null unique, same_text integer not null)",
     "create temp table repeats(identity blob primary key) without rowid",
+    "create temp table as_before(job integer primary key)",
     """insert into repeats select identity from job where occurrence > 0
     union select identity from temp.incoming where occurrence > 0""",
 )
@@ -43,7 +46,7 @@ def match_rows(db: sqlite3.Connection) -> None:
 
     *same_text* says whether a row that was sent has the text that it had then.
     """
-    for table in ("met", "repeats"):
+    for table in ("met", "repeats", "as_before"):
         db.execute(f"drop table if exists temp.{table}")
     for statement in _TABLES:
         db.execute(statement)
@@ -65,6 +68,33 @@ def match_rows(db: sqlite3.Connection) -> None:
         f"select row, identity as key from temp.incoming i where {repeated} and {_HERE}",
         f"select id, identity as key, {_DONE} as done from job where {repeated} and {_THERE}",
         same_text=0,
+    )
+    _by_text_before(db)
+
+
+def _by_text_before(db: sqlite3.Connection) -> None:
+    """Find rows that still say what they said before a feedback file changed them; `temp.as_before` has their jobs."""
+    if not db.execute("select exists(select 1 from mended)").fetchone()[0]:
+        return
+    known = f"from mended d join job on job.id = d.job where {_THERE}"
+    _pair(
+        db,
+        f"select row, {_TEXT} as key from temp.incoming i where state = 'pending' and {_HERE}"
+        " and text in (select text from mended)",
+        f"select id, hex(d.text) || d.place as key, {_DONE} as done {known} and d.place is not null",
+        same_text=0,
+    )
+    _pair(
+        db,
+        f"select row, hex(text) as key from temp.incoming i where {_HERE} and text in (select text from mended)"
+        " and (state = 'invalid' or text in (select text from mended where place is null))",
+        f"select id, hex(d.text) as key, {_DONE} as done {known}",
+        same_text=0,
+    )
+    db.execute(
+        "insert into as_before select d.job from mended d join temp.met m on m.job = d.job"
+        " join temp.incoming i on i.row = m.row where i.text = d.text"
+        f" and (i.state = 'invalid' or d.place is null or d.place = {_PLACE.format('i.')})"
     )
 
 

@@ -14,13 +14,18 @@ from d3async.journal.reader_base import ReaderBase
 from d3async.journal.records import ItemRecord, Owner, RowRecord
 from d3async.journal.schema import VERSION
 from d3async.journal.states import INTERRUPTED, outcome_of, states_of
+from d3async.journal.written import WRITTEN
+from d3async.sansio.identity import VERSION as IDENTITY
 from d3async.sansio.outcome import NOT_LINKED, OUTCOMES
+from d3async.sansio.row_marks import row_mark
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Self
+
+    from d3async.sansio.row_marks import Mark
 
 FILE = "journal.sqlite"
 
@@ -167,6 +172,20 @@ class JournalReader(ReaderBase):
             from job j cross join item i on i.job = j.id
             where j.row is not null {chosen} order by j.row, i.pos"""  # cross join: rows first, else it sorts all items
         return map(ItemRecord._make, self._each(sql, *states))
+
+    def marks(self, outcomes: Iterable[str]) -> Iterator[Mark] | None:
+        """The mark of each of `rows(outcomes)`; None in a journal whose next run gives its rows other digests."""
+        meta = self.meta()
+        if meta.get("identity") != str(IDENTITY) or "uid" not in meta:
+            return None
+        chosen, states = _chosen(outcomes)
+        sql = f"select id, coalesce(content, identity) from job j where row is not null {chosen} order by row"
+        return (row_mark(meta["uid"], job, content) for job, content in self._each(sql, *states))
+
+    def written(self) -> dict[str, list[str]]:
+        """What `journal.written` has noted of files, by their names."""
+        found: dict[str, list[str]] = json.loads(self.meta().get(WRITTEN) or "{}")
+        return found
 
     def answer(self, number: int) -> str | None:
         """D3's answer as text; None where it was not kept."""

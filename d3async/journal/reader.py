@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from d3async.journal.figures import Figures
     from d3async.journal.records import ItemRecord, Owner, RowRecord, Run
+    from d3async.sansio.row_marks import Mark
 
 
 class Reader(Protocol):
@@ -76,6 +77,14 @@ class Reader(Protocol):
 
     def items(self, outcomes: Iterable[str] | None = None) -> Iterator[ItemRecord]:
         """Items of the current file's rows, in the rows' order."""
+        ...
+
+    def marks(self, outcomes: Iterable[str]) -> Iterator[Mark] | None:
+        """The mark of each of `rows(outcomes)`; None where its rows have none."""
+        ...
+
+    def written(self) -> dict[str, list[str]]:
+        """Digests of what was written into files of its folder, by their names."""
         ...
 
     def answer(self, number: int) -> str | None:

@@ -40,6 +40,7 @@ create index item_todo on item(source, id) where todo = 1;
 create index item_open on item(job) where todo = 1;
 create table answer(id integer primary key, body text);
 create table event(epoch integer, at real, kind text, seconds real, note text);
+create table mended(job integer primary key, before blob not null, text blob, place text);
 """
 # job.row     data row in the current file, null once the row vanished from it
 # job.state   pending | sent | ok | partial | failed | unknown | invalid
@@ -60,5 +61,7 @@ create table event(epoch integer, at real, kind text, seconds real, note text);
 # job.maybe, item.maybe   1 = an earlier attempt of ours may have reached D3
 # times       seconds since 1970, UTC
 # meta        'schema' the version; 'uid' this journal among all; 'identity' the version of `sansio.identity`
+# mended      rows that a feedback file changed: `before` is the content they had when its mark was made, `text` and
+#             `place` are of the row in the file the run began with, which still says what it said (place null: invalid)
 # event.kind  'throttled' (a 429; seconds = the wait it asked for), 'pause' (the gate stayed closed, seconds),
 #             'outage' (no connection), 'rate' (seconds = the rate per second learnt), 'stop' (note = why)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from d3async.commands import all_commands
 from d3async.errors import FencedError, FolderGoneError, JournalError
-from d3async.journal import adopt, hold
+from d3async.journal import adopt, feedback, hold
 from d3async.journal.functions import add_functions
 from d3async.journal.location import FolderLocation
 from d3async.journal.schema import TABLES, VERSION
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from filelock import FileLock
+
+    from d3async.journal.adopt import Changes
 
 FILE = hold.JOURNAL
 _SPANS = 200
@@ -85,11 +87,30 @@ class RunFolder:
         """A stage for a job file's rows, inside this folder's transaction."""
         return Stage(self.db)
 
-    def adopt(self, facts: Mapping[str, str]) -> adopt.Changes:
+    def adopt(self, facts: Mapping[str, str]) -> Changes:
         """Bring the staged rows in; *facts* are stored as meta. What was found against earlier runs comes back."""
         with self._written():
             self._meta(facts)
             return adopt.adopt(self.db, _repeatable())
+
+    def continue_rows(self, facts: Mapping[str, str]) -> Changes:
+        """Bring the staged rows of a feedback file in; *facts* are stored as meta. No other row changes."""
+        with self._written():
+            self._meta(facts)
+            return feedback.continue_rows(self.db, _repeatable())
+
+    def unknown_by_command(self, *, staged: bool = False) -> dict[str, int]:
+        """Rows of the file that may have happened, by command; only those of a feedback file that are *staged*."""
+        among = "and row in (select row from temp.incoming)" if staged else ""
+        found = self.db.execute(
+            "select command, count(*) from job where row is not null and state in ('unknown', 'sent')"
+            f" {among} group by command"
+        )
+        return dict(found.fetchall())
+
+    def all_ok(self, rows: int) -> bool:
+        """Whether all of the *rows* that this run was to send are `ok`."""
+        return feedback.all_ok(self.db, self.epoch, rows)
 
     def begin(self, selection: Selection, *, now: float, facts: Mapping[str, Any]) -> int:
         """Become the owner: raise the epoch, mark what is to be sent.

@@ -102,6 +102,10 @@ _STEPS: Mapping[int, Sequence[str | Callable[[sqlite3.Connection], None]]] = {
         "alter table job add column profile text",
         "create index job_routed on job(profile, lane, id) where todo = 1 and profile is not null",
     ),
-    3: (*(f"alter table job add column {column}" for column in _NEW_COLUMNS), _identities),
+    3: (
+        *(f"alter table job add column {column}" for column in _NEW_COLUMNS),
+        _identities,
+        "create table mended(job integer primary key, before blob not null, text blob, place text)",
+    ),
 }
 """What makes a journal of the version before one of that version."""

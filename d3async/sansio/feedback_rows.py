@@ -39,7 +39,8 @@ class Ruling(StrEnum):
 
 REFUSED = frozenset({Ruling.FOREIGN, Ruling.CHANGED, Ruling.VANISHED, Ruling.SENT, Ruling.SPLIT})
 _WHY = {
-    Ruling.FOREIGN: "has a _row that this run folder does not know: the file belongs to another run folder",
+    Ruling.FOREIGN: "has a _row that does not fit this run folder: the file belongs to another run folder,"
+    " or all its rows were changed since",
     Ruling.CHANGED: "was changed in {input}, or by another feedback file, since this file was written",
     Ruling.VANISHED: "is no longer in {input}",
     Ruling.SENT: "was done after this file was written",
@@ -115,16 +116,20 @@ def rule_job(ruling: Ruling, job: Job, content: bytes, known: KnownRow) -> Rulin
 
 
 def whole(job: Job, known: KnownRow) -> Job:
-    """*job* with the items of *known* that a feedback file leaves as they are, in front of its own.
+    """*job* with the items of *known* that a feedback file leaves as they are, in the order that they have there.
 
     Only of a row done in part: its feedback row lists only the items that failed.
     """
     if known.state != "partial" or not job.asked.items:
         return job
-    kept = [item for item in known.items if item.stays]
-    there = {item.fold for item in kept}
-    items = [item.name for item in kept] + [name for name in job.asked.items if fold(name) not in there]
+    listed = {fold(name): name for name in job.asked.items}
+    there = {item.fold: item.name if item.stays else listed[item.fold] for item in known.items if _in(item, listed)}
+    items = [*there.values(), *(name for key, name in listed.items() if key not in there)]
     return job._replace(asked=job.asked._replace(items=tuple(items)))
+
+
+def _in(item: KnownItem, listed: Mapping[str, str]) -> bool:
+    return item.stays or item.fold in listed
 
 
 def _same_place(job: Job, known: KnownRow) -> bool:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from d3async.sansio.row_marks import Mark
+
 _PAGE = 2000
 _TEXTS = [RowRecord._fields.index(name) for name in ("raw", "message", "label")]
 _RUN = """
@@ -166,6 +168,14 @@ class PostgresReader(ReaderBase):
         for page in self._pages(sql, outcomes):
             for row, line, *texts in page:
                 yield ItemRecord(row, line, *map(told, texts))
+
+    def marks(self, outcomes: Iterable[str]) -> Iterator[Mark] | None:  # noqa: ARG002 - see `Reader.marks`
+        """Rows of a run of the fleet have no marks: there is no run folder whose run a file could continue."""
+        return None
+
+    def written(self) -> dict[str, list[str]]:
+        """Nothing is noted of files that are written from a run of the fleet."""
+        return {}
 
     def answer(self, number: int) -> str | None:
         """D3's answer as text; None where it was not kept."""
