@@ -20,6 +20,7 @@ from d3async.journal.counts import due_zones
 from d3async.journal.look_alike_guard import correct_index
 from d3async.journal.read import JournalReader
 from d3async.journal.sqlite import FILE
+from d3async.journal.written import note_written
 from d3async.operations.lookup_commands import FOR_TASKS, lookup_commands
 from d3async.sansio.exit_code import exit_code
 from d3async.sansio.next_step import GONE
@@ -57,6 +58,8 @@ class Run:
     places: Sequence[str] = ()
     lost: Stop | None = None
     home: Path | None = None
+    taken_in: tuple[str, str, int] | None = None
+    """Name and digest of the feedback file that was run, and how many of its rows were to be sent."""
 
     @property
     def stop(self) -> Stop | None:
@@ -74,6 +77,7 @@ def finish(run: Run) -> int:
         folder.finish(now=time.time(), exit_code=code, facts=facts)
         if run.ran is not None:
             correct_index(folder, say)
+        _note_taken_in(run)
         with JournalReader(folder.folder / FILE) as reader:
             written = write_files(reader, known=folder.files_before() if run.finished else {})
             summary = write_summary_of(reader, facts)
@@ -86,6 +90,14 @@ def finish(run: Run) -> int:
     if run.as_json:
         out(json.dumps(summary, ensure_ascii=False))
     return code
+
+
+def _note_taken_in(run: Run) -> None:
+    """A feedback file all of whose rows are done, as it says, has served: a new one may take its place."""
+    if run.taken_in is not None and run.lost is None:
+        name, digest, rows = run.taken_in
+        if run.folder.all_ok(rows):
+            note_written(run.folder.folder / FILE, name, digest)
 
 
 def _found(run: Run) -> Run:

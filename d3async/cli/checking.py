@@ -11,17 +11,20 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from d3async.cli.console import out, say, say_all
+from d3async.cli.feedback import load_feedback, parent_of, read_like, settings_like
 from d3async.cli.jobfile import examine
 from d3async.cli.mapping import SAVED, file_lines, save, with_own
 from d3async.cli.review import ERRORS, Review
 from d3async.cli.servers import Servers
-from d3async.cli.similar import similar_to_sent
+from d3async.cli.similar import by_server, similar_to_sent
 from d3async.cli.tally import Tally
 from d3async.commands import all_commands
 from d3async.credentials import Hidden
 from d3async.errors import JobFileError
 from d3async.files.suggestions import suggested_lines
+from d3async.journal.look_alike_guard import LookAlikeGuard
 from d3async.journal.similar_rows import NOTHING_SIMILAR
+from d3async.journal.sqlite import Selection, open_folder
 from d3async.journal.stage import Stage
 from d3async.sansio.exit_code import INVALID_FILE, USAGE
 from d3async.sansio.look_alikes import Lines, described, mentioned
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from d3async.cli.examined import Examined
+    from d3async.cli.feedback import Parent
     from d3async.cli.jobfile import JobFileOptions
     from d3async.journal.similar_rows import Similar
 
@@ -51,6 +55,9 @@ class Options:
 
 def check(file: Path, job_file: JobFileOptions, options: Options) -> int:
     """Check *file*, tell what was found, return the exit code. Raises `JobFileError` and `SettingsError`."""
+    parent = parent_of(file, options.output, job_file)
+    if parent is not None:
+        return _check_feedback(file, parent, job_file, options)
     now = datetime.now(UTC).astimezone()
     site, servers, given = _site(options), Servers(options.settings), job_file
     job_file = with_own(job_file, servers, save=options.save_mapping)
@@ -97,6 +104,46 @@ def check(file: Path, job_file: JobFileOptions, options: Options) -> int:
         return 0
 
 
+def _check_feedback(file: Path, parent: Parent, given: JobFileOptions, options: Options) -> int:
+    """The same for a file that continues the run of *parent*: its rows are compared with that run's, and nothing kept.
+
+    Raises `SettingsError` where a row may not be sent, `FolderHeldError` while the run goes on.
+    """
+    servers = Servers(options.settings).like(settings_like(parent))
+    job_file = read_like(parent, file, given)
+    folder = open_folder(parent.folder)
+    with Review() as review:
+        try:
+            own = servers.own_if_any()
+            loaded = load_feedback(
+                folder, parent, file, job_file, servers, own=own, review=review, quiet=options.as_json
+            )
+            similar = NOTHING_SIMILAR
+            if loaded is not None:
+                places = by_server(loaded.homes) or {parent.meta.get("base_url", ""): [""]}
+                folder.begin(Selection(), now=0.0, facts={})
+                with LookAlikeGuard(folder, places, tell=say, change=False) as guard:
+                    similar = guard.find(options.allow_similar)
+        finally:
+            folder.abandon()
+        if options.as_json:
+            _print_problems({"file": file.name, **_found(review), "similar": _similar_told(similar)}, review)
+        else:
+            say_all(review.lines(sent=""))
+        if review.invalid:
+            if options.output or not (review.problems.all_told or options.as_json):
+                say(f"All of them: {review.keep(parent.folder)}")
+            return INVALID_FILE
+    if similar.count:
+        _tell_similar(similar)
+        return USAGE
+    place = () if options.output is None else ("-o", as_path(str(options.output)))
+    words = _arguments(asdict(given), Servers(options.settings))
+    command = Command("to send", ("d3async", "run", as_path(str(file)), *place, *words))
+    say(f"Nothing is wrong. To send it: {suggested_lines(Steps((command,)))[0].text}")
+    return 0
+
+
 def _repeatable(name: str) -> bool:
     return all_commands()[name].repeatable
 
@@ -125,14 +172,17 @@ def _find_duplicates(examined: Examined, review: Review, tally: Tally, *, allow:
 def _to_send(file: Path, given: JobFileOptions, servers: Servers, *, saved: bool, identical: bool) -> str:
     """What to type to send *file*, read as *given*, without what is *saved* in the profile now."""
     reading = {name: value for name, value in asdict(given).items() if not (saved and name in SAVED)}
+    if identical:
+        return f"To send it, run {file} with --allow-duplicates too: identical rows are meant only where that is said."
+    command = Command("to send", ("d3async", "run", as_path(str(file)), *_arguments(reading, servers)))
+    return f"To send it: {suggested_lines(Steps((command,)))[0].text}"
+
+
+def _arguments(reading: Mapping[str, Any], servers: Servers) -> tuple[str, ...]:
     settings = {
         name: value if isinstance(value, bool | int | float) else str(value) for name, value in servers.given().items()
     }
-    arguments = (*arguments_of(reading, READING), *arguments_of(settings, {**SETTINGS, **PLACES}))
-    if identical:
-        return f"To send it, run {file} with --allow-duplicates too: identical rows are meant only where that is said."
-    command = Command("to send", ("d3async", "run", as_path(str(file)), *arguments))
-    return f"To send it: {suggested_lines(Steps((command,)))[0].text}"
+    return (*arguments_of(reading, READING), *arguments_of(settings, {**SETTINGS, **PLACES}))
 
 
 def _site(options: Options) -> str:
@@ -171,20 +221,34 @@ def _print_json(examined: Examined, review: Review, tally: Tally, similar: Simil
     """One object, its problems a line each as they may be many."""
     told: dict[str, Any] = {
         "file": examined.name,
+        **_found(review),
+        "format": examined.format.to_json(),
+        "counts": {"subjects": tally.subjects.count(), "people": tally.people.count(), "items": tally.items},
+        "similar": _similar_told(similar),
+    }
+    _print_problems(told, review)
+
+
+def _found(review: Review) -> dict[str, Any]:
+    return {
         "rows": review.rows,
         "invalid": review.invalid,
         "commands": review.commands,
-        "format": examined.format.to_json(),
-        "counts": {"subjects": tally.subjects.count(), "people": tally.people.count(), "items": tally.items},
         "warnings": [group.public() for group in review.warnings],
-        "similar": {
-            "rows": similar.count,
-            "lines": str(similar.lines),
-            "pairs": [asdict(pair) for pair in similar.pairs],
-            "other_day": similar.other_day,
-            "other_name": similar.other_name,
-        },
     }
+
+
+def _similar_told(similar: Similar) -> dict[str, Any]:
+    return {
+        "rows": similar.count,
+        "lines": str(similar.lines),
+        "pairs": [asdict(pair) for pair in similar.pairs],
+        "other_day": similar.other_day,
+        "other_name": similar.other_name,
+    }
+
+
+def _print_problems(told: Mapping[str, Any], review: Review) -> None:
     out(json.dumps(told, ensure_ascii=False)[:-1] + ', "problems": [')
     comma = ""
     for problem in review.public():

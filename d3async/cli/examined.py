@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
@@ -13,6 +14,7 @@ from d3async.cli.mapping import blaming, form, read_as, words_for
 from d3async.commands import all_commands, find
 from d3async.commands.values import Reading
 from d3async.errors import JobFileError, SettingsError
+from d3async.files.marked import MarkedTable
 from d3async.files.read import open_table
 from d3async.sansio.dates import Zones, due_reader
 from d3async.sansio.job import Row
@@ -26,8 +28,10 @@ if TYPE_CHECKING:
 
     from d3async.cli.jobfile import JobFileOptions
     from d3async.commands.base import Command
+    from d3async.files.inputs import Inputs
     from d3async.files.read import Table
     from d3async.sansio.job import Invalid, Job
+    from d3async.sansio.row_marks import Mark
     from d3async.sansio.shape import Route
 
 
@@ -39,13 +43,17 @@ class Examined:
     `JobFileError` when it can't be told any more what a row is, and for a file without rows.
     """
 
-    def __init__(self, table: Table, options: RowOptions, read_as: JobFileOptions) -> None:
+    def __init__(
+        self, table: Table, options: RowOptions, read_as: JobFileOptions, marked: MarkedTable | None = None
+    ) -> None:
         self.table = table
         self.read_as = read_as
         self.kept = self.mapping = ""
         self.format = table.format
         self.name = table.name
-        self._reader: Callable[[], RowReader] = lambda: RowReader(options, table.header)
+        self._marked = marked
+        header = table.header if marked is None else marked.header
+        self._reader: Callable[[], RowReader] = lambda: RowReader(options, header)
         self.command: type[Command] | None = self._reader().command
 
     def __iter__(self) -> Iterator[Job | Invalid]:
@@ -54,6 +62,18 @@ class Examined:
         if first is None:
             raise JobFileError("has a header and no rows", code="job_file")
         return self._reader().read_all(chain([first], rows))
+
+    def with_marks(self) -> Iterator[tuple[Mark | None, Job | Invalid]]:
+        """The same of a feedback file, each with the mark of its row."""
+        marks: deque[Mark | None] = deque()
+
+        def rows() -> Iterator[Row | Invalid]:
+            for row, mark in self._marked or ():
+                marks.append(mark)
+                yield row
+
+        for entry in self._reader().read_all(rows()):
+            yield marks.popleft(), entry
 
     @property
     def routed(self) -> bool:
@@ -76,8 +96,9 @@ def opened(
     now: datetime,
     need_site: bool = False,
     route: Route | None = None,
+    feedback_of: Inputs | None = None,
 ) -> Iterator[Examined]:
-    """Open *file* (`-` is stdin) and find out what its rows are.
+    """Open *file* (`-` is stdin) and find out what its rows are; *feedback_of* is the file that a feedback file is of.
 
     *site* is the site of rows that name neither it nor a profile, *route* judges profiles; *now* has a zone and is
     what due dates are past of. Raises `JobFileError` for what cannot be a job file, each with the file's name, and
@@ -91,7 +112,8 @@ def opened(
             with blaming(options.kept):
                 read = read_as(options, table)
                 row_options = replace(_row_options(read, now=now), site=site, need_site=need_site, route=route)
-                examined = Examined(table, row_options, read)
+                marked = None if feedback_of is None else MarkedTable(table, feedback_of)
+                examined = Examined(table, row_options, read, marked)
                 examined.kept, examined.mapping = words_for(options, table, examined.command)
             yield examined
         except JobFileError as error:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from d3async.cli.examined import Examined
     from d3async.cli.mapping import Kept
+    from d3async.files.inputs import Inputs
     from d3async.sansio.shape import Route
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -106,8 +107,9 @@ def examine(
     now: datetime,
     need_site: bool = False,
     route: Route | None = None,
+    feedback_of: Inputs | None = None,
 ) -> AbstractContextManager[Examined]:
     """See `d3async.cli.examined.opened`."""
     from d3async.cli.examined import opened  # noqa: PLC0415 - `--help` need not load what reads files
 
-    return opened(file, options, site=site, now=now, need_site=need_site, route=route)
+    return opened(file, options, site=site, now=now, need_site=need_site, route=route, feedback_of=feedback_of)

@@ -45,6 +45,8 @@ class Loaded:
     invalid: int
     homes: Homes
     finished: bool = False
+    taken_in: tuple[str, str, int] | None = None
+    """Name and digest of a feedback file all of whose rows are in the journal now, and how many are to be sent."""
 
 
 def load(

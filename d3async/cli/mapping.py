@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from d3async.settings.profile import Profile
 
 _FIELDS = {"map": "names", "set": "values"}
+_PROFILE = "profile "
 _FORM = ("encoding", "delimiter", "sheet")
 SAVED = frozenset(_FIELDS.get(name, name) for name in (*LISTS, *TEXTS))
 """The fields of `JobFileOptions` that `save` keeps in a profile."""
@@ -33,16 +34,23 @@ _TYPED = tuple(f"--{name.replace('_', '-')}" for name in (*LISTS, *TEXTS))
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What the profile *profile* of the config file *path* says of job files, by the names of the options."""
+    """What *origin*, a profile of the config file *path* or an earlier run, says of job files, by option."""
 
-    profile: str
+    origin: str
     path: Path
     options: Mapping[str, str | tuple[str, ...]]
+
+    @property
+    def profile(self) -> str:
+        """The name of the profile; "" for an earlier run."""
+        return self.origin.removeprefix(_PROFILE) if self.origin.startswith(_PROFILE) else ""
 
 
 def with_kept(job_file: JobFileOptions, profile: Profile) -> JobFileOptions:
     """*job_file* and what *profile* keeps; both count."""
-    return replace(job_file, kept=Kept(profile.name, profile.path, profile.files) if profile.name else None)
+    return replace(
+        job_file, kept=Kept(f"profile {profile.name}", profile.path, profile.files) if profile.name else None
+    )
 
 
 def with_own(job_file: JobFileOptions, servers: Servers, *, save: bool) -> JobFileOptions:
@@ -96,7 +104,7 @@ def words_for(job_file: JobFileOptions, table: Table, command: type[Command] | N
     typed, kept = mapping.said(_typed(job_file), target.commands), mapping.said(job_file.kept.options)
     target = _narrowed(target, command)
     every, words = (mapping.told(mapping.in_use(kept, beside, target)) for beside in ({}, typed))
-    return every, words and f"mapping of profile {job_file.kept.profile}: {words}"
+    return every, words and f"mapping of {job_file.kept.origin}: {words}"
 
 
 def save(job_file: JobFileOptions, examined: Examined) -> str:
@@ -105,7 +113,7 @@ def save(job_file: JobFileOptions, examined: Examined) -> str:
     `examined.kept` says then what is kept now. Raises `SettingsError` when it cannot be written.
     """
     kept, target = job_file.kept, _target(job_file, examined.table)
-    if kept is None:
+    if kept is None or not kept.profile:
         raise SettingsError("there is no profile to save in", code="settings")
     typed = mapping.said(_typed(job_file), target.commands)
     save_files(
@@ -115,7 +123,7 @@ def save(job_file: JobFileOptions, examined: Examined) -> str:
     )
     after = mapping.to_keep(mapping.said(kept.options), typed, target)
     examined.kept = mapping.told(mapping.in_use(after, {}, _narrowed(target, examined.command)))
-    return f"saved in profile {kept.profile} ({kept.path}): {mapping.told_saved(typed)}"
+    return f"saved in {kept.origin} ({kept.path}): {mapping.told_saved(typed)}"
 
 
 def file_lines(examined: Examined, rows: int, saved: str = "", *, name: str = "") -> list[str]:
@@ -134,7 +142,7 @@ def blaming(kept: Kept | None) -> Iterator[None]:
             raise
         words = "; ".join(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in kept.options.items())
         raise type(error)(
-            f"{error.message}\n  profile {kept.profile} ({kept.path}) says {words};"
+            f"{error.message}\n  {kept.origin} ({kept.path}) says {words};"
             " an option that is typed wins, one that is typed empty takes it back",
             code=error.code,
         ) from error

@@ -143,6 +143,7 @@ def _rerun_words(plan: Plan) -> str:
             (changes.changed_after_ok, f"{changes.changed_after_ok:,} changed after they were done (not sent again)"),
             (changes.changed_in_doubt, f"{changes.changed_in_doubt:,} changed while unknown (not sent again)"),
             (changes.read_otherwise, _as_read_then(changes.read_otherwise)),
+            (changes.as_mended, f"{changes.as_mended:,} done as mended in a feedback file"),
             (changes.vanished, f"{changes.vanished:,} no longer in the file"),
         )
         if count

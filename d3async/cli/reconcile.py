@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from d3async.cli.console import Terminal, out, say
+from d3async.cli.console import Terminal, out, say, say_all
 from d3async.cli.fleet_option import fleet_option, fleet_words, meant
 from d3async.cli.folders import run_folder
 from d3async.cli.settings_options import settings_options
@@ -98,6 +98,9 @@ def _show(target: Path, result: ReconcileResult) -> None:
         say(f"  line {line}, {label}: {message}")
     if result.files:
         say(f"results   {result.files.results}      report  {result.files.report}")
+        from d3async.cli.result_text import left_lines  # noqa: PLC0415 - `--help` need not load it
+
+        say_all(left_lines(result.files))
     from d3async.files.suggestions import suggested_lines  # noqa: PLC0415 - `--help` need not load it
 
     for label, text in suggested_lines(result.steps):

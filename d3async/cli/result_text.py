@@ -56,7 +56,13 @@ def last_words(
         where = written.unknown or folder / "results.csv"
         lines.append(f"{outcomes['unknown']:,} unknown: they may have happened in D3; look before you send: {where}")
     lines.append(f"results   {written.results}      report  {folder / 'report.html'}")
+    lines += left_lines(written)
     return lines + [f"{label:<9} {text}" for label, text in steps]
+
+
+def left_lines(written: Written) -> list[str]:
+    """A line for each feedback file that was not written again, as the user has changed it."""
+    return [f"left {path} (changed since it was written; not overwritten)" for path in written.left]
 
 
 def _several(outcomes: Mapping[str, int], servers: Sequence[tuple[str | None, Stop | None, int]], code: int) -> str:

@@ -60,12 +60,15 @@ def command(target: Path, fleet: str | None, form: str | None, outcomes: tuple[s
 
 
 def _write_again(folder: Path, form: str | None) -> int:
-    from d3async.operations.results import write_again  # noqa: PLC0415 - `--help` need not load it
+    from d3async.cli.result_text import left_lines  # noqa: PLC0415 - `--help` need not load it
+    from d3async.operations.results import write_again  # noqa: PLC0415 - as above
 
     written = write_again(folder, format=form)
     for path in (written.results, written.items, written.failed, written.unknown, written.report):
         if path is not None:
             say(str(path))
+    for line in left_lines(written):
+        say(line)
     return 0
 
 

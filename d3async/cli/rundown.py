@@ -11,12 +11,14 @@ import click
 
 from d3async.cli import plan
 from d3async.cli.aftermath import Run, beginning, finish
-from d3async.cli.console import is_interactive, say
+from d3async.cli.console import is_interactive, say, say_all
+from d3async.cli.feedback import load_feedback, parent_of, read_like, settings_like
 from d3async.cli.homes import check_own
 from d3async.cli.jobfile import examine
 from d3async.cli.loading import load
 from d3async.cli.mapping import with_own
 from d3async.cli.progress import chosen
+from d3async.cli.review import Review
 from d3async.cli.running import Orders, check_files, send
 from d3async.cli.similar import agreed_to_fresh, agreed_to_similar, by_server
 from d3async.commands import all_commands
@@ -35,15 +37,17 @@ from d3async.sansio.look_alikes import Lines
 from d3async.sansio.next_step import PLACES, READING, SETTINGS, arguments_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from d3async.cli.feedback import Parent
     from d3async.cli.jobfile import JobFileOptions
     from d3async.cli.loading import Loaded
     from d3async.cli.servers import Servers
     from d3async.journal.similar_rows import Similar
     from d3async.journal.sqlite import RunFolder
     from d3async.sansio.halt import Halt
+    from d3async.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +77,9 @@ class Options:
 def run(file: Path, job_file: JobFileOptions, servers: Servers, options: Options) -> int:
     """Run *file* and return the exit code."""
     collect_rarely()
+    parent = parent_of(file, options.output, job_file)
+    if parent is not None:
+        return _run_feedback(file, parent, job_file, servers.like(settings_like(parent)), options)
     kept = options_kept(job_file, servers, options)
     job_file = with_own(job_file, servers, save=options.save_mapping)
     own = servers.own_if_any()
@@ -88,11 +95,62 @@ def run(file: Path, job_file: JobFileOptions, servers: Servers, options: Options
             say("Nothing was sent.")
             return INTERRUPTED
         again = before
+    quiet, save_mapping = options.quiet, options.save_mapping
+
+    def loading(folder: RunFolder) -> Loaded | None:
+        return load(folder, file, job_file, servers, own, quiet=quiet, save_mapping=save_mapping, kept=kept)
+
+    return _run_in(path, loading, servers, options, own=own, again=again)
+
+
+def _run_feedback(file: Path, parent: Parent, job_file: JobFileOptions, servers: Servers, options: Options) -> int:
+    """Send the rows of a feedback file under the run that it continues."""
+    for given, name in ((options.fresh, "--fresh"), (options.save_mapping, "--save-mapping")):
+        if given:
+            text = f"{name} cannot be given with {file}: it continues the run in {parent.folder}"
+            raise SettingsError(text, code="option")
+    job_file = read_like(parent, file, job_file)
+    own = servers.own_if_any()
+    if own is None and parent.meta.get("base_url"):
+        servers.own()  # says what is missing
+
+    def loading(folder: RunFolder) -> Loaded | None:
+        with Review() as review:
+            loaded = load_feedback(
+                folder,
+                parent,
+                file,
+                job_file,
+                servers,
+                own=own,
+                review=review,
+                quiet=options.quiet,
+                retry_unknown=options.retry_unknown,
+            )
+            if loaded is None:
+                say_all(review.lines())
+                say(f"All of them: {review.keep(folder.folder)}")
+            elif not options.quiet:
+                say_all(review.lines(sent="left out"))
+        return loaded
+
+    return _run_in(parent.folder, loading, servers, options, own=own)
+
+
+def _run_in(
+    path: Path,
+    loading: Callable[[RunFolder], Loaded | None],
+    servers: Servers,
+    options: Options,
+    *,
+    own: Settings | None,
+    again: str = "",
+) -> int:
+    """Hold the run folder *path*, load what is to be sent, show the plan, send, write everything."""
     folder = open_folder(path)
     try:
         check_own(folder, own)
-        quiet, save_mapping = options.quiet, options.save_mapping
-        loaded = load(folder, file, job_file, servers, own, quiet=quiet, save_mapping=save_mapping, kept=kept)
+        loaded = loading(folder)
         if loaded is None:
             folder.abandon()
             return INVALID_FILE
@@ -189,6 +247,7 @@ def _send_and_finish(
                 started_at=started,
                 as_json=options.as_json,
                 finished=loaded.finished,
+                taken_in=loaded.taken_in,
                 places=places,
             )
         )

@@ -57,6 +57,12 @@ class Servers:
         given = {name: value for name, value in options.items() if name not in {"profile", "config"}}
         self._profiles = Profiles(environ, config=options.get("config"), **given)
 
+    def like(self, options: Mapping[str, Any]) -> Servers:
+        """The same, with *options* where none were given."""
+        return Servers(
+            {**self._options, **{n: v for n, v in options.items() if self._options.get(n) is None}}, self._environ
+        )
+
     def given(self) -> dict[str, Any]:
         """The settings that were given as options."""
         return {name: value for name, value in self._options.items() if value is not None}

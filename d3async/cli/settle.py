@@ -140,6 +140,10 @@ def _settled(target: Path, verdict: Verdict, result: SettleResult, where: str) -
         say(f"results   d3async results {target}{where} -o {target}.results.csv")
     else:
         say(f"results   {result.files.results}      report  {result.files.report}")
+        from d3async.cli.result_text import left_lines  # noqa: PLC0415 - `--help` need not load it
+
+        for line in left_lines(result.files):
+            say(line)
     from d3async.files.suggestions import suggested_lines  # noqa: PLC0415 - `--help` need not load it
 
     for label, text in suggested_lines(result.steps):

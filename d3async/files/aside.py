@@ -33,7 +33,7 @@ def aside(path: Path) -> Iterator[BinaryIO]:
         raise _refused(path, error) from error
     part = Path(name)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with os.fdopen(descriptor, "w+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -43,6 +43,11 @@ class Table:
         self.header = rows.header
         self.format = rows.format
 
+    @property
+    def file(self) -> BinaryIO:
+        """The open file itself."""
+        return self._source.file
+
     def __iter__(self) -> Iterator[Row | Invalid]:
         return iter(self._rows)
 

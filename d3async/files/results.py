@@ -58,6 +58,17 @@ def csv_lines(rows: Iterable[RowRecord], inputs: Inputs) -> Iterator[str]:
         )
 
 
+def result_cells(rows: Iterable[RowRecord], inputs: Inputs) -> Iterator[list[str]]:
+    """The cells of results.csv, unguarded: for a workbook, whose texts never run."""
+    instant = instants()
+    for row in rows:
+        counts = (row.items_ok, row.items_failed, row.items_unknown)
+        own = (row.row, row.line, row.outcome, row.code, row.message, row.http, row.attempts)
+        times = (instant(row.sent_at), instant(row.done_at))
+        told = ["" if value is None else str(value) for value in (*own, *times, *counts)]
+        yield [*told, *inputs.cells(row.raw)]
+
+
 def item_lines(items: Iterable[ItemRecord], inputs: Inputs) -> Iterator[str]:
     """Lines of items.csv, the header first."""
     written = _csv_writer(inputs.delimiter)

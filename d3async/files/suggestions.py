@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from d3async.commands import all_commands
+from d3async.files.feedback_files import ending_of_kind, feedback_paths
 from d3async.journal.read import JournalReader
 from d3async.sansio.hand_settlement import CODE
 from d3async.sansio.next_step import (
@@ -94,7 +95,10 @@ def _situation(
     held, doctors = _held(reader, facts, outcomes["unsent"] + repeatable + undone)
     home = str(facts.get("home") or "")
     file, reconciled, stop = _input(meta, reader.folder), facts.get("reconciled"), _code(facts.get("stop"))
-    kind = json.loads(meta.get("format") or "{}").get("kind")
+    newest = feedback_paths(reader.folder, "failed")[-1:]
+    mend_name = (
+        newest[0].name if newest else f"failed.{ending_of_kind(json.loads(meta.get('format') or '{}').get('kind'))}"
+    )
     return Situation(
         outcomes=outcomes,
         folder=folder,
@@ -110,7 +114,7 @@ def _situation(
         repeatable=repeatable,
         did_not_happen=undone,
         to_mend=reader.to_mend() - undone if wrong else 0,
-        mend_file=str(mend_file or Path(folder) / f"failed.{'jsonl' if kind == 'jsonl' else 'csv'}"),
+        mend_file=str(mend_file or Path(folder) / mend_name),
         identical=options.get("allow_duplicates") is True and reader.has_identical(_once()),
         log_key=bool(by_hand & set(facts.get("log_keys") or ())),
         looked_up=isinstance(reconciled, dict) and not reconciled.get("ended_early"),

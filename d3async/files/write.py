@@ -9,17 +9,26 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from d3async.files.aside import aside, write_lines
-from d3async.files.feedback import failed_records, unknown_records
+from d3async.files.feedback_files import write_failed, write_unknown
 from d3async.files.format import Format
 from d3async.files.inputs import Inputs
 from d3async.files.kept import marks, stands
 from d3async.files.report import report_html
-from d3async.files.results import csv_lines, item_lines, json_array, json_lines
+from d3async.files.results import (
+    COLUMNS,
+    ITEM_COLUMNS,
+    csv_lines,
+    item_lines,
+    json_array,
+    json_lines,
+    result_cells,
+)
 from d3async.files.summary import last_facts, summary
+from d3async.files.workbooks import TextWorkbook, can_write_workbooks, pairs
 from d3async.journal.read import FILE, JournalReader
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
     from typing import BinaryIO
 
@@ -30,13 +39,17 @@ FORMATS = ("csv", "jsonl", "json")
 SUMMARY = "summary.json"
 REPORT = "report.html"
 ITEMS = "items.csv"
+WORKBOOK = "results.xlsx"
 _BOM = "\ufeff"
 _NONE: Marks = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The files that were written; None where a file has no rows and is not there."""
+    """The files that were written; None where a file has no rows and is not there.
+
+    *left* are feedback files that are not as they were written: the user's, which are never overwritten.
+    """
 
     results: Path
     report: Path
@@ -44,6 +57,7 @@ class Written:
     failed: Path | None = None
     unknown: Path | None = None
     outcomes: Mapping[str, int] = field(default_factory=dict)
+    left: tuple[Path, ...] = ()
 
 
 def write_folder(folder: Path, *, format: str | None = None) -> Written:  # noqa: A002 - the option's name
@@ -69,19 +83,22 @@ def write_files(reader: Reader, *, format: str | None = None, known: Marks = _NO
         if (name == wanted or path.exists()) and not stands(path, known):
             with aside(path) as file:
                 write_results(file, reader, name)
+    failed, unknown = write_failed(reader, form, inputs), write_unknown(reader, form, inputs)
+    _write_workbook(folder / WORKBOOK, reader, form, inputs, known)
     return Written(
         results=folder / f"results.{wanted}",
         report=_write_report(folder / REPORT, reader),
         items=_write_items(folder / ITEMS, reader, form, inputs, known),
-        failed=_write_feedback(folder, "failed", failed_records(reader, inputs), form),
-        unknown=_write_feedback(folder, "unknown", unknown_records(reader), form),
+        failed=failed.path,
+        unknown=unknown.path,
         outcomes=reader.counts(),
+        left=failed.left + unknown.left,
     )
 
 
 def marks_of(folder: Path) -> Marks:
     """The marks of the files in *folder* that have a line for each row or item."""
-    return marks([*(folder / f"results.{name}" for name in FORMATS), folder / ITEMS])
+    return marks([*(folder / f"results.{name}" for name in FORMATS), folder / ITEMS, folder / WORKBOOK])
 
 
 def write_again(folder: Path, *, format: str | None = None) -> Written:  # noqa: A002 - the option's name
@@ -165,6 +182,19 @@ def _write_report(path: Path, reader: Reader) -> Path:
     return path
 
 
+def _write_workbook(path: Path, reader: Reader, form: Format, inputs: Inputs, known: Marks) -> None:
+    """Write results of a workbook as a workbook too, where the extra `excel` is there."""
+    if form.kind != "xlsx" or not can_write_workbooks() or stands(path, known):
+        return
+    with aside(path) as file:
+        book = TextWorkbook(file)
+        book.add("rows", [*COLUMNS, *inputs.header], result_cells(reader.rows(), inputs), outcome="_outcome")
+        items = ([str(row), str(line), *texts] for row, line, *texts in reader.items())
+        book.add("items", ITEM_COLUMNS, items, outcome="_outcome")
+        book.add("summary", ("name", "value"), pairs(summary(reader, last_facts(reader.runs()))))
+        book.close()
+
+
 def _write_items(path: Path, reader: Reader, form: Format, inputs: Inputs, known: Marks) -> Path | None:
     if not reader.has_items:
         path.unlink(missing_ok=True)
@@ -174,16 +204,4 @@ def _write_items(path: Path, reader: Reader, form: Format, inputs: Inputs, known
     with aside(path) as file:
         lines = item_lines(reader.items(), inputs)
         write_lines(file, chain((_BOM,), lines) if form.from_a_spreadsheet else lines)
-    return path
-
-
-def _write_feedback(folder: Path, name: str, records: Iterator[str], form: Format) -> Path | None:
-    path = folder / f"{name}.{'jsonl' if form.kind == 'jsonl' else 'csv'}"
-    first = next(records, None)
-    if first is None:
-        path.unlink(missing_ok=True)
-        return None
-    with aside(path) as file:
-        file.write(form.start())
-        write_lines(file, (record + form.line_ending for record in chain((first,), records)), form.encode)
     return path

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from d3async.commands.base import Command
 
 _LEFT = "select exists(select 1 from job where row is not null and (state != 'ok' or coalesce(code, '') != ''))"
-_UNKNOWN = "select command, count(*) from job where row is not null and state in ('unknown', 'sent') group by command"
+_UNKNOWN = """
+select command, count(*) from job where row is not null and state in ('unknown', 'sent') {0} group by command"""
 _DUE_ZONES = """
 select substr(json_extract(body, '$.rawData."Due Date"'), 21), count(*) from answer
 join job on job.answer = answer.id where job.command = 'CreateTask' and job.row is not null
@@ -109,9 +110,10 @@ def vanished_rows(db: sqlite3.Connection) -> int:
     return int(db.execute("select count(*) from job where row is null").fetchone()[0])
 
 
-def unknown_by_command(db: sqlite3.Connection) -> dict[str, int]:
-    """Rows of the file that may have happened, by command."""
-    return dict(db.execute(_UNKNOWN).fetchall())
+def unknown_by_command(db: sqlite3.Connection, *, staged: bool = False) -> dict[str, int]:
+    """Rows of the file that may have happened, by command; only those that are *staged*, of a feedback file."""
+    among = "and row in (select row from temp.incoming)" if staged else ""
+    return dict(db.execute(_UNKNOWN.format(among)).fetchall())
 
 
 def was_sent_to(db: sqlite3.Connection, profile: str | None) -> bool:

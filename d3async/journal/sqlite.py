@@ -99,15 +99,6 @@ class RunFolder:
             self._meta(facts)
             return feedback.continue_rows(self.db, _repeatable())
 
-    def unknown_by_command(self, *, staged: bool = False) -> dict[str, int]:
-        """Rows of the file that may have happened, by command; only those of a feedback file that are *staged*."""
-        among = "and row in (select row from temp.incoming)" if staged else ""
-        found = self.db.execute(
-            "select command, count(*) from job where row is not null and state in ('unknown', 'sent')"
-            f" {among} group by command"
-        )
-        return dict(found.fetchall())
-
     def all_ok(self, rows: int) -> bool:
         """Whether all of the *rows* that this run was to send are `ok`."""
         return feedback.all_ok(self.db, self.epoch, rows)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from d3async.errors import JournalError
 from d3async.files.causes import find_causes
+from d3async.files.feedback_files import feedback_paths
 from d3async.files.suggestions import fleet_run_steps, suggest, to_type
 from d3async.files.summary import instant, last_facts, summary
 from d3async.journal.hold import is_held
@@ -69,6 +70,8 @@ def status_of(reader: Reader, *, now: float, running: bool | None) -> FolderStat
         window = min(_WINDOW, max(now - (owner.since or now), 1.0))
         rate = reader.done_since(now - window) / window
     files = {path.stem: path for path in sorted(reader.folder.glob("*.*")) if path.stem in _FILES}
+    files |= {path.stem: path for path in sorted(reader.folder.glob("results.[cj]s*"))}
+    files |= {name: path for name in ("failed", "unknown") for path in feedback_paths(reader.folder, name)}
     return FolderStatus(
         folder=reader.folder,
         summary=summary(reader, facts),

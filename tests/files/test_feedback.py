@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from python_calamine import CalamineWorkbook
 
-from d3async.files.feedback import narrowed
+from d3async.files.feedback import marked_object, narrowed, unmarked_object
 from d3async.files.format import Format
 from d3async.files.inputs import Inputs, spans, split
+from d3async.files.marked import same_text
 from d3async.files.read import open_table
 from d3async.files.write import write_folder
+from d3async.sansio.identity import VERSION as IDENTITY
+from d3async.sansio.job import Invalid
+from d3async.sansio.row_marks import Mark, read_mark
 from tests.journal.factory import LINK_HEADER, TASK_HEADER, Entry, invalid, make, unsent
 
 if TYPE_CHECKING:
@@ -70,13 +77,111 @@ def test_when_every_row_failed_the_file_comes_back_byte_by_byte(tmp_path: Path, 
     assert path.read_bytes() == FILES[name]
 
 
-def test_rows_of_a_workbook_come_back_as_csv(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [name for name in FILES if name != "ragged"])
+def test_with_marks_the_input_s_own_bytes_come_first_in_every_row(tmp_path: Path, name: str) -> None:
+    kind = "jsonl" if name.startswith("jsonl") else "csv"
+    source = tmp_path / f"jobs.{kind}"
+    source.write_bytes(FILES[name])
+    with open_table(source) as table:
+        form, entries = table.format, [Entry(row.raw, "failed", line=row.line) for row in table]
+        folder = make(tmp_path / "run", entries, form=form, header=table.header, uid="u", identity=str(IDENTITY))
+    path = write_folder(folder).failed
+    assert path is not None
+    with open_table(path) as table:
+        marks = [cell_of(row) for row in table]
+    assert [mark and mark.job for mark in marks] == list(range(1, len(entries) + 1))
+    lines = path.read_bytes().decode(form.encoding)
+    for mark in marks:
+        text = f"{form.delimiter}{mark}" if kind == "csv" else f', "_row": "{mark}"'
+        assert text in lines
+        lines = lines.replace(text, "")
+    given = FILES[name].decode(form.encoding).replace("{broken\n", "{broken}\n")
+    assert lines.replace(f"{form.delimiter}_row", "") == given
+
+
+def cell_of(row: Any) -> Mark | None:
+    if isinstance(row, Invalid):
+        return unmarked_object(row.raw)[1]
+    return read_mark(dict(zip(row.keys, row.cells, strict=True))["_row"])
+
+
+def test_a_row_with_too_few_or_too_many_cells_keeps_its_text_before_the_mark(tmp_path: Path) -> None:
+    entries = [Entry("1,a", "failed"), Entry("2,a,b,c,d,e", "failed")]
+    path = write_folder(make(tmp_path, entries, uid="u", identity=str(IDENTITY))).failed
+    assert path is not None
+    short, long = path.read_text().splitlines()[1:]
+    assert re.fullmatch(r"1,a,,,1-\w{4}", short)
+    assert re.fullmatch(r"2,a,b,c,d,e,2-\w{4}", long)
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        ('{"a": 1}', '{"a": 1, "_row": "7-k3f9"}'),
+        ("{}", '{"_row": "7-k3f9"}'),
+        ('{"a": 1 }', '{"a": 1 , "_row": "7-k3f9"}'),
+        ('{"a": 1', '{"a": 1, "_row": "7-k3f9"}'),
+        ('{"a": 1,', '{"a": 1, "_row": "7-k3f9"}'),
+        ("words", 'words, "_row": "7-k3f9"}'),
+    ],
+)
+def test_the_mark_of_a_json_row_is_its_last_key(raw: str, text: str) -> None:
+    mark = Mark(7, "k3f9")
+    assert marked_object(raw, mark) == text
+    assert unmarked_object(text)[1] == mark
+    assert same_text(unmarked_object(text)[0], raw, JSONL)
+    assert not same_text(unmarked_object(text.replace("a", "b").replace("w", "v"))[0], raw, JSONL) or raw == "{}"
+
+
+def test_rows_of_a_workbook_come_back_in_a_workbook(tmp_path: Path) -> None:
     form = Format("xlsx", "utf-8-sig", bom=True, line_ending="\r\n", sheet="Tasks", header_raw=",".join(TASK_HEADER))
-    written = write_folder(make(tmp_path, [Entry('1,"a, b",c,d', "failed")], form=form))
+    folder = make(tmp_path, [Entry('1,"a, b",=c,d', "failed")], form=form, uid="u", identity=str(IDENTITY))
+    written = write_folder(folder)
     assert written.results.name == "results.csv"
+    assert written.failed == folder / "failed.xlsx"
+    header, row = CalamineWorkbook.from_path(written.failed).get_sheet_by_name("Tasks").to_python()
+    assert header == [*TASK_HEADER, "_row"]
+    assert row[:4] == ["1", "a, b", "=c", "d"]
+    assert read_mark(row[4])
+    first = (folder / "results.xlsx").read_bytes()
+    write_folder(folder)
+    assert (folder / "results.xlsx").read_bytes() == first
+
+
+def test_a_file_that_was_changed_is_left_and_the_new_one_is_written_beside_it(tmp_path: Path) -> None:
+    folder = make(tmp_path, [Entry("1,a,b,c", "failed"), Entry("2,a,b,c", "failed")])
+    failed = write_folder(folder).failed
+    assert failed == folder / "failed.csv"
+    failed.write_text("mine")
+
+    again = write_folder(folder)
+    assert (again.failed, again.left) == (folder / "failed-2.csv", (failed,))
+    again.failed.write_text("mine too")
+    third = write_folder(folder)
+    assert (third.failed, third.left) == (folder / "failed-3.csv", (failed, folder / "failed-2.csv"))
+    assert failed.read_text() == "mine"
+
+    failed.unlink()
+    (folder / "failed-2.csv").unlink()
+    last = write_folder(folder)
+    assert (last.failed, last.left) == (folder / "failed.csv", ())
+    assert [path.name for path in folder.glob("failed*")] == ["failed.csv"]
+
+
+def test_a_file_that_is_only_touched_is_not_changed(tmp_path: Path) -> None:
+    folder = make(tmp_path, [Entry("1,a,b,c", "failed")])
+    failed = write_folder(folder).failed
+    assert failed is not None
+    failed.write_bytes(failed.read_bytes())
+    os.utime(failed, (1, 1))
+    assert write_folder(folder).left == ()
+
+
+def test_rows_with_letters_that_the_input_s_encoding_does_not_have_make_the_file_utf_8(tmp_path: Path) -> None:
+    form = Format("csv", "cp1252", header_raw=",".join(TASK_HEADER))
+    written = write_folder(make(tmp_path, [Entry("1,\u6f22,b,c", "failed")], form=form))
     assert written.failed is not None
-    assert written.failed.name == "failed.csv"
-    assert written.failed.read_bytes() == b'\xef\xbb\xbfincident,name,assignee,due\r\n1,"a, b",c,d\r\n'
+    assert "\u6f22" in written.failed.read_text(encoding="utf-8-sig")
 
 
 def test_rows_of_other_outcomes_are_left_out(tmp_path: Path) -> None:

@@ -82,11 +82,14 @@ def test_the_same_journal_gives_the_same_bytes(tmp_path: Path, folder_of: Callab
 
 
 def test_files_without_rows_are_not_there_and_stale_ones_are_removed(tmp_path: Path) -> None:
-    folder = make(tmp_path, [Entry("1,a,b,c")])
-    for name in ("failed.csv", "unknown.csv", "items.csv"):
-        (folder / name).write_text("from before")
+    folder = make(tmp_path, [Entry("1,a,b,c", "failed"), Entry("2,a,b,c", "unknown")])
+    (folder / "items.csv").write_text("from before")
+    before = write_folder(folder)
+    assert before.failed.exists()
+    assert before.unknown.exists()
+    change(folder, "update job set state = 'ok'")
     written = write_folder(folder)
-    assert (written.items, written.failed, written.unknown) == (None, None, None)
+    assert (written.items, written.failed, written.unknown, written.left) == (None, None, None, ())
     assert names(folder) == [FILE, "report.html", "results.csv"]
 
 

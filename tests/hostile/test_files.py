@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -175,7 +176,8 @@ def test_formulas_are_sent_as_they_are_and_run_in_no_spreadsheet(tmp_path: Path,
     folder = tmp_path / "tasks.d3run"
     for cells in cells_of(folder / "results.csv"):
         assert not [cell for cell in cells if cell[:1] in set("=+-@\t\r") - {""}]
-    assert (folder / "failed.csv").read_bytes() == given
+    marked = (folder / "failed.csv").read_bytes()
+    assert re.sub(rb",(?:_row|\d+-[a-z0-9]{4})(?=\r\n)", b"", marked) == given
 
 
 PATHS = [

@@ -80,6 +80,7 @@ def make(
         "sha256": "0" * 64, "rows": str(current), "epoch": str(len(runs)),
     } | {key: value if isinstance(value, str) else json.dumps(value) for key, value in meta.items()}  # fmt: skip
     with closing(sqlite3.connect(folder / FILE)) as db, db:
+        db.execute("pragma journal_mode = wal")
         db.executescript(TABLES)
         db.executemany("insert into meta values (?, ?)", told.items())
         row = 0
