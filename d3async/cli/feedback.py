@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -18,6 +19,7 @@ from d3async.files.feedback import narrowed
 from d3async.files.feedback_files import digest_of
 from d3async.files.marked import has_marks, same_text
 from d3async.files.read import open_table
+from d3async.files.suggestions import FEEDBACK
 from d3async.files.write import inputs_of
 from d3async.journal.continuation import Continuation
 from d3async.journal.counts import unknown_by_command
@@ -183,11 +185,12 @@ def load_feedback(
             return None
         homes = homes_of(stage, servers, own)
         check_homes(folder, homes)
-        changes = folder.continue_rows(meta_of(homes, folder.meta()))
+        digest = digest_of(examined.table.file)
+        known = {"path": os.path.abspath(file), "sha256": digest, "skip_invalid": job_file.skip_invalid}  # noqa: PTH100 - links stay as they are
+        changes = folder.continue_rows({**meta_of(homes, folder.meta()), FEEDBACK: json.dumps(known)})
         unknown = unknown_by_command(folder.db, staged=True)
         whole = not (left_out or review.invalid or continuation.unknown)
-        digest = digest_of(examined.table.file) if whole and _lies_in(file, folder.folder) else None
-        taken_in = None if digest is None else (file.name, digest, stage.jobs)
+        taken_in = (file.name, digest, stage.jobs) if whole and _lies_in(file, folder.folder) else None
         return Loaded(examined.name, stage, changes, unknown, review.invalid, homes, taken_in=taken_in)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from d3async.commands import all_commands
-from d3async.files.feedback_files import ending_of_kind, feedback_paths
+from d3async.files.feedback_files import digest_of, ending_of_kind, feedback_paths
 from d3async.journal.read import JournalReader
 from d3async.sansio.hand_settlement import CODE
 from d3async.sansio.next_step import (
@@ -20,6 +20,7 @@ from d3async.sansio.next_step import (
     SETTINGS,
     STDIN,
     UNAUTHORIZED,
+    FeedbackRun,
     Note,
     Situation,
     Steps,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 OPTIONS = "options"
 """Where a journal keeps the options that a suggested command has: `sansio.next_step` chooses among them."""
+FEEDBACK = "feedback"
+"""Where a journal keeps which feedback file was run last, and how."""
 INPUT_PATH = "input_path"
 """Where a journal keeps the path of its job file."""
 REPLACED = "replaced_at"
@@ -121,7 +124,26 @@ def _situation(
         progress=facts.get("exit_code") is None or not (stop == "halt" or repeatable) or reader.brought_forward(),
         replaced=REPLACED in meta,
         home=_short(Path(home), seen_from) if home else "",
+        feedback=_feedback(reader, meta, seen_from) if outcomes["unsent"] else None,
     )
+
+
+def _feedback(reader: JournalReader, meta: Mapping[str, str], seen_from: Path | None) -> FeedbackRun | None:
+    """The feedback file that was run last, if rows that it mended are left and it still says the same."""
+    known = json.loads(meta.get(FEEDBACK) or "null")
+    if known is None or not reader.has_mended_left():
+        return None
+    path = Path(known["path"])
+    if not path.is_file():
+        path = reader.folder / path.name
+    try:
+        with path.open("rb") as file:
+            unchanged = digest_of(file) == known["sha256"]
+    except OSError:
+        return None
+    inside = path.parent.resolve() == reader.folder.resolve()
+    reading = ("--skip-invalid",) if known.get("skip_invalid") else ()
+    return FeedbackRun(_short(path, seen_from), inside, reading) if unchanged else None
 
 
 def _options(meta: Mapping[str, str]) -> dict[str, Any]:

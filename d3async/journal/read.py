@@ -145,6 +145,13 @@ class JournalReader(ReaderBase):
             )
         )
 
+    def has_mended_left(self) -> bool:
+        """Whether rows that a feedback file changed were not sent since."""
+        if self._one("select value from meta where key = 'identity'") is None:
+            return False  # of a version without feedback files
+        asked = "select exists(select 1 from job where state = 'pending' and row is not null and id in"
+        return bool(self._one(f"{asked} (select job from mended))"))
+
     def brought_forward(self) -> bool:
         """Whether the last run brought a row to `ok`."""
         asked = "select exists(select 1 from job where state = 'ok' and epoch = (select max(epoch) from run))"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ class Situation:
     why; *doctors* are the profiles to examine. *repeatable* are unknown rows that the next run sends again,
     *did_not_happen* failed ones of which a look into D3 proved that. *identical*: identical rows are among those
     that are left. *progress*: the last run brought a row to `ok`, or was cut short. *home* is where the folder was.
+    *feedback* is the feedback file that mended rows which are left; what the run's own file says of them failed before.
     """
 
     outcomes: Mapping[str, int]
@@ -114,6 +115,15 @@ class Situation:
     progress: bool = True
     replaced: bool = False
     home: str = ""
+    feedback: FeedbackRun | None = None
+
+
+class FeedbackRun(NamedTuple):
+    """A feedback file that says what it said when it was run, and how it was run. *inside*: in its run folder."""
+
+    path: str
+    inside: bool
+    reading: Sequence[str] = ()
 
 
 def next_steps(at: Situation) -> Steps:
@@ -124,8 +134,9 @@ def next_steps(at: Situation) -> Steps:
         return Steps(notes=(Note(_GOING_ON, text),))
     if at.replaced:
         return Steps(notes=(Note("note", "this run was replaced by a newer one with --fresh; nothing of it goes on"),))
-    sending = _send(at)
-    found = [*([sending] if sending else _wait(at)), _settle(at), _mend(at)]
+    going = at if at.feedback is None else _of_feedback(at, at.feedback)
+    sending = _send(going)
+    found = [*([sending] if sending else _wait(going)), _settle(at), _mend(at)]
     commands = tuple(step for step in found if isinstance(step, Command))
     return Steps(commands, tuple(step for step in found if isinstance(step, Note)))
 
@@ -143,6 +154,11 @@ def _send(at: Situation) -> Command | Note | None:
     if missing is None:
         return Command(label, run_arguments(at))
     return Note(label, f"{_rows_are(count)} left: {missing}")
+
+
+def _of_feedback(at: Situation, file: FeedbackRun) -> Situation:
+    """*at* for the way to go on with *file*; the rest of the run follows once its rows are sent."""
+    return replace(at, name=file.path, file=file.path, usual_folder=file.inside, reading=file.reading, identical=False)
 
 
 def _missing(at: Situation, *, stuck: bool) -> str | None:

@@ -307,6 +307,20 @@ def test_rows_that_are_not_in_the_file_keep_their_outcomes(d3: Site, cli: Cli, t
     assert created(d3) == {"a": 1, "b": 1, "c": 1}
 
 
+def test_a_run_of_the_file_that_was_cut_short_goes_on_with_the_file(d3: Site, cli: Cli, tmp_path: Path) -> None:
+    write(tmp_path / "t.csv", *(task(name, NOWHERE) for name in "abcd"), task("e"))
+    cli("run", "t.csv", "--limit", "4", env=d3.env)
+    failed = tmp_path / "t.d3run" / "failed.csv"
+    failed.write_text(failed.read_text().replace(NOWHERE, HERE).replace(f"{HERE},b", f"{NOWHERE},b"))
+
+    ran = cli("run", "t.d3run/failed.csv", "--halt", "failed=1", "--concurrency", "1", env=d3.env)
+
+    assert ran.code == 5, ran.err
+    assert created(d3)["d"] == 0
+    assert follow(cli, d3, ran) == ["run t.d3run/failed.csv --continue", "run t.csv --continue"]
+    assert created(d3) == dict.fromkeys("acde", 1)
+
+
 def test_two_rows_mended_into_the_same_task_are_one_too_many(d3: Site, cli: Cli, tmp_path: Path) -> None:
     write(tmp_path / "t.csv", task("a"), task("b", NOWHERE), task("c", NOWHERE))
     folder = tmp_path / "t.d3run"

@@ -20,6 +20,7 @@ from d3async.sansio.next_step import (
     READING,
     SETTINGS,
     STDIN,
+    FeedbackRun,
     Situation,
     arguments_of,
     fleet_steps,
@@ -32,6 +33,7 @@ AT = Situation(
     outcomes={}, folder="tasks.d3run", name="tasks.csv", file="tasks.csv", mend_file="tasks.d3run/failed.csv"
 )
 RUN = "d3async run tasks.csv --continue"
+MENDED = FeedbackRun("tasks.d3run/failed.csv", inside=True)
 RECONCILE = "d3async reconcile tasks.d3run"
 
 
@@ -59,6 +61,16 @@ def at(**known: Any) -> Situation:
         (at(unknown=2, repeatable=2, progress=False), [], ["no row got ok this time"]),
         (at(unsent=2, stop="halt"), [RUN], []),
         (at(unsent=2, stop="halt", progress=False), [], ["no row got ok this time"]),
+        # rows that a feedback file mended go on with that file
+        (at(unsent=2, feedback=MENDED), ["d3async run tasks.d3run/failed.csv --continue"], []),
+        (at(unsent=2, feedback=MENDED, file=None), ["d3async run tasks.d3run/failed.csv --continue"], []),
+        (
+            at(unsent=2, feedback=FeedbackRun("mine.csv", inside=False, reading=("--skip-invalid",))),
+            ["d3async run mine.csv -o tasks.d3run --skip-invalid --continue"],
+            [],
+        ),
+        (at(unsent=2, feedback=MENDED, stop="halt", progress=False), [], ["run tasks.d3run/failed.csv again later"]),
+        (at(unsent=2, held={"unauthorized": 2}, feedback=MENDED), [], ["run tasks.d3run/failed.csv again"]),
         # what must be mended first is no command
         (at(failed=2, to_mend=2), [], ["tasks.d3run/failed.csv: mend its rows"]),
         (at(failed=2), [], []),
