@@ -1,8 +1,7 @@
-"""After the last answer: settle the journal, write the folder's files, add everything up, say it."""
+"""After the last answer: close the journal, write the folder's files, add everything up."""
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from contextlib import closing, suppress
@@ -10,11 +9,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from d3async import __version__
-from d3async.cli import result_text
-from d3async.cli.console import out, say
 from d3async.errors import JournalError
 from d3async.files.causes import find_causes
-from d3async.files.suggestions import suggest, suggested_lines
+from d3async.files.suggestions import suggest
 from d3async.files.write import marks_of, write_files, write_summary_of
 from d3async.journal.counts import due_zones
 from d3async.journal.look_alike_guard import correct_index
@@ -27,7 +24,7 @@ from d3async.sansio.next_step import GONE
 from d3async.sansio.retry import Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from d3async.cli.errand import ServerRan
@@ -53,7 +50,6 @@ class Run:
     homes: Homes
     ran: Ran | None
     started_at: float
-    as_json: bool
     finished: bool
     places: Sequence[str] = ()
     lost: Stop | None = None
@@ -67,8 +63,23 @@ class Run:
         return self.lost or (self.ran.stop if self.ran else None)
 
 
-def finish(run: Run) -> int:
-    """Write everything and say it; the exit code. Raises `ConservationError` before anything is overwritten."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedRun:
+    """What a run came to. *summary* is that of `summary.json`; *causes* are the first ones of rows that are not ok."""
+
+    exit_code: int
+    stop: Stop | None
+    folder: Path
+    summary: Mapping[str, Any]
+    causes: Sequence[Cause]
+    written: Written
+    steps: Steps
+    servers: Sequence[ServerRan]
+    due_zones: Mapping[str, int]
+
+
+def finish(run: Run, warn: Callable[[str], None]) -> FinishedRun:
+    """Write everything. Raises `ConservationError` before anything is overwritten."""
     run = _found(run)
     outcomes = run.folder.settle_leftovers()
     code = exit_code(outcomes, run.stop)
@@ -76,7 +87,7 @@ def finish(run: Run) -> int:
     with closing(run.folder) as folder:
         folder.finish(now=time.time(), exit_code=code, facts=facts)
         if run.ran is not None:
-            correct_index(folder, say)
+            correct_index(folder, warn)
         _note_taken_in(run)
         with JournalReader(folder.folder / FILE) as reader:
             written = write_files(reader, known=folder.files_before() if run.finished else {})
@@ -85,11 +96,17 @@ def finish(run: Run) -> int:
             steps = suggest(reader, facts, places=run.places, mend_file=written.failed)
         with suppress(JournalError):
             folder.note_files(marks_of(folder.folder))
-    for line in _words(run, causes, facts, written, steps):
-        say(line)
-    if run.as_json:
-        out(json.dumps(summary, ensure_ascii=False))
-    return code
+    return FinishedRun(
+        exit_code=code,
+        stop=run.stop,
+        folder=folder.folder,
+        summary=summary,
+        causes=causes,
+        written=written,
+        steps=steps,
+        servers=run.ran.servers if run.ran else (),
+        due_zones=facts["due_zones"],
+    )
 
 
 def _note_taken_in(run: Run) -> None:
@@ -163,20 +180,3 @@ def beginning(homes: Homes) -> dict[str, Any]:
         "settings": own.public() if own else {},
         **({"servers": several} if homes.keys() - {None} else {}),
     }
-
-
-def _words(run: Run, causes: Sequence[Cause], facts: Mapping[str, Any], written: Written, steps: Steps) -> list[str]:
-    lines = result_text.last_words(
-        written.outcomes,
-        run.stop,
-        causes=causes,
-        written=written,
-        folder=run.folder.folder,
-        steps=suggested_lines(steps),
-        code=facts["exit_code"],
-        now=time.time(),
-        servers=[(server.server.profile, server.stop, server.left) for server in run.ran.servers] if run.ran else (),
-    )
-    if facts["due_zones"]:
-        lines.insert(1, f"  due dates were read in {', '.join(facts['due_zones'])}")
-    return lines

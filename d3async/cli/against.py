@@ -8,7 +8,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from d3async.cli.console import say
 from d3async.cli.servers import name_of
 from d3async.client import D3Client
 from d3async.connect import host_limiter
@@ -25,12 +24,13 @@ if TYPE_CHECKING:
     from d3async.journal.pairs import Pair, Source
     from d3async.journal.sqlite import RunFolder
     from d3async.limiter import Limiter
+    from d3async.operations.observer import Observer
     from d3async.sansio.job import Invalid, Job
     from d3async.settings import Settings
 
 
-def tell_against(entries: Iterable[Job | Invalid], servers: Servers, *, first: int = 20) -> None:
-    """Tell which pairs of the valid rows among *entries* are not linked in D3, the *first* ones by line.
+def compare_with_d3(entries: Iterable[Job | Invalid], servers: Servers, observer: Observer, *, first: int = 20) -> None:
+    """Report which pairs of the valid rows among *entries* are not linked in D3, the *first* ones by line.
 
     Memory does not grow with the file. Raises `SettingsError` without a key to read with, and what `against` does; of
     several servers one that cannot be asked is told, and the others are asked all the same.
@@ -45,11 +45,11 @@ def tell_against(entries: Iterable[Job | Invalid], servers: Servers, *, first: i
         for profile, settings in asked.items():
             name = "" if len(asked) == 1 else f"{name_of(profile)}: "
             try:
-                _tell(_Asked(profile, name, settings, ways[profile]), db, first)
+                _compare(_Asked(profile, name, settings, ways[profile]), db, first, observer)
             except D3Error as error:
                 if not name:
                     raise
-                say(f"{name}could not be asked: {error.message}")
+                observer.message(f"{name}could not be asked: {error.message}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,28 +62,32 @@ class _Asked:
     ways: tuple[str, ...]
 
 
-def _tell(at: _Asked, db: sqlite3.Connection, first: int) -> None:
+def _compare(at: _Asked, db: sqlite3.Connection, first: int, observer: Observer) -> None:
     told = 0
 
     def not_linked(source: Source, pair: Pair) -> None:
         nonlocal told
         told += 1
         if told <= first:
-            say(f"  {at.name}line {pair.line}: {source.number} is not linked to {pair.name}")
+            observer.message(f"  {at.name}line {pair.line}: {source.number} is not linked to {pair.name}")
 
-    counts = asyncio.run(_against(at, db, not_linked))
+    counts = asyncio.run(_against(at, db, not_linked, observer))
     if told > first:
-        say(f"  and {told - first:,} more")
+        observer.message(f"  and {told - first:,} more")
     gone = f"{counts.gone:,} not linked (need not be sent)"
-    say(f"{at.name}In D3 now: {counts.linked:,} linked · {gone}{_unsure(counts)}")
+    observer.message(f"{at.name}In D3 now: {counts.linked:,} linked · {gone}{_unsure(counts)}")
 
 
-async def _against(at: _Asked, db: sqlite3.Connection, not_linked: Callable[[Source, Pair], None]) -> LinkCounts:
-    async with D3Client(at.settings, limiter=host_limiter(at.settings, say)) as client:
+async def _against(
+    at: _Asked, db: sqlite3.Connection, not_linked: Callable[[Source, Pair], None], observer: Observer
+) -> LinkCounts:
+    async with D3Client(at.settings, limiter=host_limiter(at.settings, observer.message)) as client:
         return await against(client, SqliteSession(db), at.ways, not_linked=not_linked, profile=at.profile)
 
 
-async def verify_run(folder: RunFolder, server: Server, limiter: Limiter, *, only: bool) -> LinkCounts:
+async def verify_run(
+    folder: RunFolder, server: Server, limiter: Limiter, *, only: bool, tell: Callable[[str], None]
+) -> LinkCounts:
     """Read back what the run that holds *folder* removed at *server*, under its own *limiter*; tell what stays linked.
 
     Lines begin with its name unless it is the *only* one.
@@ -93,7 +97,7 @@ async def verify_run(folder: RunFolder, server: Server, limiter: Limiter, *, onl
             client, FolderSession(folder), link_lookup_commands(server.settings, direct=True), profile=server.profile
         )
     name = "" if only else f"{server.name}: "
-    say(f"{name}Read back: {counts.gone:,} gone · {counts.linked:,} still linked{_unsure(counts)}")
+    tell(f"{name}Read back: {counts.gone:,} gone · {counts.linked:,} still linked{_unsure(counts)}")
     return counts
 
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from d3async.cli.jobfile import job_file_options, save_mapping_option
+from d3async.cli.jobfile import allow_similar_option, job_file_options, save_mapping_option
 from d3async.cli.settings_options import settings_options
-from d3async.cli.similar import allow_similar_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from d3async.cli.console import out, say, say_all
+from d3async.cli.console import Terminal, out, say, say_all
 from d3async.cli.feedback import load_feedback, parent_of, read_like, settings_like
 from d3async.cli.jobfile import examine
 from d3async.cli.mapping import SAVED, file_lines, save, with_own
@@ -82,6 +82,7 @@ def check(file: Path, job_file: JobFileOptions, options: Options) -> int:
                 servers,
                 allow_duplicates=job_file.allow_duplicates,
                 allowed=options.allow_similar,
+                observer=Terminal(),
             )
         say_all(file_lines(examined, review.rows, saved))
         if options.as_json:
@@ -92,9 +93,9 @@ def check(file: Path, job_file: JobFileOptions, options: Options) -> int:
         for line in mentioned(similar.other_day, similar.other_name):
             say(f"  {line}")
         if options.against_d3 and not review.invalid:
-            from d3async.cli.against import tell_against  # noqa: PLC0415 - aiohttp, for this option only
+            from d3async.cli.against import compare_with_d3  # noqa: PLC0415 - aiohttp, for this option only
 
-            tell_against(examined, servers)
+            compare_with_d3(examined, servers, Terminal())
         if review.invalid:
             return INVALID_FILE
         if similar.count:
@@ -116,7 +117,14 @@ def _check_feedback(file: Path, parent: Parent, given: JobFileOptions, options: 
         try:
             own = servers.own_if_any()
             loaded = load_feedback(
-                folder, parent, file, job_file, servers, own=own, review=review, quiet=options.as_json
+                folder,
+                parent,
+                file,
+                job_file,
+                servers,
+                own=own,
+                review=review,
+                observer=Terminal(quiet=options.as_json),
             )
             similar = NOTHING_SIMILAR
             if loaded is not None:

@@ -56,7 +56,15 @@ def _write(stream: object, text: str) -> None:
 
 
 class Terminal:
-    """`operations.observer.Observer` that says everything on stderr."""
+    """`operations.observer.Observer` on stderr; a *quiet* one leaves details out."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+
+    def detail(self, text: str) -> None:
+        """See `Observer.detail`."""
+        if not self._quiet:
+            say(text)
 
     def message(self, text: str) -> None:
         """See `Observer.message`."""
@@ -68,3 +76,6 @@ class Silent:
 
     def message(self, text: str) -> None:
         """See `Observer.message`."""
+
+    def detail(self, text: str) -> None:
+        """See `Observer.detail`."""

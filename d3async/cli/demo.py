@@ -41,12 +41,15 @@ def command(output: Path) -> int:
 
 def _run(file: Path, env: Mapping[str, str]) -> None:
     from d3async.cli.jobfile import JobFileOptions  # noqa: PLC0415 - as above
-    from d3async.cli.rundown import Options, run  # noqa: PLC0415 - as above
+    from d3async.cli.run_terminal import RunTerminal, show_result  # noqa: PLC0415 - as above
+    from d3async.cli.rundown import RunOptions, run  # noqa: PLC0415 - as above
     from d3async.cli.servers import Servers  # noqa: PLC0415 - as above
+    from d3async.program import signals  # noqa: PLC0415 - as above
     from d3async.sansio.look_alikes import ALL  # noqa: PLC0415 - as above
 
     say(f"\n$ d3async run {file}")
-    run(file, JobFileOptions(), Servers({}, env), Options(fresh=True, yes=True, allow_similar=ALL))
+    options, terminal = RunOptions(fresh=True, allow_similar=ALL), RunTerminal(yes=True)
+    show_result(run(file, JobFileOptions(), Servers({}, env), options, terminal, stops=signals), as_json=False)
     results = file.with_suffix(".d3run") / "results.csv"
     say(f"\n$ head -{_SHOWN} {results}")
     with results.open(encoding="utf-8-sig") as lines:

@@ -1,12 +1,11 @@
-"""`run --dry-run`: the requests as they would be sent, secrets masked; nothing is sent."""
+"""The requests of a run as they would be sent, secrets masked; nothing is sent."""
 
 from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from d3async.cli.console import out
 from d3async.journal.store import Store
 from d3async.sansio.protocol import API_PATH
 from d3async.sansio.request import Account, request_for
@@ -22,13 +21,13 @@ if TYPE_CHECKING:
 _PAGE = 200
 
 
-def print_requests(folder: RunFolder, plan: Plan, links_per_call: int) -> None:
-    """Print each request *plan* comes to, as JSON, one a line; the folder's transaction is left to be undone."""
+def requests(folder: RunFolder, plan: Plan, links_per_call: int) -> Iterator[dict[str, Any]]:
+    """Each request of *plan* as JSON, its secrets masked. The folder's transaction is left to be undone."""
     store = Store(folder.db, epoch=folder.epoch)
     for server in plan.servers:
         account = Account(server.settings.username, server.settings.site)
         for call in _calls(store, server.profile, links_per_call):
-            _print(call, account, server)
+            yield _request(call, account, server)
 
 
 def _calls(store: Store, profile: str | None, links_per_call: int) -> Iterator[Call]:
@@ -44,13 +43,12 @@ def _calls(store: Store, profile: str | None, links_per_call: int) -> Iterator[C
                 store.claim(found, time.time())
 
 
-def _print(call: Call, account: Account, server: Server) -> None:
+def _request(call: Call, account: Account, server: Server) -> dict[str, Any]:
     request = request_for(call, **account.speaking_for(call))
-    told = {
+    return {
         **({} if server.profile is None else {"profile": server.profile}),
         "method": "POST",
         "url": f"{server.settings.base_url}{API_PATH}{request.command}",
         "headers": {"Content-Type": "application/json", server.settings.api_key_header: "***"},
         "body": json.loads(request.body),
     }
-    out(json.dumps(told, ensure_ascii=False))

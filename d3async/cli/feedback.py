@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from d3async.cli.console import say, say_all
 from d3async.cli.homes import check_homes, meta_of
 from d3async.cli.jobfile import examine
 from d3async.cli.loading import Loaded, homes_of
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from d3async.files.inputs import Inputs
     from d3async.journal.sqlite import RunFolder
     from d3async.journal.stage import Stage
+    from d3async.operations.observer import Observer
     from d3async.settings import Settings
 
 _REMEMBERED = ("id_column", "date_format", "time_zone", "server_time_zone")
@@ -142,7 +142,7 @@ def load_feedback(
     *,
     own: Settings | None,
     review: Review,
-    quiet: bool,
+    observer: Observer,
     retry_unknown: bool = False,
 ) -> Loaded | None:
     """Check *file* and bring its rows into the journal; None when rows are invalid and none may be left out.
@@ -178,9 +178,8 @@ def load_feedback(
         stage.add(jobs())
         _check_refused(file, parent, continuation)
         _find_repeated(stage, book, review, allow=job_file.allow_duplicates)
-        if not quiet:
-            say_all(file_lines(examined, review.rows + continuation.done + continuation.unknown))
-            _tell_continued(parent, continuation)
+        lines = file_lines(examined, review.rows + continuation.done + continuation.unknown)
+        observer.detail("\n".join([*lines, *_continued_lines(parent, continuation)]))
         if review.invalid and not job_file.skip_invalid:
             return None
         homes = homes_of(stage, servers, own)
@@ -213,12 +212,14 @@ def _find_repeated(stage: Stage, book: FeedbackBook, review: Review, *, allow: b
         review.note(Invalid(row=row, line=line, raw="", problems=(problem,)))
 
 
-def _tell_continued(parent: Parent, continuation: Continuation) -> None:
-    say(f"  continues the run in {parent.folder} ({parent.input_name})")
+def _continued_lines(parent: Parent, continuation: Continuation) -> list[str]:
+    lines = [f"  continues the run in {parent.folder} ({parent.input_name})"]
     if continuation.done:
-        say(f"  {continuation.done:,} done already as the file says")
+        lines.append(f"  {continuation.done:,} done already as the file says")
     if continuation.unknown:
-        say(f"  {continuation.unknown:,} unknown: not sent, whatever the file says of them; d3async settle --help")
+        unknown = f"{continuation.unknown:,} unknown: not sent, whatever the file says of them; d3async settle --help"
+        lines.append(f"  {unknown}")
+    return lines
 
 
 def _lies_in(file: Path, folder: Path) -> bool:

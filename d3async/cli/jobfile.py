@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from d3async.sansio.look_alikes import Lines, parse_lines
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
@@ -83,6 +85,26 @@ def save_mapping_option(function: F) -> F:
     """Add `--save-mapping`."""
     text = "Keep what is typed of --map, --set, dates, --id-column and the file's form in the profile."
     return click.option("--save-mapping", is_flag=True, help=text)(function)
+
+
+class _LinesType(click.ParamType[Lines]):
+    name = "lines"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, Lines):
+            return value
+        try:
+            return parse_lines([value])
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def allow_similar_option(function: F) -> F:
+    """Add `--allow-similar`."""
+    text = "New rows on these lines are meant, although they look like rows sent before."
+    return click.option(
+        "--allow-similar", type=_LinesType(), default=Lines(), show_default=False, metavar="LINES|all", help=text
+    )(function)
 
 
 def link_options(function: F) -> F:

@@ -10,7 +10,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from d3async import __version__
-from d3async.cli.console import say, say_all
 from d3async.cli.homes import check_homes, known_homes, meta_of, same_homes
 from d3async.cli.jobfile import examine
 from d3async.cli.mapping import file_lines, save
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from d3async.cli.servers import Homes, Servers
     from d3async.journal.sqlite import RunFolder
     from d3async.journal.stage import Stage
+    from d3async.operations.observer import Observer
     from d3async.settings import Settings
 
 
@@ -56,7 +56,7 @@ def load(
     servers: Servers,
     own: Settings | None,
     *,
-    quiet: bool,
+    observer: Observer,
     save_mapping: bool = False,
     kept: Mapping[str, Any] = MappingProxyType({}),
 ) -> Loaded | None:
@@ -74,17 +74,15 @@ def load(
             servers.own()  # says what is missing
         saved = save(job_file, examined) if save_mapping else ""
         if (before := finished(folder, examined, servers, own)) is not None:
-            if not quiet:
-                say_all(file_lines(examined, before.changes.same, saved))
+            observer.detail("\n".join(file_lines(examined, before.changes.same, saved)))
             return before
         stage = _staged(folder, examined, review, allow=job_file.allow_duplicates)
-        if not quiet:
-            say_all(file_lines(examined, stage.rows, saved))
+        observer.detail("\n".join(file_lines(examined, stage.rows, saved)))
         if stage.invalid and not job_file.skip_invalid:
-            _tell_refused(review, folder.folder)
+            observer.message("\n".join([*review.lines(), f"All of them: {review.keep(folder.folder)}"]))
             return None
-        if not quiet:
-            say_all(review.lines(sent="left out"))
+        if lines := review.lines(sent="left out"):
+            observer.detail("\n".join(lines))
         _keep_errors(review, folder.folder)
         homes = homes_of(stage, servers, own)
         check_homes(folder, homes)
@@ -94,11 +92,6 @@ def load(
             INPUT_PATH: "" if str(file) == "-" else os.path.abspath(file),  # noqa: PTH100 - links stay as they are
         }
         return _adopted(folder, examined, stage, homes, facts)
-
-
-def _tell_refused(review: Review, folder: Path) -> None:
-    say_all(review.lines())
-    say(f"All of them: {review.keep(folder)}")
 
 
 def _staged(folder: RunFolder, examined: Examined, review: Review, *, allow: bool) -> Stage:

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from d3async.cli.console import clean, say
 from d3async.cli.sight import left_at, limits, seen, together, why_not_faster
@@ -20,29 +20,10 @@ if TYPE_CHECKING:
 
     from d3async.cli.sight import Sight
     from d3async.journal.base import RowOutcome
+    from d3async.operations.observer import Progress
 
 _PLAIN_EVERY = 10.0
 _JSON_EVERY = 1.0
-
-
-class Progress(Protocol):
-    """Shows how far a run is. Times in seconds."""
-
-    def row(self, row: RowOutcome) -> None:
-        """A row is finished."""
-        ...
-
-    def tick(self, at: Sequence[Sight], waiting: int) -> None:
-        """Some time has passed, a few times a second: the servers worked on, and the rows of those yet to begin."""
-        ...
-
-    def tell(self, text: str) -> None:
-        """Say something that stays."""
-        ...
-
-    def close(self) -> None:
-        """The run is over."""
-        ...
 
 
 class Tally:

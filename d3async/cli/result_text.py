@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from d3async.cli.aftermath import FinishedRun
     from d3async.files.causes import Cause
     from d3async.files.write import Written
     from d3async.fleet.address import Address
@@ -33,6 +34,24 @@ _SERVERS = 12
 _SILENT = 60.0
 """Seconds without a sign of life after which a worker counts as gone."""
 _BY_HAND = frozenset({INTERRUPTED, TERMINATED})
+
+
+def finished_lines(found: FinishedRun, *, now: float) -> list[str]:
+    """The lines that end a run. *now* is seconds since 1970."""
+    lines = last_words(
+        found.written.outcomes,
+        found.stop,
+        causes=found.causes,
+        written=found.written,
+        folder=found.folder,
+        steps=suggested_lines(found.steps),
+        code=found.exit_code,
+        now=now,
+        servers=[(server.server.profile, server.stop, server.left) for server in found.servers],
+    )
+    if found.due_zones:
+        lines.insert(1, f"  due dates were read in {', '.join(found.due_zones)}")
+    return lines
 
 
 def last_words(

@@ -9,9 +9,8 @@ import click
 
 from d3async.cli.durations import DURATION
 from d3async.cli.halt_option import halt_option
-from d3async.cli.jobfile import job_file_options, link_options, save_mapping_option
+from d3async.cli.jobfile import allow_similar_option, job_file_options, link_options, save_mapping_option
 from d3async.cli.settings_options import settings_options
-from d3async.cli.similar import allow_similar_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +61,14 @@ def command(file: Path, job_file: JobFileOptions, options: Mapping[str, Any], **
     Exit codes: 0 every row ok · 1 some failed · 2 usage or settings · 3 invalid rows, nothing sent ·
     4 some unknown · 5 stopped early · 6 D3 asked for too long a pause · 130/143 interrupted
     """  # noqa: D301 - the \\b is click's mark for lines that are not re-flowed
-    from d3async.cli.rundown import Options, run  # noqa: PLC0415 - `--help` need not load the engine
+    from d3async.cli.run_terminal import RunTerminal, show_result  # noqa: PLC0415 - as above
+    from d3async.cli.rundown import RunOptions, run  # noqa: PLC0415 - `--help` need not load the engine
     from d3async.cli.servers import Servers  # noqa: PLC0415 - as above
+    from d3async.program import collect_rarely, signals  # noqa: PLC0415 - as above
 
-    return run(file, job_file, Servers(options), Options(**given))
+    as_json = given.pop("as_json")
+    terminal = RunTerminal(progress=given.pop("progress"), quiet=given.pop("quiet"), yes=given.pop("yes"))
+    collect_rarely()
+    result = run(file, job_file, Servers(options), RunOptions(**given), terminal, stops=signals)
+    show_result(result, as_json=as_json)
+    return result.exit_code

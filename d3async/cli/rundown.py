@@ -1,4 +1,4 @@
-"""One `run` from file to exit code: hold the folder, load, tell the plan, send, write everything, say what is next."""
+"""One run from file to result: hold the folder, load, plan, ask, send, write everything."""
 
 from __future__ import annotations
 
@@ -7,20 +7,17 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from d3async.cli import plan
-from d3async.cli.aftermath import Run, beginning, finish
-from d3async.cli.console import is_interactive, say, say_all
+from d3async.cli.aftermath import FinishedRun, Run, beginning, finish
+from d3async.cli.dry_run import requests
 from d3async.cli.feedback import load_feedback, parent_of, read_like, settings_like
 from d3async.cli.homes import check_own
 from d3async.cli.jobfile import examine
 from d3async.cli.loading import load
 from d3async.cli.mapping import with_own
-from d3async.cli.progress import chosen
 from d3async.cli.review import Review
 from d3async.cli.running import Orders, check_files, send
-from d3async.cli.similar import agreed_to_fresh, agreed_to_similar, by_server
+from d3async.cli.similar import by_server, check_fresh, check_meant
 from d3async.commands import all_commands
 from d3async.errors import FolderGoneError, JournalError, SettingsError
 from d3async.files.suggestions import REPLACED
@@ -30,7 +27,7 @@ from d3async.journal.look_alike_guard import LookAlikeGuard, folder_moved
 from d3async.journal.marking import mark_tasks
 from d3async.journal.session import FolderSession
 from d3async.journal.sqlite import FILE, Selection, open_folder
-from d3async.program import collect_rarely
+from d3async.operations.observer import SendRows, SendUnknownRows
 from d3async.sansio.exit_code import INTERRUPTED, INVALID_FILE, STOPPED
 from d3async.sansio.halt import with_default
 from d3async.sansio.look_alikes import Lines
@@ -43,16 +40,18 @@ if TYPE_CHECKING:
     from d3async.cli.feedback import Parent
     from d3async.cli.jobfile import JobFileOptions
     from d3async.cli.loading import Loaded
+    from d3async.cli.running import Ran
     from d3async.cli.servers import Servers
     from d3async.journal.similar_rows import Similar
     from d3async.journal.sqlite import RunFolder
+    from d3async.operations.observer import RunObserver, StopSource
     from d3async.sansio.halt import Halt
     from d3async.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """The options of `run` beside those of the job file and the settings. Durations in seconds."""
+class RunOptions:
+    """The options of a run beside those of the job file and the settings. Durations in seconds."""
 
     output: Path | None = None
     max_links_per_call: int = 50
@@ -65,21 +64,47 @@ class Options:
     fresh: bool = False
     continues: bool = False
     dry_run: bool = False
-    progress: str = "auto"
-    quiet: bool = False
     verbose: bool = False
-    as_json: bool = False
-    yes: bool = False
     save_mapping: bool = False
     allow_similar: Lines = field(default_factory=Lines)
 
 
-def run(file: Path, job_file: JobFileOptions, servers: Servers, options: Options) -> int:
-    """Run *file* and return the exit code."""
-    collect_rarely()
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended. *finished* is None where nothing was sent: the file is invalid, the user said no, a dry run."""
+
+    exit_code: int
+    finished: FinishedRun | None = None
+
+
+class _Run:
+    """What one run is given."""
+
+    def __init__(self, servers: Servers, options: RunOptions, observer: RunObserver, stops: StopSource | None) -> None:
+        self.servers = servers
+        self.options = options
+        self.observer = observer
+        self.stops = stops
+
+
+def run(
+    file: Path,
+    job_file: JobFileOptions,
+    servers: Servers,
+    options: RunOptions,
+    observer: RunObserver,
+    *,
+    stops: StopSource | None = None,
+) -> RunResult:
+    """Bring D3 to what *file* says. *stops* is how a user stops the sending; None: not at all.
+
+    Raises `SettingsError`, `JobFileError`, `JournalError`, and what a D3 answers that ends the run.
+    """
     parent = parent_of(file, options.output, job_file)
     if parent is not None:
-        return _run_feedback(file, parent, job_file, servers.like(settings_like(parent)), options)
+        given = _Run(servers.like(settings_like(parent)), options, observer, stops)
+        return _run_feedback(file, parent, job_file, given)
+    given = _Run(servers, options, observer, stops)
     kept = options_kept(job_file, servers, options)
     job_file = with_own(job_file, servers, save=options.save_mapping)
     own = servers.own_if_any()
@@ -90,23 +115,24 @@ def run(file: Path, job_file: JobFileOptions, servers: Servers, options: Options
         _check_there(path, file)
     again = ""
     if options.fresh and not options.dry_run:
-        before = _move_aside(path, options)
+        before = _move_aside(path, options, observer)
         if before is None:
-            say("Nothing was sent.")
-            return INTERRUPTED
+            observer.message("Nothing was sent.")
+            return RunResult(INTERRUPTED)
         again = before
-    quiet, save_mapping = options.quiet, options.save_mapping
+    save_mapping = options.save_mapping
 
     def loading(folder: RunFolder) -> Loaded | None:
-        return load(folder, file, job_file, servers, own, quiet=quiet, save_mapping=save_mapping, kept=kept)
+        return load(folder, file, job_file, servers, own, observer=observer, save_mapping=save_mapping, kept=kept)
 
-    return _run_in(path, loading, servers, options, own=own, again=again)
+    return _run_in(path, loading, given, own=own, again=again)
 
 
-def _run_feedback(file: Path, parent: Parent, job_file: JobFileOptions, servers: Servers, options: Options) -> int:
+def _run_feedback(file: Path, parent: Parent, job_file: JobFileOptions, given: _Run) -> RunResult:
     """Send the rows of a feedback file under the run that it continues."""
-    for given, name in ((options.fresh, "--fresh"), (options.save_mapping, "--save-mapping")):
-        if given:
+    servers, options, observer = given.servers, given.options, given.observer
+    for is_given, name in ((options.fresh, "--fresh"), (options.save_mapping, "--save-mapping")):
+        if is_given:
             text = f"{name} cannot be given with {file}: it continues the run in {parent.folder}"
             raise SettingsError(text, code="option")
     job_file = read_like(parent, file, job_file)
@@ -124,28 +150,21 @@ def _run_feedback(file: Path, parent: Parent, job_file: JobFileOptions, servers:
                 servers,
                 own=own,
                 review=review,
-                quiet=options.quiet,
+                observer=observer,
                 retry_unknown=options.retry_unknown,
             )
             if loaded is None:
-                say_all(review.lines())
-                say(f"All of them: {review.keep(folder.folder)}")
-            elif not options.quiet:
-                say_all(review.lines(sent="left out"))
+                observer.message("\n".join([*review.lines(), f"All of them: {review.keep(folder.folder)}"]))
+            elif lines := review.lines(sent="left out"):
+                observer.detail("\n".join(lines))
         return loaded
 
-    return _run_in(parent.folder, loading, servers, options, own=own)
+    return _run_in(parent.folder, loading, given, own=own)
 
 
 def _run_in(
-    path: Path,
-    loading: Callable[[RunFolder], Loaded | None],
-    servers: Servers,
-    options: Options,
-    *,
-    own: Settings | None,
-    again: str = "",
-) -> int:
+    path: Path, loading: Callable[[RunFolder], Loaded | None], given: _Run, *, own: Settings | None, again: str = ""
+) -> RunResult:
     """Hold the run folder *path*, load what is to be sent, show the plan, send, write everything."""
     folder = open_folder(path)
     try:
@@ -153,36 +172,36 @@ def _run_in(
         loaded = loading(folder)
         if loaded is None:
             folder.abandon()
-            return INVALID_FILE
-        _begin(folder, options, loaded)
-        planned = _agree(folder, loaded, servers, options, again)
+            return RunResult(INVALID_FILE)
+        _begin(folder, given, loaded)
+        planned = _agree(folder, loaded, given, again)
         if planned is None:
             folder.abandon()
-            return 0 if options.dry_run else INTERRUPTED
+            return RunResult(0 if given.options.dry_run else INTERRUPTED)
         loaded.stage.close()
     except BaseException:
         folder.abandon()
         raise
-    places = arguments_of({name: str(value) for name, value in servers.given().items()}, PLACES)
-    return _send_and_finish(folder, planned, loaded, options, places)
+    return _send_and_finish(folder, planned, loaded, given)
 
 
-def _agree(folder: RunFolder, loaded: Loaded, servers: Servers, options: Options, again: str) -> plan.Plan | None:
+def _agree(folder: RunFolder, loaded: Loaded, given: _Run, again: str) -> plan.Plan | None:
     """Show the plan, ask what has to be asked, commit the folder; None when nothing is to be sent after all."""
-    with LookAlikeGuard(folder, by_server(loaded.homes), tell=say, again=again) as guard:
+    options, observer = given.options, given.observer
+    with LookAlikeGuard(folder, by_server(loaded.homes), tell=observer.message, again=again) as guard:
         similar = guard.find(options.allow_similar)
         mark_tasks(FolderSession(folder), on=options.mark_tasks)
         planned = _planned(folder, loaded, options, similar)
+        observer.planned(planned)
         if options.dry_run:
-            from d3async.cli.dry_run import print_requests  # noqa: PLC0415 - for this option only
-
             if similar.count:
                 raise similar.error()
-            print_requests(folder, planned, options.max_links_per_call)
+            for request in requests(folder, planned, options.max_links_per_call):
+                observer.request(request)
             return None
-        planned = _ready(planned, servers, verify=options.verify)
-        if not (agreed_to_similar(similar, ask=not options.yes) and _agreed(planned, options)):
-            say("Nothing was sent.")
+        planned = _ready(planned, given.servers, verify=options.verify)
+        if not (check_meant(similar, observer) and _agreed(planned, observer)):
+            observer.message("Nothing was sent.")
             return None
         guard.allow()
         guard.commit()
@@ -212,57 +231,60 @@ def _ready(planned: plan.Plan, servers: Servers, *, verify: bool) -> plan.Plan:
     return replace(planned, servers=tuple(found))
 
 
-def _begin(folder: RunFolder, options: Options, loaded: Loaded) -> None:
-    selection = Selection(retry_unknown=options.retry_unknown, serial=options.serial_by is not None)
-    if options.retry_unknown and not _sure_about_unknown(loaded, options):
-        selection = Selection(serial=selection.serial)
+def _begin(folder: RunFolder, given: _Run, loaded: Loaded) -> None:
+    options = given.options
+    retry = options.retry_unknown and (options.dry_run or _may_send_unknown(loaded, given.observer))
+    selection = Selection(retry_unknown=retry, serial=options.serial_by is not None)
     folder.begin(selection, now=time.time(), facts=beginning(loaded.homes))
 
 
-def _send_and_finish(
-    folder: RunFolder, planned: plan.Plan, loaded: Loaded, options: Options, places: Sequence[str]
-) -> int:
+def _send_and_finish(folder: RunFolder, planned: plan.Plan, loaded: Loaded, given: _Run) -> RunResult:
     started = time.time()
-    ran = None
-    if planned.servers:
-        progress = chosen(options.progress, planned.rows, quiet=options.quiet)
-        orders = Orders(
-            halts=with_default(options.halts),
-            links_per_call=options.max_links_per_call,
-            drain=options.drain_timeout,
-            serial=options.serial_by is not None,
-            verbose=options.verbose,
-            verify=options.verify,
-        )
-        try:
-            ran = send(folder, planned.servers, orders, progress)
-        finally:
-            progress.close()
+    ran = _send(folder, planned, given) if planned.servers else None
+    places = arguments_of({name: str(value) for name, value in given.servers.given().items()}, PLACES)
     try:
-        return finish(
+        ended = finish(
             Run(
                 folder=folder,
                 homes=loaded.homes,
                 ran=ran,
                 started_at=started,
-                as_json=options.as_json,
                 finished=loaded.finished,
                 taken_in=loaded.taken_in,
                 places=places,
-            )
+            ),
+            given.observer.message,
         )
     except FolderGoneError as error:
         folder.close()
-        say(f"Stopped: {error.message}")
-        return STOPPED
+        given.observer.message(f"Stopped: {error.message}")
+        return RunResult(STOPPED)
     except JournalError as error:
         advice = f"Make room there, then run {loaded.name} again with --continue: what is known is kept."
         raise JournalError(f"{error.message} {advice}", code=error.code) from error
+    return RunResult(ended.exit_code, ended)
 
 
-def options_kept(job_file: JobFileOptions, servers: Servers, options: Options) -> dict[str, Any]:
+def _send(folder: RunFolder, planned: plan.Plan, given: _Run) -> Ran:
+    options = given.options
+    orders = Orders(
+        halts=with_default(options.halts),
+        links_per_call=options.max_links_per_call,
+        drain=options.drain_timeout,
+        serial=options.serial_by is not None,
+        verbose=options.verbose,
+        verify=options.verify,
+    )
+    progress = given.observer.progress(planned.rows)
+    try:
+        return send(folder, planned.servers, orders, progress, given.stops)
+    finally:
+        progress.close()
+
+
+def options_kept(job_file: JobFileOptions, servers: Servers, options: RunOptions) -> dict[str, Any]:
     """What a journal keeps of the options a run was started with: those that a suggested command may have."""
-    usual = Options()
+    usual = RunOptions()
     sending = {
         "max_links_per_call": _unless(options.max_links_per_call, usual.max_links_per_call),
         "serial_by": options.serial_by,
@@ -300,7 +322,7 @@ def default_folder(file: Path) -> Path:
     return file.with_suffix(".d3run")
 
 
-def _move_aside(path: Path, options: Options) -> str | None:
+def _move_aside(path: Path, options: RunOptions, observer: RunObserver) -> str | None:
     """Keep an old folder under the time of day it was moved; what tells its journal from others, "" for none.
 
     None when its rows were sent and the user does not want them sent again.
@@ -312,7 +334,7 @@ def _move_aside(path: Path, options: Options) -> str | None:
         aside = aside.with_name(f"{aside.name}+")
     folder = open_folder(path)  # refuses while another process holds it
     try:
-        agreed = agreed_to_fresh(folder, options.allow_similar, ask=not options.yes)
+        agreed = check_fresh(folder, options.allow_similar, observer)
         uid = folder.meta_of("uid") or ""
         if agreed:
             folder.note(REPLACED, str(time.time()))
@@ -323,14 +345,14 @@ def _move_aside(path: Path, options: Options) -> str | None:
         return None
     path.rename(aside)
     folder_moved(uid, aside)
-    say(f"the old run folder is now {aside}")
+    observer.message(f"the old run folder is now {aside}")
     return uid
 
 
-def _planned(folder: RunFolder, loaded: Loaded, options: Options, similar: Similar) -> plan.Plan:
+def _planned(folder: RunFolder, loaded: Loaded, options: RunOptions, similar: Similar) -> plan.Plan:
     links_per_call = options.max_links_per_call
     works = work_to_send(folder.db, links_per_call, routed=len(loaded.homes) > 1)
-    planned = plan.Plan(
+    return plan.Plan(
         name=loaded.name,
         servers=plan.shares(folder.db, loaded.homes, works, links_per_call),
         works=works,
@@ -341,29 +363,20 @@ def _planned(folder: RunFolder, loaded: Loaded, options: Options, similar: Simil
         other_day=similar.other_day,
         other_name=similar.other_name,
     )
-    if not options.quiet:
-        lines = plan.told(planned)
-        say(f"{planned.name}: {lines[0]}")
-        for line in lines[1:]:
-            say(" " * (len(planned.name) + 2) + line)
-    return planned
 
 
-def _agreed(planned: plan.Plan, options: Options) -> bool:
-    """Ask, on a terminal only; elsewhere whoever wrote the script has decided."""
-    if options.yes or not planned.works or not is_interactive():
-        return True
-    return bool(click.confirm(plan.question(planned), err=True))
+def _agreed(planned: plan.Plan, observer: RunObserver) -> bool:
+    return not planned.works or observer.confirm(SendRows(planned)) is not False
 
 
-def _sure_about_unknown(loaded: Loaded, options: Options) -> bool:
+def _may_send_unknown(loaded: Loaded, observer: RunObserver) -> bool:
     risky = sum(count for name, count in loaded.unknown.items() if not all_commands()[name].repeatable)
-    if not risky or options.yes or options.dry_run:
+    if not risky:
         return True
-    if not is_interactive():
+    agreed = observer.confirm(SendUnknownRows(risky))
+    if agreed is None:
         raise SettingsError(
             f"--retry-unknown sends {risky:,} rows that may exist in D3 already; to confirm it, add --yes.",
             code="confirm",
         )
-    text = f"{risky:,} unknown rows may exist in D3 already and would then exist twice. Send them again?"
-    return bool(click.confirm(text, err=True))
+    return agreed

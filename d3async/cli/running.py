@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from d3async.cli.console import say
 from d3async.cli.errand import Errand, Orders, ServerRan
 from d3async.cli.plan import AT_ONCE
 from d3async.cli.sight import together
@@ -18,7 +18,7 @@ from d3async.journal.share import Share
 from d3async.journal.store import Store
 from d3async.network import Network, tls
 from d3async.noted import TICK, every
-from d3async.program import loop_factory, signals
+from d3async.program import loop_factory
 from d3async.sansio.exit_code import worst
 from d3async.sansio.next_step import GONE
 from d3async.sansio.retry import Stop
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from d3async.cli.progress import Progress
     from d3async.cli.servers import Server
     from d3async.journal.base import Journal
     from d3async.journal.sqlite import RunFolder
     from d3async.limiter import Limiter, LimiterNumbers
+    from d3async.operations.observer import Progress, StopSource
     from d3async.settings import Settings
 
 __all__ = ["Orders", "Ran", "check_files", "send"]
@@ -62,21 +62,25 @@ def check_files(settings: Settings) -> None:
         tls(Network(settings.base_url, **files))
 
 
-def send(folder: RunFolder, servers: Sequence[Server], orders: Orders, progress: Progress) -> Ran:
-    """Send what the journal of *folder* holds to be sent. Blocks until it is done or stopped."""
+def send(
+    folder: RunFolder, servers: Sequence[Server], orders: Orders, progress: Progress, stops: StopSource | None = None
+) -> Ran:
+    """Send what the journal of *folder* holds to be sent. Blocks until it is done, or a user stops it by *stops*."""
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_send(folder, servers, orders, progress))
+        return runner.run(_send(folder, servers, orders, progress, stops))
 
 
-async def _send(folder: RunFolder, servers: Sequence[Server], orders: Orders, progress: Progress) -> Ran:
+async def _send(
+    folder: RunFolder, servers: Sequence[Server], orders: Orders, progress: Progress, stops: StopSource | None
+) -> Ran:
     store = Store(folder.db, epoch=folder.epoch, serial=orders.serial)
     journal = GroupJournal(folder.db, store, patience=orders.drain, gone=folder.gone)
     crew = _Crew(journal, servers, orders, progress, folder)
     started = time.monotonic()
-    with signals(_ending(crew, progress)):
+    with stops(_ending(crew, progress)) if stops else nullcontext():
         lost = await crew.run()
     if orders.verify:
-        await _verify(folder, crew)
+        await _verify(folder, crew, progress)
     crew.tick()
     ended = tuple(errand.ended() for errand in crew.errands)
     numbers = together([limiter.numbers for limiter in crew.limiters.values()])
@@ -93,7 +97,7 @@ def _stopped_by(ran: ServerRan) -> Stop | None:
     return replace(ran.stop, message=f"{ran.server.name}: {ran.stop.message}")
 
 
-async def _verify(folder: RunFolder, crew: _Crew) -> None:
+async def _verify(folder: RunFolder, crew: _Crew, progress: Progress) -> None:
     """Read back what was removed, one server after the other: it is written down without waiting for anybody."""
     from d3async.cli.against import verify_run  # noqa: PLC0415 - the client, for this option only
 
@@ -101,11 +105,11 @@ async def _verify(folder: RunFolder, crew: _Crew) -> None:
         if errand.stop_reason is not None or errand.limiter is None:
             continue
         try:
-            await verify_run(folder, errand.server, errand.limiter, only=crew.only)
+            await verify_run(folder, errand.server, errand.limiter, only=crew.only, tell=progress.tell)
         except D3Error as error:
             if crew.only:
                 raise
-            say(f"{errand.server.name}: could not be read back: {error.message}")
+            progress.tell(f"{errand.server.name}: could not be read back: {error.message}")
 
 
 class _Crew:

@@ -1,44 +1,23 @@
-"""Look-alikes on the command line: the option that allows them, the question, and what `--fresh` asks."""
+"""Rows that look like rows sent before: may they be sent? What `run` would find in a file that is only checked."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
-import click
-
-from d3async.cli.console import is_interactive, say
-from d3async.sansio.look_alikes import ALL, Lines, described, parse_lines
+from d3async.errors import SettingsError
+from d3async.operations.observer import SendSimilarRows, StartAnew
+from d3async.sansio.look_alikes import ALL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from d3async.cli.examined import Examined
     from d3async.cli.servers import Homes, Servers
     from d3async.journal.similar_rows import Similar
     from d3async.journal.sqlite import RunFolder
-
-F = TypeVar("F", bound="Callable[..., Any]")
-
-
-class _LinesType(click.ParamType[Lines]):
-    name = "lines"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if isinstance(value, Lines):
-            return value
-        try:
-            return parse_lines([value])
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-def allow_similar_option(function: F) -> F:
-    """Add `--allow-similar`."""
-    text = "New rows on these lines are meant, although they look like rows sent before."
-    return click.option(
-        "--allow-similar", type=_LinesType(), default=Lines(), show_default=False, metavar="LINES|all", help=text
-    )(function)
+    from d3async.operations.observer import Observer, RunObserver
+    from d3async.sansio.look_alikes import Lines
 
 
 def by_server(homes: Homes) -> Mapping[str, list[str]]:
@@ -49,37 +28,40 @@ def by_server(homes: Homes) -> Mapping[str, list[str]]:
     return found
 
 
-def agreed_to_similar(similar: Similar, *, ask: bool) -> bool:
-    """Whether the rows are meant; asks on a terminal, if it may. Raises `LookAlikeError` where it cannot."""
+def check_meant(similar: Similar, observer: RunObserver) -> bool:
+    """Whether the rows are meant. Raises `LookAlikeError` where no one can be asked."""
     if not similar.count:
         return True
-    if not (ask and is_interactive()):
+    agreed = observer.confirm(SendSimilarRows(similar))
+    if agreed is None:
         raise similar.error()
-    for line in described(similar.pairs, similar.count, similar.lines):
-        say(line)
-    rows, they = ("this row", "It") if similar.count == 1 else (f"these {similar.count:,} rows", "They")
-    return bool(click.confirm(f"Send {rows} all the same? {they} may then be in D3 twice.", err=True))
+    return agreed
 
 
-def agreed_to_fresh(folder: RunFolder, allowed: Lines, *, ask: bool) -> bool:
-    """Whether rows that were sent from *folder* may be sent again. Raises `SettingsError` where nobody can be asked."""
-    from d3async.errors import SettingsError  # noqa: PLC0415 - `--help` need not load it
-
+def check_fresh(folder: RunFolder, allowed: Lines, observer: RunObserver) -> bool:
+    """Whether rows that were sent from *folder* may be sent again. Raises `SettingsError` where no one can be asked."""
     count = folder.count_sent()
     if not count or allowed == ALL:
         return True
-    sent = f"{count:,} row{' was' if count == 1 else 's were'} sent from {folder.folder}"
-    if not (ask and is_interactive()):
+    agreed = observer.confirm(StartAnew(folder.folder, count))
+    if agreed is None:
+        sent = f"{count:,} row{' was' if count == 1 else 's were'} sent from {folder.folder}"
         raise SettingsError(
             f"{sent}; --fresh would send the same rows of the file again. To send only what is new, run it without"
             " --fresh. If they are meant to be in D3 twice: --fresh --allow-similar all",
             code="fresh",
         )
-    return bool(click.confirm(f"{sent}. Start anew and send rows that are in the file again?", err=True))
+    return agreed
 
 
 def similar_to_sent(
-    examined: Examined, path: Path | None, servers: Servers, *, allow_duplicates: bool, allowed: Lines
+    examined: Examined,
+    path: Path | None,
+    servers: Servers,
+    *,
+    allow_duplicates: bool,
+    allowed: Lines,
+    observer: Observer,
 ) -> Similar:
     """What `run` over the same file, with the run folder *path*, would stop for; nothing is kept of it.
 
@@ -92,12 +74,12 @@ def similar_to_sent(
     from d3async.journal.sqlite import FILE, Selection, in_memory, open_folder  # noqa: PLC0415 - as above
 
     there = path is not None and (path / FILE).is_file()
-    if not there and not knows_any(say):
+    if not there and not knows_any(observer.message):
         return NOTHING_SIMILAR
     try:
         folder = open_folder(path) if there and path is not None else in_memory()
     except FolderHeldError as error:
-        say(f"Not compared with rows that were sent before: {error.message}")
+        observer.message(f"Not compared with rows that were sent before: {error.message}")
         return NOTHING_SIMILAR
     try:
         own = servers.own_if_any()
@@ -112,7 +94,7 @@ def similar_to_sent(
             places = {**places, folder.meta().get("base_url", ""): [""]}
         folder.adopt({})
         folder.begin(Selection(), now=0.0, facts={})
-        with LookAlikeGuard(folder, places, tell=say, change=False) as guard:
+        with LookAlikeGuard(folder, places, tell=observer.message, change=False) as guard:
             return guard.find(allowed)
     finally:
         folder.abandon()

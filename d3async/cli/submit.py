@@ -9,8 +9,7 @@ import click
 
 from d3async.cli.fleet_option import fleet_option
 from d3async.cli.halt_option import halt_option
-from d3async.cli.jobfile import job_file_options, link_options
-from d3async.cli.similar import allow_similar_option
+from d3async.cli.jobfile import allow_similar_option, job_file_options, link_options
 
 if TYPE_CHECKING:
     from d3async.cli.jobfile import JobFileOptions
