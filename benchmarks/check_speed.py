@@ -18,9 +18,8 @@ import time
 from pathlib import Path
 
 from d3async.cli.main import cli, exit_code_of
-from d3async.commands import find
-from d3async.commands.values import Reading
-from d3async.sansio.dates import due_reader
+from d3async.d3.commands import Reading, find
+from d3async.jobs.dates import due_reader
 
 ROUNDS = 5
 SMALL = 10_000

@@ -25,25 +25,24 @@ import psycopg
 
 from benchmarks import jobs
 from benchmarks.harness import Line, Scale, folder, python, spend
-from d3async.cli.examined import opened
-from d3async.cli.jobfile import JobFileOptions
-from d3async.files.write import write_results
-from d3async.journal.base import Settlement
+from d3async.d3.response import Reply
+from d3async.files.run_files import write_results
+from d3async.journal.model import Selection, Settlement
 from d3async.journal.postgres import runs
-from d3async.journal.postgres.intake import submission
-from d3async.journal.postgres.journal import Writer, open_chunk
-from d3async.journal.postgres.migrations import migrate
-from d3async.journal.postgres.read import PostgresReader
-from d3async.journal.sqlite import Selection
-from d3async.sansio.outcome import judge
-from d3async.sansio.protocol import Reply
+from d3async.journal.postgres.group_commit import Writer, open_chunk
+from d3async.journal.postgres.reader import PostgresReader
+from d3async.journal.postgres.schema import migrate
+from d3async.journal.postgres.submission import submission
+from d3async.operations.job_file import open_job_file
+from d3async.operations.mapping import JobFileOptions
+from d3async.policy.outcome import judge
 from tests.database import running
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from d3async.journal.postgres.journal import PostgresJournal
-    from d3async.sansio.call import Call
+    from d3async.d3.call import Call
+    from d3async.journal.postgres.group_commit import PostgresJournal
 
 _CORES = os.cpu_count() or 1
 _AT_ONCE = 30
@@ -84,7 +83,7 @@ def _load(url: str, files: Sequence[str]) -> None:
 
 
 def _submit(db: psycopg.Connection[Any], file: Path) -> None:
-    with opened(file, JobFileOptions(), site=jobs.SITE, now=datetime.now(UTC)) as examined:
+    with open_job_file(file, JobFileOptions(), site=jobs.SITE, now=datetime.now(UTC)) as examined:
         going = submission(db, file.stem, file.stem, now=time.time())
         going.add(examined)
         list(going.duplicates(allow=False))
@@ -101,7 +100,7 @@ def _submit(db: psycopg.Connection[Any], file: Path) -> None:
 
 def _check(files: Sequence[str]) -> None:
     for file in files:
-        with opened(Path(file), JobFileOptions(), site=jobs.SITE, now=datetime.now(UTC)) as examined:
+        with open_job_file(Path(file), JobFileOptions(), site=jobs.SITE, now=datetime.now(UTC)) as examined:
             for _ in examined:
                 pass
 

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 from benchmarks import jobs
 from benchmarks.harness import Line, Scale, Spent, alternate, folder, median, medians, ratios, spend
 from benchmarks.stub import stub
-from d3async.cli.jobfile import JobFileOptions, examine
+from d3async.journal.model import Selection
 from d3async.journal.sent_index import IndexedRow, SentIndex, server_digest
-from d3async.journal.sqlite import Selection, open_folder
+from d3async.journal.sqlite.run_folder import open_folder
+from d3async.operations.job_file import open_job_file
+from d3async.operations.mapping import JobFileOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +56,7 @@ def measure(scale: Scale) -> list[Line]:
 def finish(file: Path, url: str) -> None:
     """The run folder of *file* as a run that sent all of it would leave it."""
     held = open_folder(file.with_suffix(".d3run"))
-    with examine(file, JobFileOptions(), site=jobs.SITE, now=datetime.now(UTC), need_site=True) as examined:
+    with open_job_file(file, JobFileOptions(), site=jobs.SITE, now=datetime.now(UTC), need_site=True) as examined:
         stage = held.stage()
         stage.add(examined)
         form, header = json.dumps(examined.format.to_json()), json.dumps(examined.table.header)

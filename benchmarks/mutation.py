@@ -46,24 +46,28 @@ class Room:
     only: frozenset[str] = frozenset()
 
 
-_JOURNAL = ("tests/journal/test_adopt.py", "tests/journal/test_store.py", "tests/journal/test_sqlite.py")
+_JOURNAL = (
+    "tests/journal/sqlite/test_merge_rows.py",
+    "tests/journal/sqlite/test_row_claims.py",
+    "tests/journal/sqlite/test_run_folder.py",
+)
 ROOMS = (
-    Room("d3async/sansio/retry.py", ("tests/sansio/test_retry.py",)),
-    Room("d3async/sansio/outcome.py", ("tests/sansio/test_outcome.py",)),
-    Room("d3async/journal/adopt.py", _JOURNAL),
+    Room("d3async/policy/retry.py", ("tests/policy/test_retry.py",)),
+    Room("d3async/policy/outcome.py", ("tests/policy/test_outcome.py",)),
+    Room("d3async/journal/sqlite/merge_rows.py", _JOURNAL),
     Room(
-        "d3async/journal/store.py", _JOURNAL,
+        "d3async/journal/sqlite/row_claims.py", _JOURNAL,
         frozenset({
             "guard", "claim_all", "_claim", "_claim_items", "_jobs_of", "release", "settle_all", "_settle_whole",
             "_settle_items", "_settle_alike", "_settle_rows",
         }),
     ),
     Room(
-        "d3async/journal/stage.py", ("tests/journal/test_stage.py",),
+        "d3async/journal/sqlite/staging.py", ("tests/journal/sqlite/test_staging.py",),
         frozenset({"duplicates", "_repeated", "_reject"}),
     ),
     Room(
-        "d3async/journal/entries.py", ("tests/journal/test_stage.py", "tests/journal/test_profiles.py"),
+        "d3async/jobs/identity.py", ("tests/journal/sqlite/test_staging.py", "tests/journal/test_profiles.py"),
         frozenset({"digest", "job_entry"}),
     ),
 )  # fmt: skip

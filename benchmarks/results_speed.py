@@ -22,10 +22,10 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from d3async.files.format import Format
-from d3async.files.write import write_results
-from d3async.journal.read import FILE, JournalReader
-from d3async.journal.schema import TABLES, VERSION
+from d3async.files.run_files import write_results
+from d3async.files.source import Format
+from d3async.journal.sqlite.reader import FILE, JournalReader
+from d3async.journal.sqlite.schema import TABLES, VERSION
 
 HEADER = ("incident", "name", "assignee", "due")
 LINKS = ("source", "linked")

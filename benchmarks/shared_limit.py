@@ -120,8 +120,8 @@ def _end(worker: subprocess.Popen[str]) -> str:
 
 async def _work() -> dict[str, Any]:
     from d3async.client import D3Client  # noqa: PLC0415 - the measuring process need not load it
-    from d3async.connect import host_limiter  # noqa: PLC0415 - as above
-    from d3async.settings import Settings  # noqa: PLC0415 - as above
+    from d3async.config.settings import Settings  # noqa: PLC0415 - as above
+    from d3async.engine.delivery import host_limiter  # noqa: PLC0415 - as above
 
     told: list[tuple[float, str]] = []
     sent = done = 0

@@ -6,26 +6,26 @@ TYPE_CHECKING = False  # `typing` takes half as long to import as Python to star
 if TYPE_CHECKING:
     from d3async import sandbox as sandbox
     from d3async.client import D3Client as D3Client
-    from d3async.commands.create_task import CreateTask as CreateTask
-    from d3async.commands.remove_linked_incidents import RemoveLinkedIncidents as RemoveLinkedIncidents
+    from d3async.config.settings import Settings as Settings
+    from d3async.d3.commands.create_task import CreateTask as CreateTask
+    from d3async.d3.commands.remove_linked_incidents import RemoveLinkedIncidents as RemoveLinkedIncidents
+    from d3async.engine.observers import Observer as Observer
     from d3async.errors import D3Error as D3Error
     from d3async.errors import LookAlikeError as LookAlikeError
     from d3async.errors import SimilarPair as SimilarPair
-    from d3async.journal.told import JobOutcome as JobOutcome
-    from d3async.observe import Observer as Observer
-    from d3async.settings import Settings as Settings
+    from d3async.journal.model import JobOutcome as JobOutcome
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "CreateTask": "d3async.commands.create_task",
+    "CreateTask": "d3async.d3.commands.create_task",
     "D3Client": "d3async.client",
     "D3Error": "d3async.errors",
-    "JobOutcome": "d3async.journal.told",
+    "JobOutcome": "d3async.journal.model",
     "LookAlikeError": "d3async.errors",
-    "Observer": "d3async.observe",
-    "RemoveLinkedIncidents": "d3async.commands.remove_linked_incidents",
-    "Settings": "d3async.settings",
+    "Observer": "d3async.engine.observers",
+    "RemoveLinkedIncidents": "d3async.d3.commands.remove_linked_incidents",
+    "Settings": "d3async.config.settings",
     "SimilarPair": "d3async.errors",
 }
 

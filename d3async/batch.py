@@ -1,39 +1,88 @@
-"""A run that an app awaits: jobs in, one outcome for each job out."""
+"""A run that an app awaits: jobs in, one outcome for each job out, in a queue that makers wait for."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import anyio
 
-from d3async.ended import GRACE, error_of, stop_of
-from d3async.engine import Engine
+from d3async.batch_journal import Book, chunks
+from d3async.engine.engine import Engine
+from d3async.engine.observers import TICK, Noted, OutcomeSeen, counted, every
 from d3async.errors import D3Error, JournalError
-from d3async.jobbook import Book, chunks
-from d3async.journal.group import GroupJournal
-from d3async.journal.told import JobOutcome, TellingStore
-from d3async.noted import TICK, Noted, every
-from d3async.observe import OutcomeSeen, counted
-from d3async.outbox import Outbox
-from d3async.sansio.halt import with_default
-from d3async.sansio.next_step import GONE
-from d3async.sansio.retry import Stop
+from d3async.journal.sqlite.group_commit import GroupJournal
+from d3async.journal.sqlite.row_claims import TellingStore
+from d3async.policy.halt_and_exit_codes import GRACE, error_of, stop_of, with_default
+from d3async.policy.next_step import GONE
+from d3async.policy.retry import Stop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from d3async.delivery import Delivered, Stopper
-    from d3async.engine import Carrier
-    from d3async.jobbook import Jobs, Terms
-    from d3async.journal.base import Log, RowOutcome
-    from d3async.journal.sqlite import RunFolder
-    from d3async.limiter import LimiterNumbers
-    from d3async.observe import Watch
-    from d3async.sansio.call import Call
+    from d3async.batch_journal import Jobs, Terms
+    from d3async.d3.call import Call
+    from d3async.engine.delivery import Delivered, Stopper
+    from d3async.engine.engine import Carrier
+    from d3async.engine.observers import Watch
+    from d3async.journal.model import JobOutcome, RowOutcome
+    from d3async.journal.protocols import Log
+    from d3async.journal.sqlite.run_folder import RunFolder
+    from d3async.ratelimit.limiter import LimiterNumbers
+
+T = TypeVar("T")
+
+
+class Outbox(Generic[T]):
+    """One takes, several put. *most* is when makers are to wait; what is under way then may still be put."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._ready: deque[T] = deque()
+        self._filled = asyncio.Event()
+        self._roomy = asyncio.Event()
+        self._roomy.set()
+        self._dropped = self._closed = False
+
+    def put(self, thing: T) -> None:
+        """Hand *thing* over; never waits."""
+        if self._dropped:
+            return
+        self._ready.append(thing)
+        self._filled.set()
+        if len(self._ready) >= self._most:
+            self._roomy.clear()
+
+    async def room(self) -> None:
+        """Wait until fewer than *most* things wait to be taken."""
+        await self._roomy.wait()
+
+    async def take(self) -> T | None:
+        """The next thing; None once the outbox is closed and empty."""
+        while not self._ready:
+            if self._closed:
+                return None
+            self._filled.clear()
+            await self._filled.wait()
+        thing = self._ready.popleft()
+        if len(self._ready) < self._most:
+            self._roomy.set()
+        return thing
+
+    def drop(self) -> None:
+        """Nobody takes any more: forget what waits, and let nobody wait for room."""
+        self._dropped = True
+        self._ready.clear()
+        self._roomy.set()
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        self._closed = True
+        self._filled.set()
+
 
 _LEFT = Stop("interrupted", "The run was left before it was done.")
 

@@ -1,4 +1,4 @@
-"""The journal of a run that an app awaits, worked on in a thread of its own: the event loop never waits for a disk."""
+"""The journal of a run that an app awaits, worked on in a thread: the event loop never waits for a disk."""
 
 from __future__ import annotations
 
@@ -15,41 +15,39 @@ from itertools import count, islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from d3async import __version__
-from d3async.commands.base import Command
 from d3async.errors import SettingsError
-from d3async.files.format import Format
-from d3async.journal.counts import commands_to_send
-from d3async.journal.look_alike_guard import LookAlikeGuard, correct_index
-from d3async.journal.marking import mark_tasks
-from d3async.journal.session import FolderSession
-from d3async.journal.sqlite import Selection, in_memory, open_folder
-from d3async.journal.told import rows_told
-from d3async.sansio.exit_code import exit_code
-from d3async.sansio.job import Invalid, Job, Problem, asked
-from d3async.sansio.look_alikes import ALL, Lines
-from d3async.sansio.next_step import APP, GONE
-from d3async.sansio.retry import Stop
+from d3async.files.source import Format
+from d3async.jobs.job import entry_of
+from d3async.journal.model import Selection
+from d3async.journal.reconcile import mark_tasks
+from d3async.journal.sqlite.look_alikes import LookAlikeGuard, correct_index
+from d3async.journal.sqlite.reader import commands_to_send
+from d3async.journal.sqlite.row_claims import rows_told
+from d3async.journal.sqlite.run_folder import in_memory, open_folder
+from d3async.journal.sqlite.session import FolderSession
+from d3async.policy.halt_and_exit_codes import exit_code
+from d3async.policy.look_alikes import ALL, Lines
+from d3async.policy.next_step import APP, GONE
+from d3async.policy.retry import Stop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from d3async.auth import Auth
-    from d3async.journal.sqlite import RunFolder
-    from d3async.journal.stage import Stage
-    from d3async.journal.told import JobOutcome
-    from d3async.sansio.halt import Halt
-    from d3async.sansio.job import Asked
-    from d3async.settings import Settings
+    from d3async.config.settings import Settings
+    from d3async.jobs.job import Given
+    from d3async.journal.model import JobOutcome
+    from d3async.journal.sqlite.run_folder import RunFolder
+    from d3async.journal.sqlite.staging import Stage
+    from d3async.policy.halt_and_exit_codes import Halt
+    from d3async.transport.auth import Auth
 
-    Given = Command | tuple[Command, str | None, str | None] | Job | Invalid
     Jobs = Iterable[Given] | AsyncIterable[Given]
 
 T = TypeVar("T")
 _LOG = logging.getLogger("d3async")
 _CHUNK = 500
 _PAGE = 200
-_ELSEWHERE = "give each D3 a client of its own"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,41 +227,3 @@ async def chunks(jobs: Jobs) -> AsyncIterator[list[Given]]:
     left = iter(jobs)
     while chunk := list(islice(left, _CHUNK)):
         yield chunk
-
-
-def entry_of(row: int, given: Given, site: str, profile: str | None = None) -> Job | Invalid:
-    """*given* as the row a journal takes, numbered *row*; *site* is the site of those that name none.
-
-    A client is one D3: a job for another profile than its own, *profile*, is invalid.
-    """
-    match given:
-        case Command():
-            return _job(row, given, None, None, site)
-        case (Command() as command, None | str() as username, None | str() as own):
-            return _job(row, command, username, own, site)
-        case Job() if given.profile not in {None, profile}:
-            problem = Problem("profile", "profile", given.profile or "", "is another D3 than this client's", _ELSEWHERE)
-            return Invalid(row, row, _raw(given.asked, given.username, given.site), (problem,), given.key)
-        case Job():
-            raw = _raw(given.asked, given.username, None if given.site == site else given.site)
-            return given._replace(row=row, raw=raw, site=given.site or site, profile=None)
-        case Invalid():
-            return given._replace(row=row, raw=json.dumps({"row": given.raw}))
-        case _:
-            raise TypeError(f"job {row} is a {type(given).__name__}: give commands, or (command, username, site)")
-
-
-def _job(row: int, command: Command, username: str | None, own: str | None, site: str) -> Job:
-    told = asked(command)
-    return Job(row, row, _raw(told, username, own), told, username or None, own or site)
-
-
-def _raw(told: Asked, username: str | None, site: str | None) -> str:
-    """The line of a JSONL job file that asks for the same."""
-    kind, params = told.kind, json.loads(told.params)
-    if kind.items:
-        params[kind.parameter(kind.items)] = told.items
-    names = {kind.parameter(name): name for name in kind.model_fields}
-    own = {name: value for name, value in {"Username": username, "Site": site}.items() if value}
-    fields = {name: params[parameter] for parameter, name in names.items() if parameter in params}
-    return json.dumps({"command": kind.__name__, **own, **fields}, ensure_ascii=False)

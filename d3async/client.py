@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
-from weakref import WeakSet
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from weakref import WeakSet, WeakValueDictionary
 
 import anyio
+from pydantic import ValidationError
 
-from d3async.awaited import JobRun
-from d3async.commands import find
-from d3async.commands.create_task import CreateTask
-from d3async.commands.remove_linked_incidents import RemoveLinkedIncidents
-from d3async.connect import connect
-from d3async.delivery import Stopper
-from d3async.ended import error_of
-from d3async.errors import RefusedError, UnknownOutcomeError
-from d3async.jobbook import Book, Terms
-from d3async.observe import Calling, OutcomeSeen, Watch, counted
-from d3async.sansio import protocol
-from d3async.sansio.call import Call
-from d3async.sansio.halt import parse
-from d3async.sansio.outcome import judge
-from d3async.sansio.protocol import Broken, ItemError, Refused
-from d3async.single import CreatedTask, Marks, OneSourceAtATime, RemovedLinks, joined, reply_of, valid
+from d3async.batch import JobRun
+from d3async.batch_journal import Book, Terms
+from d3async.d3 import response
+from d3async.d3.call import Call, fold
+from d3async.d3.commands import Command, find
+from d3async.d3.commands.create_task import CreateTask
+from d3async.d3.commands.remove_linked_incidents import RemoveLinkedIncidents
+from d3async.d3.response import Broken, Doubtful, ItemError, Refused, Reply
+from d3async.engine.delivery import Stopper, connect
+from d3async.engine.observers import Calling, OutcomeSeen, Watch, counted
+from d3async.errors import NotSentError, RefusedError, SettingsError, UnknownOutcomeError
+from d3async.policy.halt_and_exit_codes import error_of, parse
+from d3async.policy.outcome import judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,14 +32,118 @@ if TYPE_CHECKING:
 
     from aiohttp import ClientSession
 
-    from d3async.commands.base import Command
-    from d3async.delivery import Delivered
+    from d3async.batch_journal import Jobs
+    from d3async.config.settings import Settings
+    from d3async.engine.delivery import Delivered
+    from d3async.engine.engine import Carrier
+    from d3async.engine.observers import AttemptSeen, Observer
     from d3async.errors import D3Error
-    from d3async.jobbook import Jobs
-    from d3async.limiter import Limiter, LimiterNumbers
-    from d3async.observe import AttemptSeen, Observer
-    from d3async.sansio.outcome import Verdict
-    from d3async.settings import Settings
+    from d3async.journal.protocols import Log
+    from d3async.policy.outcome import Verdict
+    from d3async.ratelimit.limiter import Limiter, LimiterNumbers
+
+C = TypeVar("C", bound=Command)
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedTask:
+    """D3's echo of a created task. It names no id. *due* ends in the time zone D3 read the due date in."""
+
+    incident: str
+    name: str
+    due: str
+    answer: Any
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedLinks:
+    """What became of the links: *removed* are gone, *refused* says why not, *remaining* is what D3 lists as left.
+
+    *remaining* is None when D3's answer has no such list.
+    """
+
+    removed: list[str]
+    refused: list[ItemError]
+    remaining: list[str] | None
+
+
+class Marks:
+    """A `Log` that remembers whether an attempt may have reached D3, for a call whose time is up."""
+
+    def __init__(self) -> None:
+        self._doubtful = 0
+        self._sent = 0
+
+    async def claim(self, call: Call, at: float) -> None:  # noqa: ARG002 - the form of `Log`
+        """See `Log.claim`."""
+        self._doubtful += 1
+        self._sent += 1
+
+    def release(self, call: Call, *, sent: bool) -> None:  # noqa: ARG002 - as above
+        """See `Log.release`."""
+        self._doubtful -= 1
+        self._sent -= not sent
+
+    def too_late(self, seconds: float | None) -> D3Error:
+        """The error of a call that took longer than *seconds*."""
+        if self._doubtful:
+            text = f"No answer within {seconds:g} s; it was sent and may have happened."
+            return UnknownOutcomeError(text, code="timeout", attempts=self._sent, sent=True)
+        text = f"Not done within {seconds:g} s; it did not happen."
+        return NotSentError(text, code="timeout", attempts=self._sent)
+
+
+class OneSourceAtATime:
+    """A carrier that never has two calls about the links of one incident under way; locks live while they are held.
+
+    *site* is the site of calls that name none.
+    """
+
+    def __init__(self, carrier: Carrier, *, site: str) -> None:
+        self._carrier = carrier
+        self._site = site
+        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+
+    async def deliver(self, call: Call, *, repeatable: bool, log: Log, stopper: Stopper) -> Delivered:
+        """See `Delivery.deliver`."""
+        async with AsyncExitStack() as held:
+            if call.items:
+                lock = self._locks.setdefault((call.site or self._site, fold(call.label)), asyncio.Lock())
+                with stopper.before_the_wire():
+                    await held.enter_async_context(lock)
+            return await self._carrier.deliver(call, repeatable=repeatable, log=log, stopper=stopper)
+
+
+def joined(one: RemovedLinks, other: RemovedLinks) -> RemovedLinks:
+    """What two requests about one source, one after the other, have done together."""
+    gone = {fold(item) for item in other.removed}
+    left = other.remaining if other.remaining is not None else one.remaining
+    remaining = None if left is None else [item for item in left if fold(item) not in gone]
+    return RemovedLinks(one.removed + other.removed, one.refused + other.refused, remaining)
+
+
+def valid(kind: type[C], **fields: Any) -> C:
+    """The command of *fields*. Raises `SettingsError` that names the wrong ones."""
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, p['loc'][:1]))} {p['msg']}" for p in error.errors())
+        raise SettingsError(f"{kind.__name__}: {problems}", code="invalid") from error
+
+
+def reply_of(done: Delivered) -> Reply:
+    """The reply, or the error the answer stands for."""
+    answer = done.answer
+    if isinstance(answer, Reply):
+        return answer
+    if isinstance(answer, Refused):
+        raise RefusedError(answer.message, code=answer.code, status=answer.status, attempts=done.attempts, sent=True)
+    if isinstance(answer, Doubtful | Broken):
+        raise UnknownOutcomeError(
+            answer.message, code=answer.code, status=answer.status, attempts=done.attempts, sent=True
+        )
+    raise RuntimeError(f"{answer!r} is no last word")
+
 
 _LINKS_PER_CALL = 50
 
@@ -49,8 +152,8 @@ class D3Client:
     """One D3. All callers of one client share its limiter, so none of them needs to think of the limit.
 
     A *session* passed in is used and not closed. *on_attempt* hears of every request that left, *on_outcome* of every
-    outcome, *observers* of both and more (`d3async.observe`, `d3async.otel`). Use as `async with`, once; one client
-    belongs to the event loop it was entered in, and any number of its tasks may use it at the same time.
+    outcome, *observers* of both and more (`d3async.engine.observers`, `d3async.otel`). Use as `async with`, once; one
+    client belongs to the event loop it was entered in, and any number of its tasks may use it at the same time.
 
     Every call may raise a `D3Error`: `RefusedError` (D3 said no), `UnauthorizedError` (401), `NotSentError` (it never
     left), `ThrottledError` (a longer pause than `max_wait` was asked for) and `UnknownOutcomeError` (it left, and
@@ -190,7 +293,7 @@ class D3Client:
         site: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - as above
     ) -> Any:
-        """Any command of `d3async.commands` without items; D3's whole answer as JSON."""
+        """Any command of `d3async.d3.commands` without items; D3's whole answer as JSON."""
         kind = type(command)
         call = Call(kind.__name__, command.params(), username, site or "", 0, "")
         done = await self._deliver(call, repeatable=kind.repeatable, seconds=timeout)
@@ -225,7 +328,7 @@ class D3Client:
         if done.response is None or isinstance(done.answer, Broken | Refused) or done.response.status != 200:  # noqa: PLR2004 - D3 knows no other success
             self._judged(done)
             reply_of(done)
-        answer = protocol.returned(done.response) if done.response else None
+        answer = response.returned(done.response) if done.response else None
         if not isinstance(answer, dict):
             self._judged(done)
             reply_of(done)
@@ -247,8 +350,8 @@ class D3Client:
     ) -> JobRun:
         """Bring D3 to what *jobs* say, as `d3async run` does: `async for outcome in d3.run(jobs, journal="nightly")`.
 
-        *jobs* are commands, (command, username, site), or what `sansio.rows.RowReader` gives; an iterable or an async
-        iterable, read to its end before the first request leaves. *journal* is a run folder: given again with the
+        *jobs* are commands, (command, username, site), or what `jobs.row_to_job.RowReader` gives; an iterable or an
+        async iterable, read to its end before the first request leaves. *journal* is a run folder: given again with the
         same jobs, only what is known not to have happened is sent; `d3async status`, `results` and `reconcile` work on
         it. Without one, nothing is known after this run. Each job gets one `JobOutcome`; identical CreateTask jobs are
         `invalid` unless *allow_duplicates*; *mark_tasks* adds to each description what reconcile finds it by. *halts*

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from opentelemetry import metrics, trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from d3async.observe import Observer
-from d3async.sansio.protocol import API_PATH
+from d3async.d3.call import API_PATH
+from d3async.engine.observers import Observer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-    from d3async.observe import AttemptSeen, CallSeen, OutcomeSeen
-    from d3async.settings import Settings
+    from d3async.config.settings import Settings
+    from d3async.engine.observers import AttemptSeen, CallSeen, OutcomeSeen
 
 _NAME = "d3async"
 _NANO = 1_000_000_000

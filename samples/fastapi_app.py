@@ -21,11 +21,11 @@ from fastapi import FastAPI, HTTPException, Request, UploadFile
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from d3async import CreateTask, D3Client, D3Error, Settings
-from d3async.commands.values import Reading, plain_due
+from d3async.d3.commands import Reading, plain_due
+from d3async.engine.observers import AttemptSeen, Observer, OutcomeSeen
 from d3async.errors import JobFileError
-from d3async.files.read import Table, open_table
-from d3async.observe import AttemptSeen, Observer, OutcomeSeen
-from d3async.sansio.rows import RowOptions, RowReader
+from d3async.files.job_file import Table, open_table
+from d3async.jobs.row_to_job import RowOptions, RowReader
 
 MOST_BYTES = 10 * 1024 * 1024
 

@@ -20,12 +20,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 from d3async import D3Client, D3Error, Settings
-from d3async.commands.values import Reading, plain_due
+from d3async.d3.commands import Reading, plain_due
 from d3async.errors import JobFileError
-from d3async.files.read import Table, open_table
-from d3async.files.results import guarded
-from d3async.sansio.job import Invalid, Job, Row
-from d3async.sansio.rows import RowOptions, RowReader
+from d3async.files.job_file import Table, open_table
+from d3async.files.results_writer import guarded
+from d3async.jobs.job import Invalid, Job, Row
+from d3async.jobs.row_to_job import RowOptions, RowReader
 
 COLUMN = "profile"
 

@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from d3async import D3Client, D3Error, RemoveLinkedIncidents, Settings
-from d3async.commands.values import Reading, plain_due
-from d3async.files.read import open_table
-from d3async.sansio.rows import RowOptions, RowReader
+from d3async.d3.commands import Reading, plain_due
+from d3async.files.job_file import open_table
+from d3async.jobs.row_to_job import RowOptions, RowReader
 
 log = logging.getLogger("unlink_nightly")
 

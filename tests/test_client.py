@@ -22,8 +22,8 @@ from d3async.errors import (
     UnauthorizedError,
     UnknownOutcomeError,
 )
+from d3async.jobs.job import Invalid, Job, Problem, asked
 from d3async.sandbox import serve
-from d3async.sansio.job import Invalid, Job, Problem, asked
 
 LINKS = [("s-1", "a"), ("s-1", "b"), ("s-2", "a")]
 

@@ -13,14 +13,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from d3async.delivery import Delivery
-from d3async.engine import Engine
+from d3async.d3.call import Account, ApiRequest
+from d3async.d3.response import ApiResponse, Broken
+from d3async.engine.delivery import Delivery
+from d3async.engine.engine import Engine
 from d3async.errors import JournalError
-from d3async.journal.group import GroupJournal
-from d3async.journal.sqlite import in_memory
-from d3async.sansio.protocol import ApiRequest, ApiResponse, Broken
-from d3async.sansio.request import Account
-from d3async.sansio.retry import Policy, Stop
+from d3async.journal.sqlite.group_commit import GroupJournal
+from d3async.journal.sqlite.run_folder import in_memory
+from d3async.policy.retry import Policy, Stop
 from tests.journal.ground import NOW, Entry, Run, broken, links, task
 
 NOT_LINKED = "The source incident is not linked to this incident."

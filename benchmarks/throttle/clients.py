@@ -6,8 +6,7 @@ import math
 import random
 from typing import Protocol
 
-from d3async.sansio.lateness import Lateness
-from d3async.sansio.rate import RateController, burst
+from d3async.ratelimit.rate_controller import Lateness, RateController, burst
 
 LIMIT = 50.0
 
@@ -130,7 +129,10 @@ class Botocore:
 
 
 class Ours:
-    """`d3async.sansio.rate.RateController`, the very object, paced by the arithmetic of the limiter's clock."""
+    """`d3async.ratelimit.rate_controller.RateController`, the very object, paced by the arithmetic of the limiter's
+
+    clock.
+    """
 
     backs_off_alone = False
 

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from aiolimiter import AsyncLimiter
 
 from benchmarks.throttle.measures import most_in_a_second
-from d3async.limiter import Limiter
+from d3async.ratelimit.limiter import Limiter
 
 Turn = Callable[[], Awaitable[object]]
 PACED: dict[str, Callable[[], Turn]] = {

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 from aiohttp import web
 
-from d3async.sandbox.limits import make_limit
+from d3async.sandbox.limits_and_faults import make_limit
 
 LIMIT = 50
 SANDBOX = {

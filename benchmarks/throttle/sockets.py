@@ -15,7 +15,7 @@ from aiolimiter import AsyncLimiter
 
 from benchmarks.throttle.measures import most_in_a_second
 from benchmarks.throttle.served import LIMIT, serve
-from d3async.limiter import Limiter
+from d3async.ratelimit.limiter import Limiter
 
 WORKERS = 32
 WARM_UP = 2.0

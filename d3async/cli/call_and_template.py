@@ -1,20 +1,22 @@
-"""`d3async call NAME`: one D3 command, any name; its answer as JSON on stdout."""
+"""`d3async call NAME`: one D3 command; `d3async template NAME`: a job file for it, empty."""
 
 from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from d3async.cli.console import out, say
-from d3async.cli.settings_options import settings_from, settings_options
+from d3async.cli.options import settings_from, settings_options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from d3async.settings import Settings
+    from d3async.config.settings import Settings
+    from d3async.d3.commands import Command
 
 
 @click.command("call")
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     "--json", "document", metavar="JSON|@FILE|-", help="CommandParams as JSON: lists, numbers. @FILE or - for stdin."
 )
 @settings_options
-def command(name: str, params: tuple[str, ...], document: str | None, options: Mapping[str, Any]) -> int:
+def call_command(name: str, params: tuple[str, ...], document: str | None, options: Mapping[str, Any]) -> int:
     """Send one D3 command, any name, and print the answer as JSON.
 
     A value that is a JSON list or object is sent as one:  -p 'Log Type ID=[7, 14]'
@@ -43,7 +45,7 @@ def command(name: str, params: tuple[str, ...], document: str | None, options: M
 
 async def _call(settings: Settings, name: str, params: Mapping[str, Any]) -> Any:
     from d3async.client import D3Client  # noqa: PLC0415 - as above
-    from d3async.connect import host_limiter  # noqa: PLC0415 - as above
+    from d3async.engine.delivery import host_limiter  # noqa: PLC0415 - as above
 
     async with D3Client(settings, limiter=host_limiter(settings, say)) as d3:
         return await d3.call(name, params)
@@ -80,3 +82,51 @@ def _loads(text: str, hint: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise click.BadParameter(f"not JSON: {error}", param_hint=hint) from error
+
+
+@click.command("template")
+@click.argument("name", metavar="create-task|remove-linked-incidents")
+@click.option("--format", "kind", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
+@click.option(
+    "--profile", "profiles", multiple=True, metavar="PROFILE", help="With a column that says which D3; repeatable."
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="[default: stdout]")
+def template_command(name: str, kind: str, profiles: tuple[str, ...], output: Path | None) -> None:
+    """Print an empty job file for the command NAME: its header and one example, or one for each --profile."""
+    from d3async.cli.console import out, say  # noqa: PLC0415 - `--help` need not load pydantic
+    from d3async.d3.commands import all_commands, find  # noqa: PLC0415 - as above
+
+    found = find(name)
+    if found is None:
+        raise click.UsageError(f'"{name}" is none of {", ".join(all_commands())}')
+    rows = [{**found.example, "profile": profile} for profile in profiles] or [dict(found.example)]
+    text = _csv(rows) if kind == "csv" else "".join(_jsonl(found, row) for row in rows)
+    if output is None:
+        out(text.removesuffix("\n"))
+        return
+    try:
+        with output.open("x", encoding="utf-8", newline="") as file:
+            file.write(text)
+    except OSError as error:
+        raise click.UsageError(f"{output} cannot be written: {(error.strerror or str(error)).lower()}") from error
+    say(f"{output}: put your rows below the example's place, then d3async check {output}")
+
+
+def _csv(rows: Sequence[Mapping[str, str]]) -> str:
+    import csv  # noqa: PLC0415 - as above
+    import io  # noqa: PLC0415 - as above
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _jsonl(command: type[Command], row: Mapping[str, str]) -> str:
+    import json  # noqa: PLC0415 - as above
+
+    example: dict[str, object] = dict(row)
+    if command.items:
+        example[command.items] = row[command.items].split(";")
+    return json.dumps(example, ensure_ascii=False) + "\n"

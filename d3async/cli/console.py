@@ -56,7 +56,7 @@ def _write(stream: object, text: str) -> None:
 
 
 class Terminal:
-    """`operations.observer.Observer` on stderr; a *quiet* one leaves details out."""
+    """`operations.observer.OperationObserver` on stderr; a *quiet* one leaves details out."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
@@ -72,10 +72,17 @@ class Terminal:
 
 
 class Silent:
-    """`operations.observer.Observer` that prints nothing."""
+    """`operations.observer.OperationObserver` that prints nothing."""
 
     def message(self, text: str) -> None:
         """See `Observer.message`."""
 
     def detail(self, text: str) -> None:
         """See `Observer.detail`."""
+
+
+def quiet_stdout() -> None:
+    """After a broken pipe: keep the interpreter from complaining about it when it ends."""
+    import os  # noqa: PLC0415 - only after a broken pipe
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""`d3async login`: put a key into the system keyring."""
+"""`d3async login` and `logout`: put a key into the system keyring, or take it out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from d3async.cli.console import say
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from d3async.credentials import Secret
+    from d3async.config.credentials import Secret
 
 KINDS = {"key": "api_key", "jwt": "jwt", "jwt-secret": "jwt_secret"}
 
@@ -34,31 +34,31 @@ def entry_options(function: Callable[..., None]) -> Callable[..., None]:
 @click.command("login", short_help="Put a key into the system keyring.")
 @entry_options
 @click.option("--stdin", "from_stdin", is_flag=True, help="Read it from standard input instead of asking.")
-def command(*, name: str, kind: str, profile: str | None, config: Path | None, from_stdin: bool) -> None:
+def login_command(*, name: str, kind: str, profile: str | None, config: Path | None, from_stdin: bool) -> None:
     """Put a key into the system keyring, for one D3 command (--command CreateTask) or for all.
 
     It is used when neither an option nor a variable nor the profile has one.
     """
-    from d3async.credentials import Credential, Kind, Level, checked, plain  # noqa: PLC0415 - `--help` is quick
+    from d3async.config import secret_sources  # noqa: PLC0415 - as above
+    from d3async.config.config_file import load_profile  # noqa: PLC0415 - as above
+    from d3async.config.credentials import Credential, Kind, Level, checked, plain  # noqa: PLC0415 - `--help` is quick
     from d3async.errors import SettingsError  # noqa: PLC0415 - as above
-    from d3async.settings import keychain  # noqa: PLC0415 - as above
-    from d3async.settings.profile import load_profile  # noqa: PLC0415 - as above
 
     which = Kind(KINDS[kind])
     chosen = load_profile(config, profile, os.environ)
-    entry = chosen.keyring_entry(which, name) or keychain.entry_name(chosen.name, which, name)
+    entry = chosen.keyring_entry(which, name) or secret_sources.entry_name(chosen.name, which, name)
     what = f"{which.label} for {name or 'every command'}"
     credential = Credential(which, plain(name), "login", Level.LOGIN, _read(what, from_stdin=from_stdin))
     if problem := checked(credential).problem:
         raise SettingsError(problem, code="bad_key")
-    keychain.store(entry, credential.secret, chosen.path.parent)
+    secret_sources.store_in_keyring(entry, credential.secret, chosen.path.parent)
     say(f"Kept in the keyring: {what}{f', profile {chosen.name}' if chosen.name else ''}.")
     _say_what_comes_first(which.value, name)
     say("to check it  d3async doctor")
 
 
 def _read(what: str, *, from_stdin: bool) -> Secret:
-    from d3async.credentials import LONGEST, Secret  # noqa: PLC0415 - as above
+    from d3async.config.credentials import LONGEST, Secret  # noqa: PLC0415 - as above
 
     if from_stdin:
         return Secret(sys.stdin.read(LONGEST))
@@ -68,9 +68,33 @@ def _read(what: str, *, from_stdin: bool) -> Secret:
 
 
 def _say_what_comes_first(kind: str, name: str) -> None:
-    from d3async.credentials import Kind, variable  # noqa: PLC0415 - as above
+    from d3async.config.credentials import Kind, variable  # noqa: PLC0415 - as above
 
     for found in sorted({variable(Kind(kind), name), variable(Kind(kind))}):
         for spelling in (found, f"{found}_FILE"):
             if os.environ.get(spelling, "").strip():
                 say(f"But {spelling} is set here, and comes first.")
+
+
+@click.command("logout", short_help="Take a key out of the system keyring.")
+@entry_options
+@click.option("--all", "everything", is_flag=True, help="All that login put there, for every profile and command.")
+def logout_command(*, name: str, kind: str, profile: str | None, config: Path | None, everything: bool) -> None:
+    """Take a key out of the system keyring. A key that is not there is no error."""
+    from d3async.config import secret_sources  # noqa: PLC0415 - as above
+    from d3async.config.config_file import config_path, load_profile  # noqa: PLC0415 - as above
+    from d3async.config.credentials import Kind  # noqa: PLC0415 - `--help` is quick
+
+    if everything:
+        folder = config_path(config, os.environ).parent
+        entries = sorted(secret_sources.keyring_logins(folder))
+    else:
+        chosen = load_profile(config, profile, os.environ)
+        folder = chosen.path.parent
+        which = Kind(KINDS[kind])
+        entries = [chosen.keyring_entry(which, name) or secret_sources.entry_name(chosen.name, which, name)]
+    for entry in entries:
+        there = secret_sources.remove_from_keyring(entry, folder)
+        say(f"{'Taken out of the keyring' if there else 'The keyring does not have it'}: {entry}")
+    if not entries:
+        say("login has put nothing into the keyring.")

@@ -18,7 +18,15 @@ from d3async.errors import (
     UnauthorizedError,
     UnknownOutcomeError,
 )
-from d3async.sansio.exit_code import INTERNAL, INTERRUPTED, SOME_FAILED, SOME_UNKNOWN, STOPPED, THROTTLED, USAGE
+from d3async.policy.halt_and_exit_codes import (
+    INTERNAL,
+    INTERRUPTED,
+    SOME_FAILED,
+    SOME_UNKNOWN,
+    STOPPED,
+    THROTTLED,
+    USAGE,
+)
 
 SUMMARY = "Bulk task creation and link removal for D3 SOAR, with an honest outcome for every row."
 EPILOG = "Settings come from options, D3_* variables and a profile; `d3async doctor` shows them."
@@ -42,6 +50,23 @@ ABOUT = {
     "logout": "Take a key out of the system keyring.",
 }
 
+_FILES = {
+    "call": "call_and_template",
+    "cancel": "submit_worker_cancel",
+    "check": "run_and_check",
+    "demo": "sandbox",
+    "logout": "login",
+    "reconcile": "reconcile_and_settle",
+    "report": "status_and_results",
+    "results": "status_and_results",
+    "run": "run_and_check",
+    "settle": "reconcile_and_settle",
+    "status": "status_and_results",
+    "submit": "submit_worker_cancel",
+    "template": "call_and_template",
+    "worker": "submit_worker_cancel",
+}
+"""Subcommands that share a file with another."""
 _CODES: tuple[tuple[type[D3Error], int], ...] = (
     (ConservationError, INTERNAL),
     (UnauthorizedError, STOPPED),
@@ -54,7 +79,7 @@ _CODES: tuple[tuple[type[D3Error], int], ...] = (
 
 
 class _Commands(click.Group):
-    """Subcommands imported when they are used, one file each."""
+    """Subcommands imported when they are used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(ABOUT)
@@ -62,8 +87,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
         if cmd_name not in ABOUT:
             return None
-        module = importlib.import_module(f"d3async.cli.{cmd_name}")
-        command: click.Command = module.command
+        module = importlib.import_module(f"d3async.cli.{_FILES.get(cmd_name, cmd_name)}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above

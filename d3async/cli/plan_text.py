@@ -1,18 +1,19 @@
-"""The plan of a run in words, and the questions before anything is sent."""
+"""The plan of a run in words, and the question before anything is sent."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from d3async.cli.plan import duration, seconds
+from d3async.files.number_words import duration
 from d3async.operations.observer import SendRows, SendSimilarRows, SendUnknownRows, StartAnew
-from d3async.sansio.look_alikes import described, mentioned
+from d3async.operations.server_settings import seconds
+from d3async.policy.look_alikes import described, mentioned
 
 if TYPE_CHECKING:
-    from d3async.cli.plan import Plan
-    from d3async.journal.counts import Work
+    from d3async.journal.sqlite.reader import Work
     from d3async.operations.observer import Question
+    from d3async.operations.plan import Plan
 
 _SHOWN = 12
 """Servers that are listed by name."""

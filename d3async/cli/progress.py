@@ -9,8 +9,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from d3async.cli.console import clean, say
-from d3async.cli.sight import left_at, limits, seen, together, why_not_faster
-from d3async.sansio.outcome import OUTCOMES
+from d3async.engine.observers import _NAMED, together
+from d3async.policy.outcome import OUTCOMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,9 +18,49 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-    from d3async.cli.sight import Sight
-    from d3async.journal.base import RowOutcome
+    from d3async.engine.observers import Sight
+    from d3async.journal.model import RowOutcome
     from d3async.operations.observer import Progress
+    from d3async.ratelimit.limiter import LimiterNumbers
+
+
+def why_not_faster(at: Sequence[Sight]) -> str:
+    """`lost` of each server that has something to say, by its name where there are several."""
+    said = [f"{server.name}: {why}" if server.name else why for server in at if (why := lost(server.numbers))]
+    more = [f"and {len(said) - _NAMED} more"] if len(said) > _NAMED else []
+    return "; ".join(said[:_NAMED] + more)
+
+
+def lost(numbers: LimiterNumbers) -> str:
+    """Why it is not faster, in a few words; empty when nothing holds it up."""
+    if numbers.outages:
+        return f"D3 does not answer, trying again in {max(0.0, numbers.opens_in):.0f} s"
+    if numbers.opens_in >= 1:
+        return f"D3 says wait: {numbers.opens_in:.0f} s"
+    return f"429s {numbers.throttled:,}" if numbers.throttled else ""
+
+
+def left_at(server: Sight) -> float:
+    """Seconds until *server* is done, by its limit alone."""
+    numbers = server.numbers
+    return (server.rows - server.done) / numbers.rate + numbers.opens_in if numbers.rate > 0 else 0.0
+
+
+def limits(numbers: LimiterNumbers) -> dict[str, object]:
+    """What programs are told of a limiter."""
+    return {
+        "rate": round(numbers.rate, 2),
+        "learnt": numbers.learnt,
+        "throttled": numbers.throttled,
+        "paused_s": round(numbers.paused_s, 3),
+        "in_flight": numbers.in_flight,
+    }
+
+
+def seen(server: Sight) -> dict[str, object]:
+    """What programs are told of one server of several."""
+    return {"name": server.name, "done": server.done, "rows": server.rows, **limits(server.numbers)}
+
 
 _PLAIN_EVERY = 10.0
 _JSON_EVERY = 1.0

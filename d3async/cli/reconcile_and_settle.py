@@ -1,4 +1,4 @@
-"""`d3async settle DIR ok|failed|undo ROWS`: the user says what became of unknown rows."""
+"""`d3async reconcile` and `settle`: unknown rows are looked up in D3, or the user says what became of them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from d3async.cli.console import out, say
-from d3async.cli.fleet_option import fleet_option, fleet_words, meant, run_or_folder
-from d3async.fleet.address import installed
-from d3async.sansio.exit_code import INTERRUPTED, OK, USAGE
-from d3async.sansio.hand_settlement import Hand, RowChoice, parse_rows
+from d3async.cli.console import Terminal, out, say, say_all
+from d3async.cli.options import fleet_option, run_folder, run_or_folder, settings_options
+from d3async.config.database_urls import fleet_meant, fleet_words, installed
+from d3async.policy.halt_and_exit_codes import INTERRUPTED, OK, USAGE
+from d3async.policy.hand_settlement import Hand, RowChoice, parse_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from click import Context, Parameter
 
+    from d3async.operations.reconcile import ReconcileResult
     from d3async.operations.settle import SettleResult, Verdict
 
 _SHOWN = 20
@@ -50,7 +53,7 @@ def _rows(ctx: Context, param: Parameter, given: tuple[str, ...]) -> RowChoice: 
 )
 @click.option("--json", "as_json", is_flag=True, help="What was settled as one JSON object on stdout.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def command(
+def settle_command(
     target: Path, verdict: Verdict, rows: RowChoice, fleet: str | None, file: Path | None, **given: bool
 ) -> int:
     """Say what became of unknown rows after you have looked in D3. Sends nothing.
@@ -74,7 +77,7 @@ def command(
     from d3async.operations import settle as operation  # noqa: PLC0415 - `--help` need not load it
 
     choice = _choice(rows, file, every=given["every"])
-    address = meant(target, fleet)
+    address = fleet_meant(target, fleet)
     if choice.every and not given["yes"] and not _agreed(target, verdict):
         return INTERRUPTED
     with installed():
@@ -159,3 +162,90 @@ def _print_json(verdict: Verdict, result: SettleResult) -> None:
         "outcomes": dict(result.outcomes),
     }
     out(json.dumps(told, ensure_ascii=False))
+
+
+@click.command("reconcile")
+@click.argument("target", metavar="DIR|RUN", type=click.Path(path_type=Path))
+@fleet_option
+@click.option(
+    "--using",
+    multiple=True,
+    type=click.Choice(["get-incidents", "get-linked-incidents", "logs"]),
+    help="What to read D3 with; repeatable.  [default: all there is a key for]",
+)
+@click.option(
+    "--not-found-is-failed",
+    is_flag=True,
+    help="A marked task that a log lacks although it shows all others was not created: send it again.",
+)
+@click.option("--json", "as_json", is_flag=True, help="What was settled as one JSON object on stdout.")
+@settings_options
+def reconcile_command(target: Path, fleet: str | None, options: Mapping[str, Any], **given: Any) -> int:
+    """Look up the rows nobody knows about in D3, and settle those it proves. Changes nothing in D3.
+
+    DIR is a run folder, RUN a run of a fleet, whose tenant's key is in its profile.
+
+    Links are read with GetIncidents, or with GetLinkedIncidentsOfAnIncident, which can prove only that a link is
+    gone. Tasks are searched in the command-centre logs of their incidents: exactly by the mark of `run --mark-tasks`,
+    else by name, description, assignee and due date, all four. What is not proven stays unknown; why is in _message.
+    Rows that name a profile are looked up at its D3, one D3 after the other.
+
+    D3 makes keys for each command: D3_API_KEY_GET_INCIDENTS, D3_API_KEY_GET_LINKED_INCIDENTS_OF_AN_INCIDENT,
+    D3_API_KEY_GET_INCIDENT_COMMAND_CENTER_LOGS.
+
+    \b
+    Exit codes: 0 nothing is unknown any more · 4 some rows are · 2 usage, settings, or the folder is in use ·
+    5 D3 does not accept a key · 6 D3 asks for too long a pause · 130 interrupted; what was settled stands
+    """  # noqa: D301 - the \\b is click's mark for lines that are not re-flowed
+    from d3async.operations.reconcile import ReconcileOptions, reconcile  # noqa: PLC0415 - as above
+    from d3async.operations.server_settings import Servers  # noqa: PLC0415 - `--help` need not load what talks to D3
+    from d3async.operations.settle import FleetRun  # noqa: PLC0415 - as above
+
+    as_json = given.pop("as_json")
+    address = fleet_meant(target, fleet)
+    if address is None:
+        result = reconcile(run_folder(target), Servers(options).of, ReconcileOptions(**given), Terminal())
+    else:
+        from d3async.config.settings import Profiles  # noqa: PLC0415 - as above
+
+        profiles = Profiles(**{name: value for name, value in options.items() if name != "profile"})
+        with installed():
+            result = reconcile(
+                FleetRun(address.conninfo, str(target)),
+                lambda profile: profiles.settings(str(profile)),
+                ReconcileOptions(**given),
+                Terminal(),
+            )
+    _show(target, result)
+    if as_json:
+        told = {"unknown_before": result.before.rows, "unknown_left": result.left.rows, **result.found.counts()}
+        out(json.dumps(told))
+    elif address is not None and result.before.rows:
+        say(f"results   d3async results {target}{fleet_words(fleet, address)} -o {target}.results.csv")
+    return result.exit_code
+
+
+def _show(target: Path, result: ReconcileResult) -> None:
+    if not result.before.rows:
+        say(f"{target}: no row is unknown.")
+        return
+    tasks, links = result.found.tasks, result.found.links
+    if tasks:
+        say(f"  tasks   {tasks.found:,} found · {tasks.absent:,} not there · {tasks.open:,} not proven")
+    if links:
+        say(f"  links   {links.gone:,} gone · {links.linked:,} still linked · {links.cannot_tell:,} not proven")
+    for trouble in result.found.troubles:
+        say(f"Stopped: {trouble}")
+    settled = result.before.rows - result.left.rows
+    say(f"Settled {settled:,} of {result.before.rows:,}. {result.left.rows:,} left unknown.")
+    for line, label, message in result.examples:
+        say(f"  line {line}, {label}: {message}")
+    if result.files:
+        say(f"results   {result.files.results}      report  {result.files.report}")
+        from d3async.cli.result_text import left_lines  # noqa: PLC0415 - `--help` need not load it
+
+        say_all(left_lines(result.files))
+    from d3async.files.suggestions import suggested_lines  # noqa: PLC0415 - `--help` need not load it
+
+    for label, text in suggested_lines(result.steps):
+        say(f"{label:<9} {text}")

@@ -7,26 +7,25 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from d3async.cli.plan import duration
-from d3async.cli.servers import name_of
+from d3async.files.number_words import duration, moment, number
 from d3async.files.suggestions import suggested_lines
-from d3async.files.words import moment, number
-from d3async.sansio.exit_code import INTERRUPTED, TERMINATED
-from d3async.sansio.next_step import Command, Steps
-from d3async.sansio.outcome import OUTCOMES
+from d3async.operations.server_settings import name_of
+from d3async.policy.halt_and_exit_codes import INTERRUPTED, TERMINATED
+from d3async.policy.next_step import Command, Steps
+from d3async.policy.outcome import OUTCOMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from d3async.cli.aftermath import FinishedRun
-    from d3async.files.causes import Cause
-    from d3async.files.write import Written
-    from d3async.fleet.address import Address
-    from d3async.fleet.standing import FleetStanding, RunStanding, WorkerSeen
+    from d3async.config.database_urls import Address
+    from d3async.files.run_files import Written
+    from d3async.files.summary import Cause
+    from d3async.journal.postgres.reader import FleetStanding, RunStanding, WorkerSeen
+    from d3async.operations.finish_run import FinishedRun
     from d3async.operations.status import FleetStatus, FolderStatus
-    from d3async.sansio.next_step import Note
-    from d3async.sansio.retry import Stop
+    from d3async.policy.next_step import Note
+    from d3async.policy.retry import Stop
 
 _SPOKEN = {"unsent": "not sent"}
 _LINE = 110

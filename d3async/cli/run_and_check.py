@@ -1,21 +1,78 @@
-"""`d3async run FILE`: bring D3 to what the file says; safe to repeat."""
+"""`d3async run FILE`: bring D3 to what the file says; `d3async check FILE`: everything that is wrong with it."""
 
 from __future__ import annotations
 
+import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from d3async.cli.durations import DURATION
-from d3async.cli.halt_option import halt_option
-from d3async.cli.jobfile import allow_similar_option, job_file_options, link_options, save_mapping_option
-from d3async.cli.settings_options import settings_options
+from d3async.cli.console import Terminal, is_interactive, out, say_all
+from d3async.cli.options import (
+    DURATION,
+    allow_similar_option,
+    halt_option,
+    job_file_options,
+    link_options,
+    save_mapping_option,
+    settings_options,
+)
+from d3async.cli.plan_text import plan_lines, question_text
+from d3async.cli.progress import chosen
+from d3async.cli.result_text import finished_lines
+from d3async.operations.observer import SendRows, SendUnknownRows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from d3async.cli.jobfile import JobFileOptions
+    from d3async.operations.mapping import JobFileOptions
+    from d3async.operations.observer import Progress, Question
+    from d3async.operations.plan import Plan
+    from d3async.operations.run import RunResult
+
+
+class RunTerminal(Terminal):
+    """`operations.observer.RunObserver` on stderr. *progress* is the option; *yes* answers what may be answered so."""
+
+    def __init__(self, *, progress: str = "auto", quiet: bool = False, yes: bool = False) -> None:
+        super().__init__(quiet=quiet)
+        self._progress = progress
+        self._yes = yes
+
+    def planned(self, plan: Plan) -> None:
+        """See `RunObserver.planned`."""
+        first, *others = plan_lines(plan)
+        margin = " " * (len(plan.name) + 2)
+        self.detail("\n".join([f"{plan.name}: {first}", *(margin + line for line in others)]))
+
+    def request(self, request: Mapping[str, Any]) -> None:
+        """See `RunObserver.request`."""
+        out(json.dumps(request, ensure_ascii=False))
+
+    def confirm(self, question: Question) -> bool | None:
+        """See `RunObserver.confirm`. What may be in D3 already needs more than `--yes`, but for `--retry-unknown`."""
+        if self._yes and isinstance(question, SendRows | SendUnknownRows):
+            return True
+        if self._yes or not is_interactive():
+            return None
+        *lines, asked = question_text(question).split("\n")
+        say_all(lines)
+        return click.confirm(asked, err=True)
+
+    def progress(self, rows: int) -> Progress:
+        """See `RunObserver.progress`."""
+        return chosen(self._progress, rows, quiet=self._quiet)
+
+
+def show_result(result: RunResult, *, as_json: bool) -> None:
+    """Print what the run came to; *as_json*: its summary on stdout too."""
+    if result.finished is None:
+        return
+    say_all(finished_lines(result.finished, now=time.time()))
+    if as_json:
+        out(json.dumps(result.finished.summary, ensure_ascii=False))
 
 
 @click.command("run")
@@ -48,7 +105,7 @@ if TYPE_CHECKING:
 @click.option("-v", "--verbose", is_flag=True, help="Log every attempt.")
 @click.option("--json", "as_json", is_flag=True, help="The summary, and nothing else, on stdout.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def command(file: Path, job_file: JobFileOptions, options: Mapping[str, Any], **given: Any) -> int:
+def run_command(file: Path, job_file: JobFileOptions, options: Mapping[str, Any], **given: Any) -> int:
     """Bring D3 to what FILE says: create its tasks, remove its links. `-` reads stdin.
 
     Safe to repeat: rows that are done are never sent again, rows nobody knows about are never sent again by
@@ -61,10 +118,9 @@ def command(file: Path, job_file: JobFileOptions, options: Mapping[str, Any], **
     Exit codes: 0 every row ok · 1 some failed · 2 usage or settings · 3 invalid rows, nothing sent ·
     4 some unknown · 5 stopped early · 6 D3 asked for too long a pause · 130/143 interrupted
     """  # noqa: D301 - the \\b is click's mark for lines that are not re-flowed
-    from d3async.cli.run_terminal import RunTerminal, show_result  # noqa: PLC0415 - as above
-    from d3async.cli.rundown import RunOptions, run  # noqa: PLC0415 - `--help` need not load the engine
-    from d3async.cli.servers import Servers  # noqa: PLC0415 - as above
-    from d3async.program import collect_rarely, signals  # noqa: PLC0415 - as above
+    from d3async.cli.signals import collect_rarely, signals  # noqa: PLC0415 - as above
+    from d3async.operations.run import RunOptions, run  # noqa: PLC0415 - `--help` need not load the engine
+    from d3async.operations.server_settings import Servers  # noqa: PLC0415 - as above
 
     as_json = given.pop("as_json")
     terminal = RunTerminal(progress=given.pop("progress"), quiet=given.pop("quiet"), yes=given.pop("yes"))
@@ -72,3 +128,26 @@ def command(file: Path, job_file: JobFileOptions, options: Mapping[str, Any], **
     result = run(file, job_file, Servers(options), RunOptions(**given), terminal, stops=signals)
     show_result(result, as_json=as_json)
     return result.exit_code
+
+
+@click.command("check")
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Where errors.csv is written.")
+@job_file_options
+@settings_options
+@save_mapping_option
+@allow_similar_option
+@click.option("--against-d3", is_flag=True, help="Read the present links of the sources; name those not there.")
+@click.option("--json", "as_json", is_flag=True, help="Everything found as JSON on stdout.")
+def check_command(file: Path, job_file: JobFileOptions, options: Mapping[str, Any], **given: Any) -> int:
+    """Check FILE as `run` does, and send nothing. `-` reads stdin. Needs no settings but for --against-d3.
+
+    A profile that rows name must be one of config.toml, with all it takes to send them, its key included.
+
+    \b
+    Exit codes: 0 every row can be sent · 2 the file or an option cannot be used, or rows look like
+    rows sent before · 3 rows are invalid
+    """  # noqa: D301 - the \\b is click's mark for lines that are not re-flowed
+    from d3async.operations.check import Options, check  # noqa: PLC0415 - `--help` need not load what reads files
+
+    return check(file, job_file, Options(settings=options, **given))

@@ -1,25 +1,27 @@
-"""`d3async sandbox`: a local D3 look-alike to try against."""
+"""`d3async sandbox`: a local D3 look-alike; `d3async demo`: the samples run against it."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
 import signal
-from contextlib import suppress
+import threading
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from d3async.cli.console import say
-from d3async.cli.durations import DURATION
-from d3async.sandbox.faults import FAULTS, MAX_LIST, find_fault
-from d3async.sandbox.limits import KINDS
-from d3async.sandbox.samples import SEED, read_links, sample
-from d3async.sandbox.state import MISSING
-from d3async.settings.base_url import is_loopback
+from d3async.cli.console import out, say
+from d3async.cli.options import DURATION
+from d3async.config.setting_fields import is_loopback
+from d3async.sandbox.limits_and_faults import FAULTS, LIMIT_KINDS, MAX_LIST, find_fault
+from d3async.sandbox.state import MISSING, SEED, read_links, sample
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from d3async.sandbox import Sandbox
 
 _FAULT_HELP = "\n".join(f"  {fault.name:<20} {fault.says}" for fault in FAULTS.values())
@@ -81,7 +83,9 @@ What happened: GET /ledger, /ledger?summary=1 without the rows, DELETE /ledger s
 @click.option("--host", default="127.0.0.1", show_default=True, callback=_host)
 @click.option("--port", default=8471, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one")
 @click.option("--rate", default=50.0, show_default=True, type=click.FloatRange(0), help="requests a second, 0: any")
-@click.option("--limiter", default="sliding", show_default=True, type=click.Choice(KINDS), help="how they are counted")
+@click.option(
+    "--limiter", default="sliding", show_default=True, type=click.Choice(LIMIT_KINDS), help="how they are counted"
+)
 @click.option(
     "--burst", type=click.FloatRange(0), help="of bucket (default: one second's worth) and nginx (default: 0)"
 )
@@ -111,7 +115,7 @@ What happened: GET /ledger, /ledger?summary=1 without the rows, DELETE /ledger s
     "--log-shape", default="1", show_default=True, type=click.Choice(["1", "2"]), help="of command centre logs"
 )
 @click.option("--counts-only", is_flag=True, help="the ledger keeps no rows: for long runs")
-def command(**options: Any) -> None:
+def sandbox_command(**options: Any) -> None:
     """Run until Ctrl-C."""
     options["symmetric"] = not options.pop("one_way")
     options["keep"] = not options.pop("counts_only")
@@ -157,3 +161,73 @@ def _welcome(sandbox: Sandbox, options: dict[str, Any]) -> None:
     for name, value in per_command.items():
         say(f"  export {name}={shlex.quote(value)}")
     say(f"\nWhat happened: {sandbox.ledger_url}   Ctrl-C stops it.")
+
+
+_SHOWN = 6
+
+
+@click.command("demo")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), default=Path("d3async-demo"), show_default=True, metavar="DIR",
+    help="Where the job files and their run folders go.",
+)  # fmt: skip
+def demo_command(output: Path) -> int:
+    """Start a D3 look-alike on this machine, run the sample files against it, and show the results."""
+    from d3async.sandbox.state import sample  # noqa: PLC0415 - `--help` need not load it
+
+    output.mkdir(parents=True, exist_ok=True)
+    with _sandbox() as env:
+        say(f"a D3 look-alike answers at {env['D3_BASE_URL']}: 50 requests a second, keys, links, tasks")
+        for name in ("tasks.csv", "unlink.csv"):
+            file = output / name
+            file.write_bytes(sample(name).read_bytes())
+            _run(file, env)
+    say(f"\nAll of it is in {output}/ — open {output / 'unlink.d3run' / 'report.html'}")
+    return 0
+
+
+def _run(file: Path, env: Mapping[str, str]) -> None:
+    from d3async.cli.run_and_check import RunTerminal, show_result  # noqa: PLC0415 - as above
+    from d3async.cli.signals import signals  # noqa: PLC0415 - as above
+    from d3async.operations.mapping import JobFileOptions  # noqa: PLC0415 - as above
+    from d3async.operations.run import RunOptions, run  # noqa: PLC0415 - as above
+    from d3async.operations.server_settings import Servers  # noqa: PLC0415 - as above
+    from d3async.policy.look_alikes import ALL  # noqa: PLC0415 - as above
+
+    say(f"\n$ d3async run {file}")
+    options, terminal = RunOptions(fresh=True, allow_similar=ALL), RunTerminal(yes=True)
+    show_result(run(file, JobFileOptions(), Servers({}, env), options, terminal, stops=signals), as_json=False)
+    results = file.with_suffix(".d3run") / "results.csv"
+    say(f"\n$ head -{_SHOWN} {results}")
+    with results.open(encoding="utf-8-sig") as lines:
+        for line, _ in zip(lines, range(_SHOWN), strict=False):
+            out(line.rstrip("\r\n"))
+
+
+@contextmanager
+def _sandbox() -> Iterator[Mapping[str, str]]:
+    """A sandbox in a thread of its own; the environment that leads to it."""
+    ready: list[Mapping[str, str]] = []
+    up, over = threading.Event(), asyncio.Event()
+    loop = asyncio.new_event_loop()
+
+    async def serve_until_over() -> None:
+        from d3async.sandbox import serve  # noqa: PLC0415 - as above
+        from d3async.sandbox.state import SEED, read_links, sample  # noqa: PLC0415 - as above
+
+        async with serve(links=read_links(sample(SEED))) as url:
+            ready.append({**url.env, "D3_CONFIG": os.devnull})
+            up.set()
+            await over.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve_until_over()), daemon=True)
+    thread.start()
+    up.wait(30)
+    if not ready:
+        raise click.ClickException("the sandbox did not start")
+    try:
+        yield ready[0]
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join(5)
+        loop.close()

@@ -1,4 +1,4 @@
-"""What a program of ours needs around its event loop: the quickest there is, and the signals that end it."""
+"""Ctrl-C and SIGTERM as stops of a run; the quickest event loop there is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from d3async.sansio.retry import Stop
+from d3async.policy.retry import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

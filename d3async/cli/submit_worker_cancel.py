@@ -1,18 +1,29 @@
-"""`d3async submit FILE… --fleet URL`: job files into the fleet's database, for workers to send."""
+"""`d3async submit`, `worker` and `cancel`: runs of a fleet."""
 
 from __future__ import annotations
 
+import logging
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from d3async.cli.fleet_option import fleet_option
-from d3async.cli.halt_option import halt_option
-from d3async.cli.jobfile import allow_similar_option, job_file_options, link_options
+from d3async.cli.console import Silent, Terminal, is_interactive, say
+from d3async.cli.options import (
+    DURATION,
+    allow_similar_option,
+    fleet_option,
+    halt_option,
+    job_file_options,
+    link_options,
+)
+from d3async.config.database_urls import fleet_address, fleet_words, installed
+from d3async.policy.halt_and_exit_codes import OK
 
 if TYPE_CHECKING:
-    from d3async.cli.jobfile import JobFileOptions
+    from d3async.config.database_urls import Address
+    from d3async.operations.mapping import JobFileOptions
 
 
 @click.command("submit")
@@ -35,7 +46,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Check everything, say what would be submitted.")
 @click.option("--json", "as_json", is_flag=True, help="What was submitted as one JSON object on stdout.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def command(files: tuple[Path, ...], fleet: str | None, job_file: JobFileOptions, **given: Any) -> int:
+def submit_command(files: tuple[Path, ...], fleet: str | None, job_file: JobFileOptions, **given: Any) -> int:
     """Check FILEs as `run` does and put them into the fleet's database; `d3async worker` sends them.
 
     Each FILE is a run, called as the file is without its ending, for one tenant: a profile of config.toml, which is
@@ -49,6 +60,111 @@ def command(files: tuple[Path, ...], fleet: str | None, job_file: JobFileOptions
       d3async submit tasks.csv --profile vsoc --run night-2027-03-01
     Exit codes: 0 submitted · 2 usage, settings or look-alikes · 3 invalid rows, nothing submitted · 130 interrupted
     """  # noqa: D301 - the \\b is click's mark for lines that are not re-flowed
-    from d3async.cli.submitting import Options, submit  # noqa: PLC0415 - `--help` need not load what reads files
+    from d3async.operations.submit import Options, submit  # noqa: PLC0415 - `--help` need not load what reads files
 
     return submit(files, fleet, job_file, Options(**given))
+
+
+@click.command("worker")
+@fleet_option
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="The config file (D3_CONFIG).")
+@click.option(
+    "--tenant", "tenants", multiple=True, metavar="NAME", help="Serve only these; repeatable.  [default: all]"
+)
+@click.option(
+    "--concurrency", type=click.IntRange(min=1), default=16, show_default=True, metavar="N", help="Tenants at a time."
+)
+@click.option(
+    "--stalled-after",
+    type=DURATION,
+    default="30s",
+    show_default=True,
+    metavar="D",
+    help="Without a sign of life for so long a worker counts as lost; the same for all workers.",
+)
+@click.option(
+    "--drain-timeout", type=DURATION, default="30s", show_default=True, metavar="D",
+    help="How long requests in flight may take after SIGTERM.",
+)  # fmt: skip
+@click.option("--metrics-port", type=click.IntRange(0, 65535), metavar="N", help="Metrics for Prometheus; 0: any port.")
+@click.option("--metrics-host", default="127.0.0.1", show_default=True, metavar="HOST", help="Where they are served.")
+@click.option("-q", "--quiet", is_flag=True, help="Say only what is wrong.")
+@click.option("-v", "--verbose", is_flag=True, help="Say what the queue does.")
+def worker_command(fleet: str | None, **given: Any) -> int:
+    """Send what was submitted to the fleet, until SIGTERM or Ctrl-C: the first drains, the second cancels.
+
+    Serves every profile of config.toml; each tenant's address and key come from its profile on this machine and are
+    nowhere else. Start as many workers as you like, on as many machines: a tenant's limit holds for all together.
+    Whatever becomes of a worker, its rows are taken over by another one.
+    """
+    address = fleet_address(fleet)
+    quiet, verbose = given.pop("quiet"), given.pop("verbose")
+    with installed():
+        from d3async.operations.fleet_control import WorkerOptions, work  # noqa: PLC0415 - `--help` need not load it
+
+        _log_to_stderr(address, verbose=verbose and not quiet)
+        return work(address, WorkerOptions(**given), Silent() if quiet else Terminal())
+
+
+class _Lines(logging.Handler):
+    """Log records as lines on stderr, with the time, and without what the fleet's URL keeps secret."""
+
+    def __init__(self, address: Address) -> None:
+        super().__init__()
+        self._address = address
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print *record*."""
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
+        say(self._address.mask(f"{at} {record.levelname.lower():<7} {self.format(record)}"))
+
+
+def _log_to_stderr(address: Address, *, verbose: bool) -> None:
+    """What is wrong goes to stderr, where systemd and Kubernetes look for it."""
+    lines = _Lines(address)
+    lines.setFormatter(logging.Formatter("%(message)s"))
+    for name in ("d3async", "procrastinate", "psycopg.pool"):
+        logger = logging.getLogger(name)
+        logger.addHandler(lines)
+        logger.setLevel(logging.INFO if verbose else logging.WARNING)
+    # a row's outcome is in the journal, not in the log
+    logging.getLogger("d3async").setLevel(logging.WARNING)
+    # the worker itself says once what it waits for
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+
+
+@click.command("cancel")
+@click.argument("run", metavar="RUN")
+@fleet_option
+@click.option("--wait/--no-wait", default=True, help="Until what is in flight has ended.  [default: wait]")
+@click.option("--forget", is_flag=True, help="And take it out of the database, with everything that is known of it.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def cancel_command(run: str, *, fleet: str | None, wait: bool, forget: bool, yes: bool) -> int:
+    """Stop RUN: start no further row of it. What is in flight ends; what was not sent stays unsent.
+
+    Submitting its file again takes it up where it stopped. Of a run that is forgotten nothing is known any more:
+    submitting its file again sends every row again.
+    """
+    from d3async.cli.result_text import counts_words  # noqa: PLC0415 - `--help` need not load it
+
+    if forget and not yes and not _agreed(run):
+        raise click.UsageError("--forget takes away what is known of a run; to confirm it, add --yes")
+    address = fleet_address(fleet)
+    with installed():
+        from d3async.operations import fleet_control  # noqa: PLC0415 - `--help` need not load it
+
+        result = fleet_control.cancel(address, run, wait=wait)
+        ending = "" if result.is_over else "; what is in flight is still to end"
+        say(f"{run} is stopped: {counts_words(result.outcomes)}{ending}")
+        if forget:
+            say(f"forgotten: {fleet_control.forget(address, run):,} rows")
+            return OK
+    where = fleet_words(fleet, address)
+    say(f"results   d3async results {run}{where} -o {run}.results.csv")
+    return OK
+
+
+def _agreed(run: str) -> bool:
+    if not is_interactive():
+        return False
+    return click.confirm(f"Forget everything about {run}, its results too?", err=True)

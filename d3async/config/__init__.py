@@ -22,11 +22,3 @@
 
 Paths in it are relative to it. `api_key = "…"` itself is accepted only in a file nobody else may read.
 """
-
-from __future__ import annotations
-
-from d3async.settings.model import Settings
-from d3async.settings.profiles import Profiles
-from d3async.settings.values import seconds
-
-__all__ = ["Profiles", "Settings", "seconds"]

@@ -1,28 +1,64 @@
-"""One profile out of config.toml: settings, and references to secrets rather than secrets."""
+"""config.toml read, checked, and changed in place: profiles, references to secrets, how job files are read."""
 
 from __future__ import annotations
 
 import difflib
 import os
 import stat
+import tempfile
 import tomllib
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from d3async.credentials import Hidden, Kind, Level, Secret, plain
-from d3async.errors import SettingsError
-from d3async.settings import job_files
-from d3async.settings.references import How, Reference
-from d3async.settings.values import BY_FIELD, at_home
+from d3async.config.credentials import Hidden, Kind, Level, Secret, plain
+from d3async.config.secret_sources import How, Reference
+from d3async.config.setting_fields import BY_FIELD, at_home
+from d3async.errors import D3Error, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    Options = Mapping[str, str | list[str]]
+
+TABLE = "files"
+LISTS = {"map": "Theirs=ours", "set": "column=Value"}
+TEXTS = ("date_format", "time_zone", "server_time_zone", "id_column", "encoding", "delimiter", "sheet")
+
+
+def options_in(table: Hidden) -> dict[str, str | tuple[str, ...]]:
+    """What the `files` of a profile's *table* say, a list as a tuple."""
+    found = table.get(TABLE, {})
+    return {name: value if isinstance(value, str) else tuple(value) for name, value in found.items()}
+
+
+def wrong_in(place: str, files: Hidden) -> Iterator[str]:
+    """What is wrong with known options of *files*, which stand at *place*."""
+    for name, sample in LISTS.items():
+        texts = files.get(name, [])
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            yield f'{place}.{name} must be a list of texts: ["{sample}"]'
+            continue
+        heads = [text.partition("=")[0].strip() for text in texts]
+        yield from (
+            f'{place}.{name} "{text}" lacks its =: write it like "{sample}"'
+            for text, head in zip(texts, heads, strict=True)
+            if not head or "=" not in text
+        )
+        twice = dict.fromkeys(head for head in heads if head and heads.count(head) > 1)
+        yield from (f'{place}.{name} says twice what "{head}" is' for head in twice)
+    yield from (
+        f"{place}.{name} must be text"
+        for name in TEXTS
+        if name in files and not (isinstance(files[name], str) and files[name].strip())
+    )
+
 
 TABLES = {Kind.API_KEY: "keys", Kind.JWT: "jwts", Kind.JWT_SECRET: "jwt_secrets"}
 _GENERAL = {f"{kind}{how}": (kind, how) for kind in Kind for how in How}
 _LIMIT_URL = {f"limit_url{how}": how for how in How}
-_KNOWN = (*BY_FIELD, *_GENERAL, *_LIMIT_URL, *TABLES.values(), job_files.TABLE)
+_KNOWN = (*BY_FIELD, *_GENERAL, *_LIMIT_URL, *TABLES.values(), TABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +93,7 @@ class Profile:
     @property
     def files(self) -> dict[str, str | tuple[str, ...]]:
         """How it says job files are read: `map` and `set` as texts like `Theirs=ours`, the others one text each."""
-        return job_files.options_in(self.table)
+        return options_in(self.table)
 
     def keyring_entry(self, kind: Kind, command: str) -> str:
         """The keyring entry it names for this credential; "" when it names none."""
@@ -167,7 +203,7 @@ def _wrong_in(place: str, table: Hidden) -> Iterator[str]:
             continue
         yield from (f"{place} {title}.{key} must be text" for key in inner if not isinstance(inner[key], str))
         yield from _said_twice(f"{place} {title}.", [(*_split(key), key) for key in inner])
-    yield from _wrong_in_files(f"{place} {job_files.TABLE}", table.get(job_files.TABLE, Hidden({})))
+    yield from _wrong_in_files(f"{place} {TABLE}", table.get(TABLE, Hidden({})))
     texts = (*_GENERAL, *_LIMIT_URL)
     yield from (f"{place} {key} must be text" for key in texts if not isinstance(table.get(key, ""), str))
     yield from _said_twice(f"{place} ", [("limit_url", how, key) for key, how in _LIMIT_URL.items() if key in table])
@@ -178,8 +214,8 @@ def _wrong_in_files(place: str, files: Any) -> Iterator[str]:
     if not isinstance(files, Hidden):
         yield f"{place} must be a table: map = […]"
         return
-    yield from _unknown(place, files, (*job_files.LISTS, *job_files.TEXTS))
-    yield from job_files.wrong_in(place, files)
+    yield from _unknown(place, files, (*LISTS, *TEXTS))
+    yield from wrong_in(place, files)
 
 
 def _said_twice(place: str, names: list[tuple[str, How, str]]) -> Iterator[str]:
@@ -221,3 +257,154 @@ def _open_to_others(path: Path) -> int:
     """The file's mode when others may read or write it; Windows keeps no such bits, a home folder is private there."""
     mode = stat.S_IMODE(path.stat().st_mode)
     return mode if os.name == "posix" and mode & 0o077 else 0
+
+
+_PATIENCE = 10.0
+
+
+def save_files(path: Path, profile: str, change: Change) -> None:
+    """Make what *profile* of the config file *path* says of job files what *change* makes of it.
+
+    The file is there whole or unchanged, and keeps its mode. Raises SettingsError when it cannot be written, with the
+    lines to write by hand where its form is at fault.
+    """
+    # a link stays a link
+    problem = _saved(path.resolve(), profile, change)
+    if problem:
+        raise SettingsError(f"{path} {problem}", code="config")
+
+
+def _saved(path: Path, profile: str, change: Change) -> str:
+    """What went wrong, as a text: no exception keeps what is in the file, which may be a secret."""
+    try:
+        with _alone(path):
+            before = path.read_bytes().decode("utf-8")
+            text = before.removeprefix("\ufeff")
+            tree = tomllib.loads(text)
+            options = change(tree["profiles"][profile].get(TABLE, {}))
+            after = _written(text, tree, profile, options)
+            if after is None:
+                return _by_hand(profile, options)
+            if after != text:
+                _replace(path, before.removesuffix(text) + after)
+    except OSError as error:
+        return f"cannot be written ({error.strerror or error}): the mapping was not saved, the file is as it was"
+    except D3Error as error:
+        return error.message
+    except (ValueError, KeyError):
+        return "was changed meanwhile and cannot be used any more: the mapping was not saved"
+    return ""
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Of two that save at the same time the second waits, so that neither undoes what the other saved."""
+    from filelock import FileLock  # noqa: PLC0415 - only who saves needs it
+
+    place = path.with_name(f".{path.name}.lock")
+    with FileLock(place, timeout=_PATIENCE, mode=0o600, fallback_to_soft=False):
+        try:
+            yield
+        finally:
+            # it goes while it is still held: later it may be somebody else's
+            with suppress(OSError):
+                place.unlink(missing_ok=True)
+
+
+def _written(text: str, tree: dict[str, Any], profile: str, options: Options) -> str | None:
+    """*text*, which means *tree*, with *options*; None where that cannot be done and nothing else changed."""
+    import tomlkit.exceptions  # noqa: PLC0415 - only who saves needs it
+
+    there = tree["profiles"][profile]
+    if there.get(TABLE, {}) == options:
+        return text
+    changed = {**there, TABLE: options}
+    wanted = {**tree, "profiles": {**tree["profiles"], profile: changed}}
+    try:
+        after = (
+            _updated(text, profile, options) if TABLE in there else f"{text.rstrip()}\n\n{_section(profile, options)}"
+        )
+        if text.count("\n") == text.count("\r\n"):
+            after = after.replace("\r\n", "\n").replace("\n", "\r\n")
+        return after if tomllib.loads(after) == wanted else None
+    except (tomlkit.exceptions.TOMLKitError, ValueError):
+        return None
+
+
+def _section(profile: str, options: Options) -> str:
+    """A table of its own; at the end of the file it stands below no comment that is about something else."""
+    import tomlkit  # noqa: PLC0415 - as above
+
+    return f"[profiles.{tomlkit.key(profile).as_string()}.{TABLE}]\n{tomlkit.dumps(options)}"
+
+
+def _by_hand(profile: str, options: Options) -> str:
+    section = _section(profile, options)
+    table = f"{section.partition(f'.{TABLE}]')[0]}]"
+    return f"was not changed: the profile is no table of its own. Make it one, {table}, and put this below\n\n{section}"
+
+
+def _updated(text: str, profile: str, options: Options) -> str:
+    import tomlkit  # noqa: PLC0415 - as above
+
+    document: Any = tomlkit.parse(text)
+    table = document["profiles"][profile][TABLE]
+    for name, value in options.items():
+        if name not in table:
+            _add(table, name, value)
+        elif isinstance(value, str):
+            table[name] = value
+        else:
+            _update_list(table[name], value)
+    for name in [name for name in table if name not in options]:
+        del table[name]
+    return tomlkit.dumps(document)
+
+
+def _add(table: Any, name: str, value: str | list[str]) -> None:
+    """Add to *table* above the comments at its end, which are about what follows."""
+    import tomlkit.items  # noqa: PLC0415 - as above
+
+    tail: list[Any] = []
+    body = table.value.body if isinstance(table, tomlkit.items.Table) else []
+    while body and body[-1][0] is None:
+        tail.append(body.pop()[1])
+    table[name] = value
+    for item in reversed(tail):
+        table.add(item)
+
+
+def _update_list(there: Any, texts: list[str]) -> None:
+    """Make *there* say *texts*, each in its place where its column was there: so its comment stays beside it."""
+    new = {_column(text): text for text in texts}
+    for at in reversed(range(len(there))):
+        text = new.pop(_column(there[at]), None)
+        if text is None:
+            del there[at]
+        elif text != there[at]:
+            there[at] = text
+    for text in new.values():
+        there.append(text)
+
+
+def _column(text: str) -> str:
+    return text.partition("=")[0].strip()
+
+
+def _replace(path: Path, text: str) -> None:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    part = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        part.chmod(mode)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+if TYPE_CHECKING:
+    Change = Callable[[Options], Options]

@@ -18,7 +18,7 @@ _WORD_STARTS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 class Secret:
     """Text that is absent from `repr`, `str`, pickles and error texts; blanks around it are cut.
 
-    `reveal` is for `d3async.auth` and for storing it in the keyring.
+    `reveal` is for `d3async.transport.auth` and for storing it in the keyring.
     """
 
     __slots__ = ("_text",)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from d3async.credentials import Credentials, Hidden, Kind, Level, Secret, how_to_set, plain
+from d3async.config import secret_sources
+from d3async.config.config_file import Profile, load_profile
+from d3async.config.credentials import Credentials, Hidden, Kind, Level, Secret, how_to_set, plain
+from d3async.config.secret_sources import How, Reference, fetch, secret_at
+from d3async.config.setting_fields import BY_FIELD, FILES, REQUIRED, SETTINGS, Setting, at_home, read
 from d3async.errors import SettingsError
-from d3async.settings import keychain
-from d3async.settings.profile import Profile, load_profile
-from d3async.settings.references import How, Reference, fetch, secret_at
-from d3async.settings.values import BY_FIELD, FILES, REQUIRED, SETTINGS, Setting, at_home, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -225,7 +225,7 @@ def _from_logins(profile: Profile, others: Credentials, needs: tuple[str, ...]) 
     wanted = [command for command in needs if others.best(command) is None]
     if needs and not wanted:
         return
-    for entry in sorted(keychain.logins(profile.path.parent)):
+    for entry in sorted(secret_sources.keyring_logins(profile.path.parent)):
         for kind, command in _readings(entry, profile.name):
             if others.best(command) is None and (not needs or command in {"", *map(plain, wanted)}):
                 origin = f"keyring entry {entry}"
@@ -235,7 +235,7 @@ def _from_logins(profile: Profile, others: Credentials, needs: tuple[str, ...]) 
 def _readings(entry: str, profile: str) -> Iterator[tuple[Kind, str]]:
     for kind in Kind:
         command = entry.rpartition("/")[2]
-        if entry == keychain.entry_name(profile, kind, command):
+        if entry == secret_sources.entry_name(profile, kind, command):
             yield kind, command
-        elif entry == keychain.entry_name(profile, kind, ""):
+        elif entry == secret_sources.entry_name(profile, kind, ""):
             yield kind, ""

@@ -1,15 +1,23 @@
-"""One request to be: what it asks for, and which rows and items it carries."""
+"""One call of a command: what it asks for, which rows and items it carries, the request it becomes."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
+from unicodedata import normalize
 
-from d3async.sansio.identity import composed
+from d3async.d3.commands import all_commands
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+
+def composed(text: str) -> str:
+    """*text* in Unicode's form C: a file saved by a tool that takes letters apart says the same."""
+    return text if text.isascii() else normalize("NFC", text)
 
 
 class JsonObject(Mapping[str, Any]):
@@ -97,3 +105,46 @@ def folded(numbers: Iterable[str]) -> frozenset[str]:
     if all(map(str.isascii, known)):
         return frozenset(map(str.casefold, map(str.strip, known)))
     return frozenset(map(fold, known))
+
+
+API_PATH = "/api/Command/"
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
+class ApiRequest(NamedTuple):
+    """One POST: *command* is D3's name (the last part of the URL), *body* the JSON envelope."""
+
+    command: str
+    body: bytes
+
+
+def envelope(command: str, params: Mapping[str, Any], *, username: str, site: str) -> ApiRequest:
+    """The request for *command*: D3's envelope with `Username`, `Site` and `CommandParams`."""
+    text = params.text if isinstance(params, JsonObject) else _ENCODER.encode(params)
+    return ApiRequest(command, f"{_opening(username, site)}{text}}}".encode())
+
+
+@lru_cache(maxsize=64)
+def _opening(username: str, site: str) -> str:
+    return f'{{"Username":{_ENCODER.encode(username)},"Site":{_ENCODER.encode(site)},"CommandParams":'
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who asks, where a call does not say itself."""
+
+    username: str
+    site: str
+
+    def speaking_for(self, call: Call) -> dict[str, str]:
+        """*username* and *site* of the envelope of *call*."""
+        return {"username": call.username or self.username, "site": call.site or self.site}
+
+
+def request_for(call: Call, *, username: str, site: str) -> ApiRequest:
+    """The request *call* stands for, made by *username* in *site*; its items go back under D3's name for them."""
+    params = call.params
+    if call.items:
+        kind = all_commands()[call.command]
+        params = {kind.parameter(kind.items or ""): list(call.items), **params}
+    return envelope(call.command, params, username=username, site=site)

@@ -8,9 +8,8 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from d3async.sansio.any_json import field, objects, opened, plain_key
-from d3async.sansio.call import fold
-from d3async.sansio.protocol import error_text
+from d3async.d3.call import fold
+from d3async.d3.response import error_text, loose_field, objects, opened, plain_key
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -167,7 +166,7 @@ def read_linked(answer: Any, source: str) -> Reading:
     said = error_text(answer) if isinstance(answer, dict) else "the answer is no object"
     if said:
         return CannotTell(f"D3 says: {said}")
-    numbers = numbers_of(field(field(answer, "returndata"), "data"))
+    numbers = numbers_of(loose_field(loose_field(answer, "returndata"), "data"))
     if numbers is None:
         return CannotTell("the list of linked incidents cannot be read")
     if fold(source) not in numbers:
@@ -215,7 +214,7 @@ def _rows(answer: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _number_of(row: dict[str, Any]) -> str:
-    number = next((found for name in _NUMBER_KEYS if (found := field(row, name)) is not None), None)
+    number = next((found for name in _NUMBER_KEYS if (found := loose_field(row, name)) is not None), None)
     return fold(str(number)) if isinstance(number, str | int) else ""
 
 
@@ -244,8 +243,8 @@ def _both(one: Reading | None, other: Reading) -> Reading:
 
 
 def _total_pages(answer: Any) -> int | None:
-    for part in (field(answer, name) for name in ("outputdata", "rawdata", "returndata")):
-        told = field(part, "totalpages")
+    for part in (loose_field(answer, name) for name in ("outputdata", "rawdata", "returndata")):
+        told = loose_field(part, "totalpages")
         if isinstance(told, int | str) and str(told).isdecimal():
             return int(told)
     return None

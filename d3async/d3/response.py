@@ -1,36 +1,116 @@
-"""D3's envelope and answers: a command becomes an `ApiRequest`, an `ApiResponse` becomes what it proves."""
+"""What an answer of D3 proves, read leniently: its envelope, JSON that may hide in text, keys in any case."""
 
 from __future__ import annotations
 
 import json
+import re
+from codecs import BOM_UTF8
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from d3async.sansio.answer_json import (
-    NOTHING,
-    field,
-    loads,
-    same_key,
-    shown,
-    storable,
-    unwrapped,
-    unwrapped_list,
-)
-from d3async.sansio.call import JsonObject
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-API_PATH = "/api/Command/"
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+    from collections.abc import Callable, Iterator, Mapping
 
 
-class ApiRequest(NamedTuple):
-    """One POST: *command* is D3's name (the last part of the URL), *body* the JSON envelope."""
+class _Nothing:
+    """What an unreadable body holds."""
 
-    command: str
-    body: bytes
+
+NOTHING = _Nothing()
+_SPELT = {
+    "error": "error", "returndata": "returnData", "status": "Status", "errordata": "ErrorData", "data": "Data",
+    "incident number": "Incident Number", "error message": "Error message",
+}  # fmt: skip
+"""The keys that decide, and how D3's pages spell them."""
+_BLANKS = " \t\n\r"
+_ECHOED = frozenset({"Task Name", "Task Type", "Task Description", "Assignee", "Due Date", "Required"})
+_DISTINCT = _ECHOED.union(_SPELT.values(), ("rawData", "outputData", "contextData", "keyFields"))
+"""Keys as D3's pages spell them, no two of them alike."""
+
+
+def loads(body: bytes) -> Any:
+    """The JSON in *body*, or `NOTHING`."""
+    try:
+        return parsed(body.removeprefix(BOM_UTF8).decode())
+    except UnicodeDecodeError:
+        return NOTHING
+
+
+def parsed(text: str) -> Any:
+    """The JSON in *text*, or `NOTHING`, also where a key that decides stands twice."""
+    text = text.strip(_BLANKS)
+    try:
+        found, end = _DECODER.raw_decode(text)
+    except (ValueError, RecursionError):
+        return NOTHING
+    return found if end == len(text) else NOTHING
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Raises `ValueError` where a key that decides stands twice: the last one winning would be a guess."""
+    found = dict(pairs)
+    if len(found) == len(pairs) and found.keys() <= _DISTINCT:
+        return found
+    if len(set(map(same_key, found))) < len(pairs):
+        decisive = [same for key, _ in pairs if (same := same_key(key)) in _SPELT]
+        if len(set(decisive)) < len(decisive):
+            raise ValueError(f"a key stands twice: {decisive}")
+    return found
+
+
+def same_key(key: str) -> str:
+    """*key* as keys are compared."""
+    return key.strip().casefold()
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+
+
+def storable(text: str) -> str:
+    """*text* without lone surrogates, which JSON may hold and UTF-8 can't."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def shown(value: Any, most: int = 200) -> str:
+    """*value* in a message, at most *most* characters of it."""
+    try:
+        text = storable(json.dumps(value, ensure_ascii=False, default=str))
+    except RecursionError:
+        return "something nested too deep to show"
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def field(content: Any, name: str) -> Any:
+    """What stands in the object *content* under *name* (as `same_key` gives it); None where nothing does."""
+    if isinstance(content, dict):
+        if (spelt := _SPELT.get(name)) in content:
+            return content[spelt]
+        for key, value in content.items():
+            if same_key(key) == name:
+                return value
+    return None
+
+
+def unwrapped(content: Any) -> Any:
+    """An object that D3 serialised as text, or wrapped in a list of one, is the object."""
+    if isinstance(content, str) and content.lstrip()[:1] in {"{", "["}:
+        found = parsed(content)
+        content = content if found is NOTHING else found
+    if isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict):
+        return content[0]
+    return content
+
+
+def unwrapped_list(value: Any) -> list[Any] | None:
+    """*value* as a list of entries, also where it is text or a single entry; None when it can't be read as one."""
+    if isinstance(value, str):
+        found = parsed(value) if value.strip() else []
+        value = value if found is NOTHING else found
+    if value is None or value == {}:
+        return []
+    if isinstance(value, dict):
+        return [value]
+    return value if isinstance(value, list) else None
 
 
 class ApiResponse(NamedTuple):
@@ -115,19 +195,8 @@ class Doubtful:
 Answer = Reply | Refused | Unauthorized | Throttled | Doubtful | Broken
 
 
-def envelope(command: str, params: Mapping[str, Any], *, username: str, site: str) -> ApiRequest:
-    """The request for *command*: D3's envelope with `Username`, `Site` and `CommandParams`."""
-    text = params.text if isinstance(params, JsonObject) else _ENCODER.encode(params)
-    return ApiRequest(command, f"{_opening(username, site)}{text}}}".encode())
-
-
-@lru_cache(maxsize=64)
-def _opening(username: str, site: str) -> str:
-    return f'{{"Username":{_ENCODER.encode(username)},"Site":{_ENCODER.encode(site)},"CommandParams":'
-
-
 def read(response: ApiResponse, *, retry_after: float | None = None) -> Answer:
-    """What *response* proves. *retry_after* is the wait its headers ask for (`sansio.retry_after`), for a 429."""
+    """What *response* proves. *retry_after* is the wait its headers ask for (`policy.retry`), for a 429."""
     body = loads(response.body)
     said = error_text(body) if isinstance(body, dict) else ""
     status = response.status
@@ -264,3 +333,49 @@ def _named(data: Any) -> Iterator[str]:
             left += value
         elif type(value) in {str, int} and str(value).strip():
             yield str(value)
+
+
+_DEEPEST = 60
+_NOT_PLAIN = re.compile(r"[\W_]+")
+
+
+def opened(value: Any) -> Any:
+    """*value*, or the object or list that it is the text of."""
+    if not isinstance(value, str) or value.lstrip()[:1] not in {"{", "["}:
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+def plain_key(key: str) -> str:
+    """*key* as keys are compared: letters and digits alone, in one case."""
+    return _NOT_PLAIN.sub("", key).casefold()
+
+
+def loose_field(value: Any, name: str) -> Any:
+    """What stands under the key that reads *name* (plain) in *value*, opened; None where there is no such key."""
+    if not isinstance(value, dict):
+        return None
+    return next((opened(found) for key, found in value.items() if plain_key(key) == name), None)
+
+
+def objects(value: Any, found: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+    """The objects in *value* for which *found* says yes, none from inside another, to a depth no answer has."""
+    hits: list[dict[str, Any]] = []
+    level = [opened(value)]
+    for _ in range(_DEEPEST):
+        here = [node for node in level if isinstance(node, dict) and found(node)]
+        hits += here
+        seen = set(map(id, here))
+        level = [opened(child) for node in level if id(node) not in seen for child in _children(node)]
+        if not level:
+            break
+    return hits
+
+
+def _children(node: Any) -> list[Any]:
+    if isinstance(node, dict):
+        return list(node.values())
+    return node if isinstance(node, list) else []

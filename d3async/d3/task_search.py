@@ -1,29 +1,86 @@
-"""Whether tasks we sent and heard nothing of stand in an incident's command-centre log. In doubt, nothing is proven.
+"""Whether tasks that were sent without an answer are in an incident's command-centre log. In doubt, nothing is proven.
 
-With its mark (`sansio.marks`) a task is found exactly. Without, an entry is a task's trace only if it shows the task's
-name, description, assignee and due date, all four. A trace that may be another task's of ours counts only when there
-are enough for all of them; of tasks that are the same, as many are proven as traces are left over.
+With its mark (the reference that `--mark-tasks` puts at the end of a Task Description) a task is found exactly.
+Without, an entry is a task's trace only if it shows the task's name, description, assignee and due date, all four. A
+trace that may be another task's of ours counts only when there are enough for all of them; of tasks that are the same,
+as many are proven as traces are left over.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import blake2b
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
-from d3async.sansio.marks import marks_in
-from d3async.sansio.told_times import told_time
-from d3async.sansio.traces import entries, forms
+from d3async.d3.log_entries import entries, forms, told_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from d3async.sansio.traces import Entry, Leaf
+    from d3async.d3.log_entries import Entry, Leaf
 
     Trace = tuple[int, int]
+
+DESCRIPTION = "Task Description"
+MARK_START = "[d3async "
+_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
+_MARK = re.compile(rf"{re.escape(MARK_START)}([{_LETTERS}]{{8}})\]", re.IGNORECASE)
+
+
+def mark_of(salt: str, identity: bytes, occurrence: int) -> str:
+    """The mark of one row: 40 bits as 8 letters, the same whenever it is asked for.
+
+    *salt* belongs to the run folder: the same row in another folder is another task.
+    """
+    origin = b"\x1f".join((salt.encode(), str(occurrence).encode(), identity))
+    number = int.from_bytes(blake2b(origin, digest_size=5).digest(), "big")
+    return "".join(_LETTERS[number >> shift & 31] for shift in range(35, -5, -5))
+
+
+def marked(params: Mapping[str, Any], mark: str) -> dict[str, Any]:
+    """CreateTask's *params* with *mark* at the end of the description, once."""
+    description = str(params[DESCRIPTION])
+    ending = _ending(mark)
+    return {**params, DESCRIPTION: description if description.endswith(ending) else description + ending}
+
+
+def unmarked(params: Mapping[str, Any], mark: str) -> dict[str, Any]:
+    """CreateTask's *params* without *mark*."""
+    return {**params, DESCRIPTION: str(params[DESCRIPTION]).removesuffix(_ending(mark))}
+
+
+def with_mark(params: str, mark: str) -> str:
+    """`marked` of *params* as JSON."""
+    return _text(marked(json.loads(params), mark))
+
+
+def without_mark(params: str, mark: str) -> str:
+    """`unmarked` of *params* as JSON."""
+    return _text(unmarked(json.loads(params), mark))
+
+
+def mark_in(params: Mapping[str, Any], mark: str) -> bool:
+    """Whether *params* were sent with *mark*."""
+    return str(params[DESCRIPTION]).endswith(_ending(mark))
+
+
+def marks_in(text: str) -> set[str]:
+    """Every mark in *text*, whatever blanks and letter case it went through."""
+    return {mark.lower() for mark in _MARK.findall(" ".join(text.split()))}
+
+
+def _text(params: Mapping[str, Any]) -> str:
+    return json.dumps(params, ensure_ascii=False, separators=(",", ":"))
+
+
+def _ending(mark: str) -> str:
+    return f" {MARK_START}{mark}]"
+
 
 GET_LOGS = "GetIncidentCommandCenterLogs"
 TASKS, HISTORY = 7, 14

@@ -1,35 +1,89 @@
-"""Feeder, workers, one journal: brings every row that is to be sent to its outcome. Knows neither HTTP nor files."""
+"""Feeder, work queue and workers: every row that is to be sent comes to its outcome."""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
-from d3async.commands import all_commands
-from d3async.delivery import Stopper
+from d3async.d3.commands import all_commands
+from d3async.d3.response import Reply
+from d3async.engine.delivery import Stopper
 from d3async.errors import FencedError, FolderGoneError, JournalError, first_failure
-from d3async.journal.base import Event, Settlement
-from d3async.line import Line
-from d3async.sansio.halt import reached
-from d3async.sansio.merge import ListLimit, Part, wave_of, worth_splitting
-from d3async.sansio.outcome import judge
-from d3async.sansio.protocol import Reply
-from d3async.sansio.retry import Stop
+from d3async.journal.model import Event, Settlement
+from d3async.policy.batching import ListLimit, Part, wave_of, worth_splitting
+from d3async.policy.halt_and_exit_codes import reached
+from d3async.policy.outcome import judge
+from d3async.policy.retry import Stop
 
 if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import Callable, Sequence
 
-    from d3async.delivery import Delivered
-    from d3async.journal.base import Journal, Log, RowOutcome
-    from d3async.line import Lane
-    from d3async.sansio.call import Call
-    from d3async.sansio.halt import Halt
-    from d3async.sansio.protocol import Answer
+    from d3async.d3.call import Call
+    from d3async.d3.response import Answer
+    from d3async.engine.delivery import Delivered
+    from d3async.journal.model import RowOutcome
+    from d3async.journal.protocols import Journal, Log
+    from d3async.policy.halt_and_exit_codes import Halt
+
+    Lane = tuple[int, Call | None]
+
+
+class Line:
+    """First come, first served; one feeder, many workers. A stream would switch tasks for every lane, this does not."""
+
+    def __init__(self) -> None:
+        self._lanes: deque[Lane] = deque()
+        self._under_way = 0
+        self._over = False
+        self._came = asyncio.Event()
+        self._went = asyncio.Event()
+
+    def add(self, lane: Lane) -> None:
+        """Let *lane* be taken."""
+        self._lanes.append(lane)
+        self._under_way += 1
+        self._came.set()
+
+    async def take(self) -> Lane | None:
+        """The next lane; None when there will be none any more."""
+        while not self._lanes:
+            if self._over:
+                return None
+            if self._came.is_set():
+                self._came = asyncio.Event()
+            await self._came.wait()
+        lane = self._lanes.popleft()
+        self._went.set()
+        return lane
+
+    def carried(self) -> None:
+        """Note that a lane that was taken is done."""
+        self._under_way -= 1
+        self._went.set()
+
+    async def nearly_taken(self, left: int) -> None:
+        """Wait until at most *left* lanes are still to be taken."""
+        while len(self._lanes) > left:
+            self._went = asyncio.Event()
+            await self._went.wait()
+
+    async def all_carried(self) -> None:
+        """Wait until every lane that was added is done."""
+        while self._under_way:
+            self._went = asyncio.Event()
+            await self._went.wait()
+
+    def close(self) -> None:
+        """No lane comes any more."""
+        self._over = True
+        self._came.set()
+
 
 _PAGE = 200
 _ANSWER_KEPT = 16_384

@@ -1,24 +1,27 @@
-"""What a run looks like from outside: hooks, a log, numbers. Never the text of a row, never a secret."""
+"""Observers of calls and runs: hooks, log, numbers, limiter events. Never the text of a row, never a secret."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections import Counter
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from d3async.sansio.protocol import Reply, Throttled, Unauthorized
+from d3async.d3.response import Reply, Throttled, Unauthorized
+from d3async.journal.model import Event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from d3async.delivery import Attempt, Delivered, Delivery, Stopper
-    from d3async.journal.base import Log
-    from d3async.limiter import LimiterNumbers
-    from d3async.sansio.call import Call
-    from d3async.sansio.protocol import Answer
+    from d3async.d3.call import Call
+    from d3async.d3.response import Answer
+    from d3async.engine.delivery import Attempt, Delivered, Delivery, Stopper
+    from d3async.journal.protocols import Log
+    from d3async.ratelimit.limiter import LimiterNumbers
 
 log = logging.getLogger("d3async")
 
@@ -240,3 +243,88 @@ def _forgiving(observer: Observer, seen: CallSeen) -> Iterator[None]:
         raise
     with _guarded(observer):
         opened.close()
+
+
+TICK = 0.25
+"""Seconds between two looks at the limiter; also the shortest pause that is noted."""
+
+
+class Notes(Protocol):
+    """What is needed of a journal."""
+
+    def note(self, event: Event) -> None:
+        """Record *event*."""
+        ...
+
+
+class Noted:
+    """Notes each 429 when it comes, and pauses, outages and rates when `look` finds them.
+
+    *numbers* are those of a limiter that was there before the run; *wall* tells seconds since 1970.
+    """
+
+    def __init__(
+        self, journal: Notes, numbers: LimiterNumbers | None = None, wall: Callable[[], float] = time.time
+    ) -> None:
+        self._journal = journal
+        self._wall = wall
+        self._paused = numbers.paused_s if numbers else 0.0
+        self._learnt = numbers.learnt if numbers else None
+        self._outages = numbers.outages if numbers else 0
+
+    def attempt(self, attempt: Attempt) -> None:
+        """A request has left and was answered, or was not."""
+        if isinstance(attempt.answer, Throttled):
+            self._journal.note(Event(attempt.at, "throttled", attempt.answer.retry_after, attempt.answer.message))
+
+    def look(self, numbers: LimiterNumbers) -> None:
+        """Compare the limiter's *numbers* with those of the last look."""
+        if numbers.paused_s - self._paused >= TICK:
+            self._journal.note(Event(self._wall(), "pause", numbers.paused_s - self._paused))
+            self._paused = numbers.paused_s
+        if numbers.learnt is not None and numbers.learnt != self._learnt:
+            self._journal.note(Event(self._wall(), "rate", numbers.learnt))
+        self._learnt = numbers.learnt
+        if numbers.outages > self._outages:
+            self._journal.note(Event(self._wall(), "outage", numbers.opens_in))
+        self._outages = numbers.outages
+
+
+async def every(seconds: float, tick: Callable[[], None]) -> None:
+    """Call *tick* at once and then every so many *seconds*, until cancelled."""
+    while True:
+        tick()
+        await asyncio.sleep(seconds)
+
+
+_NAMED = 2
+
+
+class Sight(NamedTuple):
+    """One D3 that is worked on, at one moment: rows done of those it is to be sent. *name* is "" for the only one."""
+
+    name: str
+    rows: int
+    done: int
+    numbers: LimiterNumbers
+
+
+def together(numbers: Sequence[LimiterNumbers]) -> LimiterNumbers | None:
+    """The numbers of several limiters as one: what they did and may do in all, the longest pause. None of none."""
+    if len(numbers) <= 1:
+        return numbers[0] if numbers else None
+    ceilings = [one.ceiling for one in numbers if one.ceiling is not None]
+    return replace(
+        numbers[0],
+        rate=sum(one.rate for one in numbers),
+        ceiling=sum(ceilings) if len(ceilings) == len(numbers) else None,
+        granted=sum(one.granted for one in numbers),
+        throttled=sum(one.throttled for one in numbers),
+        paused_s=max(one.paused_s for one in numbers),
+        in_flight=sum(one.in_flight for one in numbers),
+        in_flight_cap=sum(one.in_flight_cap for one in numbers),
+        waiting=sum(one.waiting for one in numbers),
+        opens_in=min(one.opens_in for one in numbers),
+        outages=max(one.outages for one in numbers),
+        learnt=None,
+    )

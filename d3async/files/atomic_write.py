@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: written aside, for the owner alone, then renamed."""
+"""Files that are there whole or not at all; those that are as they were written are left alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, BinaryIO
 from d3async.errors import JournalError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    Marks = Mapping[str, list[int]]
+    """Size in bytes and time of the last change, in nanoseconds since 1970, by a file's name."""
 
 _LINES = 500
 
@@ -55,3 +58,22 @@ def _refused(path: Path, error: OSError) -> JournalError:
     reason = error.strerror or str(error)
     hint = " (is it open in another program?)" if isinstance(error, PermissionError) else ""
     return JournalError(f"{path} cannot be written: {reason}{hint}; nothing is lost, `d3async results` writes it again")
+
+
+def marks(paths: Iterable[Path]) -> Marks:
+    """What tells those of *paths* that there are from what anybody else may make of them."""
+    return {path.name: mark for path in paths if (mark := _mark(path)) is not None}
+
+
+def stands(path: Path, known: Marks) -> bool:
+    """Whether *path* is there and has the mark that is *known* of it."""
+    mark = _mark(path)
+    return mark is not None and mark == known.get(path.name)
+
+
+def _mark(path: Path) -> list[int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return [found.st_size, found.st_mtime_ns]

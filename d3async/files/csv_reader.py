@@ -8,18 +8,15 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from d3async.files.detect import find_delimiter, given_delimiter
-from d3async.files.format import Format
-from d3async.files.text import LINE_LIMIT, text_of
-from d3async.sansio.job import Invalid, Problem, Row
+from d3async.files.source import LINE_LIMIT, Format, find_delimiter, given_delimiter, text_of
+from d3async.jobs.job import Invalid, Problem, Row
 
 if TYPE_CHECKING:
     import _csv
     from collections.abc import Callable, Iterator
 
     from d3async.errors import JobFileError
-    from d3async.files.detect import Scan
-    from d3async.files.source import Source
+    from d3async.files.source import Scan, Source
 
 _SEPARATOR_LINE = re.compile(r"\ufeff?sep=(.)", re.IGNORECASE)
 _LONE_CR = re.compile(r"\r(?!\r*\n|$)")

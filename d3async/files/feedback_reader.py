@@ -9,19 +9,18 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from d3async.errors import JobFileError
-from d3async.files.feedback import marked_object, unmarked_object
-from d3async.files.inputs import parsed, spans, split
-from d3async.files.read import Table, open_table
-from d3async.files.results import compact
-from d3async.sansio.headers import RESULTS_COLUMNS
-from d3async.sansio.job import Invalid, Row
-from d3async.sansio.row_marks import COLUMN, Mark, read_mark
+from d3async.files.feedback_writer import marked_object, unmarked_object
+from d3async.files.job_file import Table, open_table
+from d3async.files.results_writer import compact, parsed, spans, split
+from d3async.jobs.columns import RESULTS_COLUMNS
+from d3async.jobs.feedback_rows import COLUMN, Mark, read_mark
+from d3async.jobs.job import Invalid, Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from d3async.files.inputs import Inputs
+    from d3async.files.results_writer import Inputs
 
 T = TypeVar("T")
 _HEAD = 1 << 16

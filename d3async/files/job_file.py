@@ -5,18 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from d3async.errors import JobFileError
-from d3async.files.csv_rows import CsvRows
-from d3async.files.detect import scan, sha256
+from d3async.files.csv_reader import CsvRows
 from d3async.files.excel import ExcelRows
-from d3async.files.format import Format
-from d3async.files.jsonl import JsonlRows
-from d3async.files.source import Source, open_source
+from d3async.files.jsonl_reader import JsonlRows
+from d3async.files.source import Format, Source, open_source, scan, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from d3async.sansio.job import Invalid, Row
+    from d3async.jobs.job import Invalid, Row
 
 __all__ = ["KINDS", "Format", "Table", "open_table"]
 

@@ -6,16 +6,14 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from d3async.files.format import Format
-from d3async.files.text import LINE_LIMIT, text_of
-from d3async.sansio.job import Invalid, Problem, Row
+from d3async.files.source import LINE_LIMIT, Format, text_of
+from d3async.jobs.job import Invalid, Problem, Row
 
 if TYPE_CHECKING:
     import io
     from collections.abc import Iterator
 
-    from d3async.files.detect import Scan
-    from d3async.files.source import Source
+    from d3async.files.source import Scan, Source
 
 _ZERO = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _ONE_A_LINE = "is JSON over several lines; one object a line is needed: jq -c '.[]' or '.' writes it so"

@@ -1,11 +1,40 @@
-"""Numbers and times in the words a reader expects."""
+"""Numbers, times and durations in the words a reader expects."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from functools import lru_cache
+from time import gmtime, strftime
+from typing import TYPE_CHECKING, Any
 
-from d3async.files.summary import instant
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def instants() -> Callable[[float | None], str]:
+    """A function from seconds since 1970 to `2026-12-01T17:00:00.123Z`, and from None to nothing.
+
+    It remembers the seconds it met: rows come in nearly the order of time.
+    """
+    thousandth = [f".{number:03d}Z" for number in range(1000)]
+
+    @lru_cache(maxsize=1024)
+    def second(at: int) -> str:
+        return strftime("%Y-%m-%dT%H:%M:%S", gmtime(at))
+
+    def instant(at: float | None) -> str:
+        if at is None:
+            return ""
+        whole, thousandths = divmod(int(at * 1000 + 0.5), 1000)
+        return second(whole) + thousandth[thousandths]
+
+    return instant
+
+
+def instant(at: float | str | None) -> str | None:
+    """*at* as files tell times; a text is one already."""
+    return at if isinstance(at, str) else instants()(at) or None
+
 
 _MINUTE = 60
 _LEAST = 0.1
@@ -62,3 +91,12 @@ def short(value: Any) -> str:
     """*value* as text that does not fill a page."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def duration(seconds: float) -> str:
+    """`65 s`, `12 min`, `3 h 20 min`."""
+    whole = max(1, round(seconds))
+    if whole < 120:  # noqa: PLR2004 - two minutes read better in seconds
+        return f"{whole} s"
+    minutes = round(whole / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"  # noqa: PLR2004 - as above

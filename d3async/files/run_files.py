@@ -8,32 +8,31 @@ from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from d3async.files.aside import aside, write_lines
-from d3async.files.feedback_files import write_failed, write_unknown
-from d3async.files.format import Format
-from d3async.files.inputs import Inputs
-from d3async.files.kept import marks, stands
-from d3async.files.report import report_html
-from d3async.files.results import (
+from d3async.files.atomic_write import aside, marks, stands, write_lines
+from d3async.files.excel import TextWorkbook, can_write_workbooks, pairs
+from d3async.files.feedback_writer import write_failed, write_unknown
+from d3async.files.report_writer import report_html
+from d3async.files.results_writer import (
     COLUMNS,
     ITEM_COLUMNS,
+    Inputs,
     csv_lines,
     item_lines,
     json_array,
     json_lines,
     result_cells,
 )
+from d3async.files.source import Format
 from d3async.files.summary import last_facts, summary
-from d3async.files.workbooks import TextWorkbook, can_write_workbooks, pairs
-from d3async.journal.read import FILE, JournalReader
+from d3async.journal.sqlite.reader import FILE, JournalReader
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
     from typing import BinaryIO
 
-    from d3async.files.kept import Marks
-    from d3async.journal.reader import Reader
+    from d3async.files.atomic_write import Marks
+    from d3async.journal.protocols import Reader
 
 FORMATS = ("csv", "jsonl", "json")
 SUMMARY = "summary.json"

@@ -1,4 +1,4 @@
-"""What to do next with a run, from what its journal says: see `sansio.next_step`, which decides it."""
+"""What to do next with a run, from what its journal says: see `policy.next_step`, which decides it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from d3async.commands import all_commands
-from d3async.files.feedback_files import digest_of, ending_of_kind, feedback_paths
-from d3async.journal.read import JournalReader
-from d3async.sansio.hand_settlement import CODE
-from d3async.sansio.next_step import (
+from d3async.d3.commands import all_commands
+from d3async.files.feedback_writer import digest_of, ending_of_kind, feedback_paths
+from d3async.journal.sqlite.reader import JournalReader
+from d3async.policy.hand_settlement import CODE
+from d3async.policy.next_step import (
     APP,
     GOES_ON,
     GONE,
@@ -35,10 +35,10 @@ from d3async.sansio.next_step import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from d3async.journal.reader import Reader
+    from d3async.journal.protocols import Reader
 
 OPTIONS = "options"
-"""Where a journal keeps the options that a suggested command has: `sansio.next_step` chooses among them."""
+"""Where a journal keeps the options that a suggested command has: `policy.next_step` chooses among them."""
 FEEDBACK = "feedback"
 """Where a journal keeps which feedback file was run last, and how."""
 INPUT_PATH = "input_path"

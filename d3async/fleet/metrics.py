@@ -10,16 +10,16 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from d3async import __version__
+from d3async.engine.observers import meaning
 from d3async.errors import SettingsError
-from d3async.observe import meaning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from prometheus_client import Metric
 
-    from d3async.delivery import Attempt
-    from d3async.fleet.tenants import Tenant
+    from d3async.engine.delivery import Attempt
+    from d3async.fleet.run_chunk import Tenant
 
 
 class Metrics:

@@ -1,35 +1,199 @@
-"""A tenant's turn: its next chunk through the same engine as on one machine, and what follows from how that ended."""
+"""A tenant's turn: its connection and limiter, its next chunk through the engine; done, tried later, given up."""
 
 from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from d3async.engine import Engine
+from d3async.d3.response import Throttled
+from d3async.engine.delivery import connect
+from d3async.engine.engine import Engine
 from d3async.errors import FencedError, JournalError, SettingsError
-from d3async.fleet import rows, tries
-from d3async.fleet.ending import BOUNDS, Again, Done, GiveUp, StopRun, what_next
-from d3async.journal.base import Event
-from d3async.journal.postgres.journal import open_chunk
-from d3async.sansio import halt
-from d3async.sansio.protocol import Throttled
-from d3async.sansio.retry import Stop
+from d3async.journal.model import Event
+from d3async.journal.postgres import chunk_owners, runs
+from d3async.journal.postgres.group_commit import open_chunk
+from d3async.policy import halt_and_exit_codes
+from d3async.policy.retry import Stop
+from d3async.ratelimit.choose_store import limit_database, limit_key, shared_limit
+from d3async.ratelimit.limiter import Limiter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from psycopg import AsyncConnection
     from psycopg_pool import AsyncConnectionPool
 
-    from d3async.delivery import Attempt
+    from d3async.config.credentials import Secret
+    from d3async.config.settings import Settings
+    from d3async.engine.delivery import Attempt, Connection
     from d3async.fleet.metrics import Metrics
-    from d3async.fleet.rows import Next, SoFar
-    from d3async.fleet.tenants import Tenant, Tenants
-    from d3async.journal.postgres.journal import PostgresJournal, Writer
-    from d3async.sansio.halt import Halt
+    from d3async.journal.postgres.group_commit import PostgresJournal, Writer
+    from d3async.journal.postgres.runs import Next, SoFar
+    from d3async.policy.halt_and_exit_codes import Halt
+    from d3async.ratelimit.store_protocol import Store
+
+    SettingsOf = Callable[[str], Settings]
+    LimiterOf = Callable[[Settings], AbstractAsyncContextManager[Limiter]]
+    Heard = Callable[[str, Attempt], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The chunk has no more work, or it is somebody else's now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The chunk is taken again after *wait* seconds; *code* and *message* say why. *counts*: as a try in vain."""
+
+    wait: float
+    code: str
+    message: str
+    counts: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """What is left of the chunk stays unsent, and *code* and *message* say why."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopRun:
+    """A halt rule was reached: nothing more of the run is started."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How often a chunk is taken in vain: *first* seconds until the next time, doubled up to *most*, *tries* times."""
+
+    first: float
+    most: float
+    tries: int
+
+    def wait(self, tries: int) -> float:
+        """Seconds to wait after *tries* in vain."""
+        return float(min(self.first * 2.0 ** min(tries - 1, 20), self.most))
+
+
+BOUNDS = {
+    "crashed": Bounds(1, 30, 8),
+    "unauthorized": Bounds(60, 300, 24),
+    "settings": Bounds(30, 300, 24),
+    "throttled": Bounds(60, 300, 100),
+    "unreachable": Bounds(15, 300, 100),
+}
+"""By the code of the stop. In all: defects two minutes, a wrong key or setting two hours, a D3 that is away eight."""
+_UNCOUNTED = {"journal": 2.0, "terminated": 0.0, "interrupted": 0.0}
+"""Nothing that the chunk is to blame for: seconds until it may be taken again."""
+
+
+def what_next(stop: Stop | None, tries: int) -> Done | Again | GiveUp | StopRun:
+    """What follows from *stop*, given how often in a row the chunk was taken without finishing a row, this time too."""
+    if stop is None or stop.code in {"fenced", "cancelled"}:
+        return Done()
+    if stop.code == "halt":
+        return StopRun("halt", stop.message)
+    if stop.code in _UNCOUNTED:
+        return Again(_UNCOUNTED[stop.code], stop.code, stop.message, counts=False)
+    bounds = BOUNDS.get(stop.code, BOUNDS["crashed"])
+    if tries >= bounds.tries:
+        return GiveUp(stop.code, f"given up after {tries} tries: {stop.message}")
+    wait = max(bounds.wait(tries), stop.retry_after or 0.0)
+    return Again(wait, stop.code, stop.message)
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """One D3 this worker speaks to."""
+
+    name: str
+    settings: Settings
+    connection: Connection
+
+
+class Tenants:
+    """Connections by tenant. *settings_of* may raise `SettingsError`; *heard* is told of every attempt."""
+
+    def __init__(self, settings_of: SettingsOf, limiter_of: LimiterOf, heard: Heard) -> None:
+        self._settings_of = settings_of
+        self._limiter_of = limiter_of
+        self._heard = heard
+        self._kept: dict[str, tuple[Tenant, AsyncExitStack]] = {}
+
+    async def get(self, name: str) -> Tenant:
+        """The tenant *name*, as it was the last time or, after `forget`, with its settings read anew."""
+        if name not in self._kept:
+            self._kept[name] = await self._made(name)
+        return self._kept[name][0]
+
+    async def _made(self, name: str) -> tuple[Tenant, AsyncExitStack]:
+        settings = self._settings_of(name)
+        async with AsyncExitStack() as stack:
+            limiter = await stack.enter_async_context(self._limiter_of(settings))
+            parts = connect(settings, limiter=limiter, on_attempt=lambda attempt: self._heard(name, attempt))
+            await stack.enter_async_context(parts.transport)
+            return Tenant(name, settings, parts), stack.pop_all()
+
+    async def forget(self, name: str) -> None:
+        """Close the connection of *name*: a key that was changed is found the next time."""
+        if name in self._kept:
+            _, stack = self._kept.pop(name)
+            await stack.aclose()
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        for name in list(self._kept):
+            await self.forget(name)
+
+    def known(self) -> list[Tenant]:
+        """Those there is a connection to."""
+        return [tenant for tenant, _ in self._kept.values()]
+
 
 log = logging.getLogger("d3async.fleet")
+
+
+class Limits:
+    """Shares limits through the database that a tenant's settings name, else through *url*, the fleet's.
+
+    A context manager; one connection for each database, however many tenants there are.
+    """
+
+    def __init__(self, url: Secret) -> None:
+        self._url = url
+        self._stores: dict[str, Store] = {}
+        self._open = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._open.aclose()
+
+    @asynccontextmanager
+    async def limiter(self, settings: Settings) -> AsyncIterator[Limiter]:
+        """The limiter of the tenant with *settings*."""
+        store = await self._store(settings.limit_url or self._url)
+        async with shared_limit(store, limit_key(settings), tell=log.warning) as share:
+            yield Limiter(rate=settings.rate, concurrency=settings.concurrency, share=share)
+
+    async def _store(self, url: Secret) -> Store:
+        text = url.reveal()
+        if text not in self._stores:
+            self._stores[text] = await self._open.enter_async_context(limit_database(url))
+        return self._stores[text]
+
+
 _WORTH_TELLING = 0.25
 _TURN = 30.0
 """Seconds after which another tenant may have the place."""
@@ -92,7 +256,7 @@ class Chunks:
         if not self._engines:
             return
         async with self._pool.connection() as connection:
-            gone = await rows.cancelled(connection, {at.run for at in self._engines.values()})
+            gone = await runs.cancelled(connection, {at.run for at in self._engines.values()})
         for engine, at in self._engines.items():
             if at.run in gone:
                 engine.stop(Stop("cancelled", "The run was cancelled."))
@@ -109,13 +273,13 @@ class Chunks:
     async def _next(self, tenant: str, before: Next | None) -> tuple[float | None, Next | None]:
         """Run the next chunk of *tenant*, after that of *before*, and tell which it was; as `__call__`."""
         async with self._pool.connection() as connection:
-            at = await rows.next_chunk(connection, tenant)
+            at = await runs.next_chunk(connection, tenant)
             if before is not None and (at is None or at.run != before.run):
-                await rows.finish_if_over(connection, before.run, now=self._wall())
+                await runs.finish_if_over(connection, before.run, now=self._wall())
             if at is None:
                 return None, None
-            so_far = await rows.so_far(connection, at)
-            tried = await tries.begun(connection, at.place)
+            so_far = await runs.so_far(connection, at)
+            tried = await chunk_owners.begun(connection, at.place)
         if tried.code == "crashed" and tried.tries > BOUNDS["crashed"].tries:
             message = f"given up after {tried.tries - 1} tries: {tried.message}"
             return await self._follow(at, GiveUp("crashed", message), _Ended(None, 0, 1), 0), at
@@ -128,8 +292,8 @@ class Chunks:
         engine: Engine | None = None
         left = 1
         try:
-            halts = halt.with_default(map(halt.parse, at.halts))
-            if words := halt.reached(halts, *so_far):
+            halts = halt_and_exit_codes.with_default(map(halt_and_exit_codes.parse, at.halts))
+            if words := halt_and_exit_codes.reached(halts, *so_far):
                 # reached by a worker that was lost before it could say so
                 return _Ended(Stop("halt", words), 0, left)
             tenant = await self._tenants.get(at.tenant)
@@ -191,18 +355,18 @@ class Chunks:
         async with self._pool.connection() as connection:
             match follows:
                 case Done():
-                    await (tries.forget if ended.left else tries.done)(connection, at.place)
+                    await (chunk_owners.forget if ended.left else chunk_owners.done)(connection, at.place)
                 case Again(code=code, message=message):
                     log.warning("%s, chunk %s: %s; again in %.0f s", at.name, at.chunk, message, follows.wait)
-                    await tries.note(connection, at.place, count if follows.counts else count - 1, code, message)
+                    await chunk_owners.note(connection, at.place, count if follows.counts else count - 1, code, message)
                 case GiveUp(code=code, message=message):
                     log.error("%s, chunk %s: %s", at.name, at.chunk, message)
-                    await rows.give_up(connection, at, code, message, who=self._who, now=self._wall())
-                    await tries.note(connection, at.place, 0, code, message)
+                    await runs.give_up(connection, at, code, message, who=self._who, now=self._wall())
+                    await chunk_owners.note(connection, at.place, 0, code, message)
                 case StopRun(code=code, message=message):
                     log.warning("%s is stopped: %s", at.name, message)
-                    await rows.stop(connection, at, Stop(code, message), now=self._wall())
-                    await tries.forget(connection, at.place)
+                    await runs.stop(connection, at, Stop(code, message), now=self._wall())
+                    await chunk_owners.forget(connection, at.place)
         if not isinstance(follows, Again):
             return 0.0
         if follows.code in {"unauthorized", "settings"}:

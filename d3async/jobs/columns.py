@@ -7,14 +7,14 @@ from difflib import get_close_matches
 from functools import cache
 from typing import TYPE_CHECKING
 
-from d3async.commands import all_commands, plain
+from d3async.d3.commands import all_commands, plain
 from d3async.errors import JobFileError
-from d3async.sansio.job import Problem
+from d3async.jobs.job import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from d3async.commands.base import Command
+    from d3async.d3.commands import Command
 
 SITE, USERNAME, COMMAND, PROFILE = "Site", "Username", "command", "profile"
 ENVELOPE = (SITE, USERNAME, COMMAND, PROFILE)

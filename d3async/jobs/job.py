@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from d3async.d3.commands import Command
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from d3async.commands.base import Command
 
 
 class Row(NamedTuple):
@@ -119,3 +119,48 @@ def asked(command: Command) -> Asked:
     return Asked(
         type(command), params, values[subject], values[person] if person else None, values[items] if items else ()
     )
+
+
+_ELSEWHERE = "give each D3 a client of its own"
+
+
+def entry_of(row: int, given: Given, site: str, profile: str | None = None) -> Job | Invalid:
+    """*given* as the row a journal takes, numbered *row*; *site* is the site of those that name none.
+
+    A client is one D3: a job for another profile than its own, *profile*, is invalid.
+    """
+    match given:
+        case Command():
+            return _job(row, given, None, None, site)
+        case (Command() as command, None | str() as username, None | str() as own):
+            return _job(row, command, username, own, site)
+        case Job() if given.profile not in {None, profile}:
+            problem = Problem("profile", "profile", given.profile or "", "is another D3 than this client's", _ELSEWHERE)
+            return Invalid(row, row, _raw(given.asked, given.username, given.site), (problem,), given.key)
+        case Job():
+            raw = _raw(given.asked, given.username, None if given.site == site else given.site)
+            return given._replace(row=row, raw=raw, site=given.site or site, profile=None)
+        case Invalid():
+            return given._replace(row=row, raw=json.dumps({"row": given.raw}))
+        case _:
+            raise TypeError(f"job {row} is a {type(given).__name__}: give commands, or (command, username, site)")
+
+
+def _job(row: int, command: Command, username: str | None, own: str | None, site: str) -> Job:
+    told = asked(command)
+    return Job(row, row, _raw(told, username, own), told, username or None, own or site)
+
+
+def _raw(told: Asked, username: str | None, site: str | None) -> str:
+    """The line of a JSONL job file that asks for the same."""
+    kind, params = told.kind, json.loads(told.params)
+    if kind.items:
+        params[kind.parameter(kind.items)] = told.items
+    names = {kind.parameter(name): name for name in kind.model_fields}
+    own = {name: value for name, value in {"Username": username, "Site": site}.items() if value}
+    fields = {name: params[parameter] for parameter, name in names.items() if parameter in params}
+    return json.dumps({"command": kind.__name__, **own, **fields}, ensure_ascii=False)
+
+
+if TYPE_CHECKING:
+    Given = Command | tuple[Command, str | None, str | None] | Job | Invalid

@@ -6,32 +6,19 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
-from d3async.commands import all_commands, find
+from d3async.d3.commands import all_commands, find
 from d3async.errors import JobFileError
-from d3async.sansio.headers import (
-    COMMAND,
-    SITE,
-    Naming,
-    bare,
-    choose,
-    listed,
-    match,
-    meaning,
-    missing,
-    place_of,
-    routed,
-)
-from d3async.sansio.job import Invalid, Job, Problem, Row
-from d3async.sansio.problems import sentence
-from d3async.sansio.shape import Shape, shown
+from d3async.jobs.columns import COMMAND, SITE, Naming, bare, choose, listed, match, meaning, missing, place_of, routed
+from d3async.jobs.job import Invalid, Job, Problem, Row
+from d3async.jobs.problems import sentence
+from d3async.jobs.row_to_command import Shape, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from d3async.commands.base import Command
-    from d3async.commands.values import Reading
-    from d3async.sansio.headers import Columns
-    from d3async.sansio.shape import Envelope, Route
+    from d3async.d3.commands import Command, Reading
+    from d3async.jobs.columns import Columns
+    from d3async.jobs.row_to_command import Envelope, Route
 
 _KEPT_PLANS = 256
 _CHUNK = 250

@@ -1,26 +1,103 @@
-"""Rows nobody knows about: what they sent, and what is known of them after a look into D3."""
+"""Unknown rows of a journal: what they sent, the links to look up, and what a look into D3 settles."""
 
 from __future__ import annotations
 
 import json
-import os
-import socket
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from d3async.errors import JournalError
-from d3async.journal.adopt import settle_leftovers
-from d3async.journal.pairs import LinksToLookUp
-from d3async.journal.sqlite import FILE, open_folder
-from d3async.sansio.marks import mark_in, mark_of
-from d3async.sansio.outcome import ItemOutcome, row_from_items
-from d3async.sansio.task_search import SentTask
+from d3async.d3.task_search import SentTask, mark_in, mark_of, with_mark, without_mark
+from d3async.policy.outcome import ItemOutcome, row_from_items
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from d3async.journal.session import Session
-    from d3async.journal.sqlite import RunFolder
+    from d3async.journal.protocols import Session, Statements
+
+_TABLE = """create temp table d3async_pair(
+    id integer primary key, key text, username text, site text, source text, item bigint, job bigint, line integer,
+    name text)"""
+_KEPT = """
+select row_number() over (order by r.lane_key, r.id, i.pos), r.lane_key, r.username, r.site, r.label, i.id, r.id,
+    r.line, i.name
+from (select id, job, pos, name from {item} where {here} and state = :state) i cross join {rows} and r.id = i.job"""
+_STAGED = """
+select row_number() over (order by i.lane_key, i.row, n.pos), i.lane_key, i.username, i.site, i.label, null, i.row,
+    i.line, n.name
+from incoming_item n join incoming i on i.row = n.row where i.state = 'pending' and i.profile is :profile"""
+_SOURCES = """
+select key, min(username), min(site), min(source) from d3async_pair where key > :after
+group by key order by key limit :most"""
+_OF = """
+select id, item, job, line, name from d3async_pair where key = :key and id > :after order by id limit :most"""
+_CHUNK = 1000
+
+
+class Source(NamedTuple):
+    """An incident whose links are wanted. *username* None is the account's own; *key* tells sources apart."""
+
+    key: str
+    username: str | None
+    site: str
+    number: str
+
+
+class Pair(NamedTuple):
+    """One link. *item* and *job* are ids in the journal, *item* None for rows that are only staged."""
+
+    item: int | None
+    job: int
+    line: int | None
+    name: str
+
+
+class LinksToLookUp:
+    """The links to look up, source by source; one such set at a time in a journal. `close` forgets them."""
+
+    def __init__(self, session: Session, select: str, **values: object) -> None:
+        self._session = session
+        self.close()
+        session.run(_TABLE)
+        session.run(f"insert into d3async_pair {select}", **values)
+        session.run("create index d3async_pair_key on d3async_pair(key, id)")
+
+    @classmethod
+    def unknown(cls, session: Session, profile: str | None = None) -> LinksToLookUp:
+        """Every unknown link of rows for the D3 of *profile*, of rows no longer in the file too."""
+        return cls(session, f"{_KEPT} and {{at_profile}}", state="unknown", profile=profile)
+
+    @classmethod
+    def removed(cls, session: Session, profile: str | None = None) -> LinksToLookUp:
+        """Every link of the rows for the D3 of *profile* that the present owner sent and that D3 says is removed."""
+        return cls(session, f"{_KEPT} and j.epoch = :epoch and {{at_profile}}", state="ok", profile=profile)
+
+    @classmethod
+    def staged(cls, session: Session, profile: str | None = None) -> LinksToLookUp:
+        """Every link of the valid rows of *profile* in a `Stage`."""
+        return cls(session, _STAGED, profile=profile)
+
+    def batches(self, most: int) -> Iterator[Sequence[Source]]:
+        """At most *most* sources at a time that are asked for by the same account at the same site."""
+        after = ""
+        while found := self._session.all(_SOURCES, after=after, most=most):
+            sources = [Source(key, *map(self._readable, words)) for key, *words in found]
+            batch = [source for source in sources if source[1:3] == sources[0][1:3]]
+            after = batch[-1].key
+            yield batch
+
+    def of(self, source: Source) -> Iterator[Sequence[Pair]]:
+        """The links of *source*, some at a time."""
+        after = 0
+        while rows := self._session.all(_OF, key=source.key, after=after, most=_CHUNK):
+            after = rows[-1][0]
+            yield [Pair(item, job, line, self._readable(name)) for _, item, job, line, name in rows]
+
+    def _readable(self, text: str | None) -> Any:
+        return text and self._session.unescape(text)
+
+    def close(self) -> None:
+        """Forget them."""
+        self._session.run("drop table if exists d3async_pair")
+
 
 _LOOKED_UP = "removed", "Read back from D3: no longer linked."
 """Code and message of a row of links all of which are gone."""
@@ -66,37 +143,6 @@ class TaskIncident(NamedTuple):
     username: str | None
     site: str
     number: str
-
-
-def hold(path: Path, *, now: float) -> RunFolder:
-    """Hold the run folder *path* and become its owner: what an earlier owner left in the air is unknown from now on.
-
-    Raises `JournalError` when there is no journal, `FolderHeldError` when somebody else holds it.
-    """
-    if not (path / FILE).is_file():
-        raise JournalError(f"{path} is no run folder: it has no {FILE}.", code="no_run_folder")
-    folder = open_folder(path)
-    try:
-        folder.epoch = int(folder.meta_of("epoch") or 0) + 1
-        owner = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": now})
-        facts = (("epoch", str(folder.epoch)), ("owner", owner))
-        folder.db.executemany("insert or replace into meta values (?, ?)", facts)
-        settle_leftovers(folder.db)
-        folder.commit()
-    except BaseException:
-        folder.abandon()
-        raise
-    return folder
-
-
-def let_go(folder: RunFolder, *, now: float, exit_code: int, told: Mapping[str, Any]) -> None:
-    """Give the folder up. *told* is added to the facts of its last run, whose exit code is now *exit_code*."""
-    last = folder.db.execute("select epoch, facts from run order by epoch desc limit 1").fetchone()
-    if last is not None:
-        facts = {**json.loads(last[1] or "{}"), **told, "exit_code": exit_code}
-        values = (exit_code, json.dumps(facts), last[0])
-        folder.db.execute("update run set exit_code = ?, facts = ? where epoch = ?", values)
-    folder.finish(now=now, exit_code=exit_code, facts={})
 
 
 class UnknownRows:
@@ -217,3 +263,36 @@ def sent_task(row: Sequence[Any], *, first: float) -> SentTask:
 def with_why(said: str, why: str) -> str:
     """The message *said*, with *why* it is still unknown after a look into D3."""
     return said.partition(_LOOKED)[0].rstrip(".") + _LOOKED + why
+
+
+_TO_MARK = """
+from {rows} and r.command = 'CreateTask' and (:mark_on or {mark} is not null)
+and {to_send} and not coalesce(j.maybe, false) and coalesce(j.state, 'pending') in ('pending', 'failed')"""
+_ANY = f"select 1 {_TO_MARK} limit 1"
+_PAGE = f"""
+select r.id, r.params, r.identity, r.occurrence, {{mark}} {_TO_MARK} and r.id > :after order by r.id limit :most"""
+_SET = "update {row} set params = :params, mark = :mark where {here} and id = :job"
+_MOST = 1000
+
+
+def mark_tasks(session: Statements, *, on: bool) -> None:
+    """Put the mark of each CreateTask row that is to be sent into what it sends, or take it out again when not *on*.
+
+    To be called after the rows to be sent are chosen, in the same transaction. Rows that may have been created keep
+    what was sent. A row's content, by which changes are noticed, stays without the mark.
+    """
+    # most runs have nothing to do here, and a page looks through all rows
+    if not session.all(_ANY, mark_on=on):
+        return
+    after = 0
+    while found := session.all(_PAGE, mark_on=on, after=after, most=_MOST):
+        after = found[-1][0]
+        session.run_many(_SET, list(_changes(found, session.salt, on=on)))
+
+
+def _changes(found: list[tuple[Any, ...]], salt: str, *, on: bool) -> Iterator[dict[str, object]]:
+    for job, params, identity, occurrence, known in found:
+        mark = known or mark_of(salt, identity, occurrence)
+        text = with_mark(params, mark) if on else without_mark(params, mark)
+        if text != params or known != (mark if on else None):
+            yield {"job": job, "params": text, "mark": mark if on else None}

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import platformdirs
 
 from d3async.errors import JournalError
-from d3async.journal.hold import JOURNAL, is_held
-from d3async.sansio.look_alikes import SentRow
+from d3async.journal.sqlite.folder_lock import JOURNAL, is_held
+from d3async.policy.look_alikes import SentRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from d3async.jobs.feedback_rows import fits
 from d3async.journal.reconcile import settle_row
-from d3async.sansio.hand_settlement import (
+from d3async.policy.hand_settlement import (
     CODE,
     Hand,
     ItemBefore,
@@ -18,15 +19,14 @@ from d3async.sansio.hand_settlement import (
     why_not_settle,
     why_not_undo,
 )
-from d3async.sansio.outcome import ItemOutcome
-from d3async.sansio.row_marks import fits
+from d3async.policy.outcome import ItemOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from d3async.journal.session import Session
-    from d3async.sansio.hand_settlement import Outcome, RowChoice
-    from d3async.sansio.row_marks import Mark
+    from d3async.jobs.feedback_rows import Mark
+    from d3async.journal.protocols import Session
+    from d3async.policy.hand_settlement import Outcome, RowChoice
 
 _SETTLED, _UNDONE = "settled", "settle_undone"
 _ROW = "select r.id, r.row, r.line, j.state, j.code, j.message, j.maybe, j.attempts from {rows} and r.row is not null"

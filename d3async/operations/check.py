@@ -1,7 +1,8 @@
-"""One `check` from file to exit code."""
+"""Check a job file: problems, duplicates, look-alikes, counts; its links against D3."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sqlite3
@@ -11,34 +12,121 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from d3async.cli.console import Terminal, out, say, say_all
-from d3async.cli.feedback import load_feedback, parent_of, read_like, settings_like
-from d3async.cli.jobfile import examine
-from d3async.cli.mapping import SAVED, file_lines, save, with_own
-from d3async.cli.review import ERRORS, Review
-from d3async.cli.servers import Servers
-from d3async.cli.similar import by_server, similar_to_sent
-from d3async.cli.tally import Tally
-from d3async.commands import all_commands
-from d3async.credentials import Hidden
-from d3async.errors import JobFileError
+from d3async.client import D3Client
+from d3async.config.credentials import Hidden
+from d3async.config.precedence import collect
+from d3async.d3.commands import all_commands
+from d3async.engine.delivery import host_limiter
+from d3async.engine.read_back import LinkCounts, against, link_lookup_commands, verify
+from d3async.errors import D3Error, JobFileError
 from d3async.files.suggestions import suggested_lines
-from d3async.journal.look_alike_guard import LookAlikeGuard
-from d3async.journal.similar_rows import NOTHING_SIMILAR
-from d3async.journal.sqlite import Selection, open_folder
-from d3async.journal.stage import Stage
-from d3async.sansio.exit_code import INVALID_FILE, USAGE
-from d3async.sansio.look_alikes import Lines, described, mentioned
-from d3async.sansio.next_step import PLACES, READING, SETTINGS, Command, Steps, arguments_of, as_path
-from d3async.settings.sources import collect
+from d3async.journal.model import NOTHING_SIMILAR, Selection
+from d3async.journal.sqlite.look_alikes import LookAlikeGuard
+from d3async.journal.sqlite.run_folder import open_folder
+from d3async.journal.sqlite.session import FolderSession, SqliteSession
+from d3async.journal.sqlite.staging import Stage
+from d3async.operations.job_file import ERRORS, Review, Tally, open_job_file
+from d3async.operations.load import load_feedback, parent_of, read_like, settings_like
+from d3async.operations.mapping import SAVED, file_lines, save, with_own
+from d3async.operations.plan import by_server, similar_to_sent
+from d3async.operations.server_settings import Servers, name_of
+from d3async.policy.halt_and_exit_codes import INVALID_FILE, USAGE
+from d3async.policy.look_alikes import Lines, described, mentioned
+from d3async.policy.next_step import PLACES, READING, SETTINGS, Command, Steps, arguments_of, as_path
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from d3async.cli.examined import Examined
-    from d3async.cli.feedback import Parent
-    from d3async.cli.jobfile import JobFileOptions
-    from d3async.journal.similar_rows import Similar
+    from d3async.config.settings import Settings
+    from d3async.jobs.job import Invalid, Job
+    from d3async.journal.model import Similar
+    from d3async.journal.reconcile import Pair, Source
+    from d3async.journal.sqlite.run_folder import RunFolder
+    from d3async.operations.job_file import Examined
+    from d3async.operations.load import Parent
+    from d3async.operations.mapping import JobFileOptions
+    from d3async.operations.observer import OperationObserver
+    from d3async.operations.server_settings import Server
+    from d3async.ratelimit.limiter import Limiter
+
+
+def compare_with_d3(
+    entries: Iterable[Job | Invalid], servers: Servers, observer: OperationObserver, *, first: int = 20
+) -> None:
+    """Report which pairs of the valid rows among *entries* are not linked in D3, the *first* ones by line.
+
+    Memory does not grow with the file. Raises `SettingsError` without a key to read with, and what `against` does; of
+    several servers one that cannot be asked is told, and the others are asked all the same.
+    """
+    with closing(sqlite3.connect("", isolation_level=None)) as db:
+        stage = Stage(db, keep=False)
+        db.execute("begin")
+        stage.add(entries)
+        profiles = stage.profiles() or [None]
+        asked = {profile: servers.of(profile) for profile in profiles}
+        ways = {profile: link_lookup_commands(settings) for profile, settings in asked.items()}
+        for profile, settings in asked.items():
+            name = "" if len(asked) == 1 else f"{name_of(profile)}: "
+            try:
+                _compare(_Asked(profile, name, settings, ways[profile]), db, first, observer)
+            except D3Error as error:
+                if not name:
+                    raise
+                observer.message(f"{name}could not be asked: {error.message}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One D3, the commands to read it with, and what its lines begin with."""
+
+    profile: str | None
+    name: str
+    settings: Settings
+    ways: tuple[str, ...]
+
+
+def _compare(at: _Asked, db: sqlite3.Connection, first: int, observer: OperationObserver) -> None:
+    told = 0
+
+    def not_linked(source: Source, pair: Pair) -> None:
+        nonlocal told
+        told += 1
+        if told <= first:
+            observer.message(f"  {at.name}line {pair.line}: {source.number} is not linked to {pair.name}")
+
+    counts = asyncio.run(_against(at, db, not_linked, observer))
+    if told > first:
+        observer.message(f"  and {told - first:,} more")
+    gone = f"{counts.gone:,} not linked (need not be sent)"
+    observer.message(f"{at.name}In D3 now: {counts.linked:,} linked · {gone}{_unsure(counts)}")
+
+
+async def _against(
+    at: _Asked, db: sqlite3.Connection, not_linked: Callable[[Source, Pair], None], observer: OperationObserver
+) -> LinkCounts:
+    async with D3Client(at.settings, limiter=host_limiter(at.settings, observer.message)) as client:
+        return await against(client, SqliteSession(db), at.ways, not_linked=not_linked, profile=at.profile)
+
+
+async def verify_run(
+    folder: RunFolder, server: Server, limiter: Limiter, *, only: bool, tell: Callable[[str], None]
+) -> LinkCounts:
+    """Read back what the run that holds *folder* removed at *server*, under its own *limiter*; tell what stays linked.
+
+    Lines begin with its name unless it is the *only* one.
+    """
+    async with D3Client(server.settings, limiter=limiter) as client:
+        counts = await verify(
+            client, FolderSession(folder), link_lookup_commands(server.settings, direct=True), profile=server.profile
+        )
+    name = "" if only else f"{server.name}: "
+    tell(f"{name}Read back: {counts.gone:,} gone · {counts.linked:,} still linked{_unsure(counts)}")
+    return counts
+
+
+def _unsure(counts: LinkCounts) -> str:
+    return f" · {counts.cannot_tell:,} of which D3's answer does not tell" if counts.cannot_tell else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +150,7 @@ def check(file: Path, job_file: JobFileOptions, options: Options) -> int:
     site, servers, given = _site(options), Servers(options.settings), job_file
     job_file = with_own(job_file, servers, save=options.save_mapping)
     with (
-        examine(file, job_file, site=site, now=now, route=servers.route(site)) as examined,
+        open_job_file(file, job_file, site=site, now=now, route=servers.route(site)) as examined,
         Review() as review,
         Tally() as tally,
     ):
@@ -93,8 +181,6 @@ def check(file: Path, job_file: JobFileOptions, options: Options) -> int:
         for line in mentioned(similar.other_day, similar.other_name):
             say(f"  {line}")
         if options.against_d3 and not review.invalid:
-            from d3async.cli.against import compare_with_d3  # noqa: PLC0415 - aiohttp, for this option only
-
             compare_with_d3(examined, servers, Terminal())
         if review.invalid:
             return INVALID_FILE

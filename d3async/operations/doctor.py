@@ -1,4 +1,4 @@
-"""What the doctor finds without a network: versions, folder, settings, keys, limiter."""
+"""Self-test: versions, folder, settings, keys, rate, shared limit, fleet; a key proved by a harmless call."""
 
 from __future__ import annotations
 
@@ -9,46 +9,39 @@ import platform
 import ssl
 import stat
 import tempfile
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import anyio
+
 from d3async import __version__
-from d3async.auth import Auth
-from d3async.commands import all_commands
-from d3async.credentials import Credential, Credentials, Kind, how_to_set, plain, variable
-from d3async.errors import SettingsError
-from d3async.sansio.rate import paced
-from d3async.settings.sources import OTHERS, RESERVED
-from d3async.settings.values import SETTINGS
+from d3async.config.credentials import Credential, Credentials, Kind, how_to_set, plain, variable
+from d3async.config.database_urls import find, installed
+from d3async.config.precedence import OTHERS, RESERVED
+from d3async.config.setting_fields import SETTINGS
+from d3async.d3.call import envelope
+from d3async.d3.commands import all_commands
+from d3async.d3.response import ApiResponse, Broken, Doubtful, Refused, Throttled, Unauthorized, read, returned
+from d3async.errors import D3Error, JournalError, SettingsError
+from d3async.operations.doctor_network import PATIENCE, Finding, within
+from d3async.ratelimit.rate_controller import paced
+from d3async.ratelimit.shared_limiter import UNSEEN
+from d3async.ratelimit.sqlite_store import SqliteStore, host_file, on_network
+from d3async.ratelimit.store_protocol import StoreError
+from d3async.transport.auth import Auth
+from d3async.transport.http import Network, Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
-    from d3async.settings import Settings
-    from d3async.settings.sources import Collected
+    from d3async.config.database_urls import Address, LimitUrl
+    from d3async.config.precedence import Collected
+    from d3async.config.settings import Settings
+    from d3async.ratelimit.postgres_store import Trial
 
 D3_LIMIT = 50
 """Requests a second, from D3's introduction-to-d3-command-api page."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the doctor: *state* "note" is neither good nor bad; *cure* says what to do."""
-
-    check: str
-    state: Literal["ok", "bad", "note"]
-    text: str
-    cure: str = ""
-
-    def public(self) -> dict[str, str]:
-        """For `--json`."""
-        return asdict(self)
-
-    def masked(self, mask: Callable[[str], str]) -> Finding:
-        """The same, with secrets as `***`."""
-        return replace(self, text=mask(self.text), cure=mask(self.cure))
 
 
 def of_versions() -> Iterator[Finding]:
@@ -204,3 +197,215 @@ def of_rate(settings: Settings) -> Finding:
     if settings.rate > D3_LIMIT:
         return Finding("limiter", "note", f"{pace}, {slots}", f"D3's pages allow {D3_LIMIT}")
     return Finding("limiter", "ok", f"{pace}, {slots}; what a 429 teaches is kept for that run")
+
+
+_OK = 200
+_NOT_FOUND = 404
+
+
+def of_key(settings: Settings, auth: Auth) -> Finding:
+    """Ask D3 something harmless, if there is a key for that."""
+    question = next(((name, params) for name, params in _questions() if auth.can(name)), None)
+    if question is None:
+        text = "cannot be proven without changing D3: there is no key for GetIncidents"
+        return Finding("proof", "note", text, "d3async run FILE --limit 1 is the smallest proof")
+    name, params = question
+    request = envelope(name, params, username=settings.username, site=settings.site)
+    headers = auth.headers(name, username=settings.username, site=settings.site)
+    general = (credential := settings.credentials.best(name)) is not None and not credential.command
+    return judge(name, anyio.run(_ask, settings, request, headers), general=general)
+
+
+def _questions() -> list[tuple[str, dict[str, Any]]]:
+    """https://docs.d3security.com/api-docs/Working-version/get-incidents and …/get-linked-incidents-of-an-incident."""
+    now = datetime.now(UTC)
+    span = {"Start Time": f"{now - timedelta(minutes=1):%Y-%m-%d %H:%M:%S}", "End Time": f"{now:%Y-%m-%d %H:%M:%S}"}
+    look = {"Filter": [], "Static Fields": ["IR Number"], "Page Index": 0, "Page Size": 1, "Output Format": 2}
+    return [
+        ("GetIncidents", {**look, **span}),
+        ("GetLinkedIncidentsOfAnIncident", {"Incident Number": "00000000-0"}),
+    ]
+
+
+async def _ask(settings: Settings, request: Any, headers: Mapping[str, str]) -> ApiResponse | Broken:
+    network = Network(
+        settings.base_url,
+        timeout=settings.timeout,
+        ca_bundle=settings.ca_bundle,
+        client_cert=settings.client_cert,
+        client_key=settings.client_key,
+    )
+    async with Transport(network) as transport:
+        return await transport.send(request, headers)
+
+
+def judge(name: str, answer: ApiResponse | Broken, *, general: bool) -> Finding:
+    """What *answer* says about the key. With a *general* key a 401 proves nothing about other commands."""
+    state: Literal["ok", "bad", "note"] = "bad"
+    match answer if isinstance(answer, Broken) else read(answer):
+        case Unauthorized() if general:
+            state, text = "note", f"D3 refuses the general key for {name}; it makes keys per command: no proof"
+            cure = "d3async run FILE --limit 1 is the smallest proof"
+        case Unauthorized(message=message):
+            text = f"{name}: D3 refuses the key: {message}"
+            cure = "make the key anew in D3 (Configuration, Utility Commands), and see who may use it"
+        case Throttled():
+            state, text, cure = "note", f"{name}: D3 is asked too much at the moment (429)", "try again later"
+        case Refused(message=message, status=200):
+            state, text, cure = "ok", f"D3 takes the key for {name} (and answers: {message})", ""
+        case Refused(message=message, status=status):
+            text = f"{name}: HTTP {status}: {message}"
+            cure = "is the site path in D3_BASE_URL right?" if status == _NOT_FOUND else ""
+        case Broken(message=message):
+            text, cure = f"{name}: {message}", "see what the lines above say, then try again"
+        case Doubtful(message=message) if not _from_d3(answer):
+            text, cure = f"{name}: {message}", "something else than D3 answers: is D3_BASE_URL right?"
+        case _:
+            state, text, cure = "ok", f"D3 takes the key for {name}", ""
+    return Finding("proof", state, text, cure)
+
+
+def _from_d3(answer: ApiResponse | Broken) -> bool:
+    """Whether it is a JSON object under 200, as D3 sends: no redirect, no error page, no 5xx."""
+    return isinstance(answer, ApiResponse) and answer.status == _OK and isinstance(returned(answer), dict)
+
+
+_LIMIT = "shared limit"
+_ALONE = f"until it can be used, each process goes on with its part of the rate, one that starts now with 1/{UNSEEN}"
+_GO_ON = "runs go on, and none knows of the others"
+_REACH = "is the URL right? Does the server run, does a firewall let this machine through?"
+_CURES = {
+    "forbidden": "grant the role CREATE in the schema, or all rights to d3async_limit and d3async_limit_member",
+    "read_only": "a standby, or set to read only: name the server that is written to",
+    "too_slow": "a database nearer by, or one with less to do",
+}
+
+
+def of_limit(values: Mapping[str, Any]) -> Iterator[Finding]:
+    """How the limit is shared with other processes, and whether that works; nothing where *values* do not say."""
+    if not {"limit_url", "share_limit"} <= values.keys():
+        return
+    url: LimitUrl | None = values["limit_url"]
+    if not values["share_limit"]:
+        idle = f"; {url} is not used" if url else ""
+        yield Finding(
+            _LIMIT,
+            "note",
+            f"off (D3_SHARE_LIMIT, --no-share-limit or the profile): every run has the whole rate to itself{idle}",
+        )
+    elif url is None:
+        yield of_file(host_file())
+    else:
+        yield of_database(url)
+
+
+def of_file(path: Path) -> Finding:
+    """Whether the processes of this user on this host can share their limit through *path*."""
+    try:
+        if on_network(path):
+            raise StoreError("it is on a network share")  # noqa: TRY301 - one word for all that makes it unusable
+        anyio.run(_written, path)
+    except StoreError as error:
+        cure = f"let {path} be written, or say no to it: D3_SHARE_LIMIT=no, --no-share-limit"
+        return Finding(_LIMIT, "bad", f"{path} cannot be used ({error.message}): {_GO_ON}", cure)
+    return Finding(_LIMIT, "ok", f"with your other processes on this host, through {path}, which can be written")
+
+
+async def _written(path: Path) -> None:
+    async with SqliteStore(path) as store:
+        await store.leave("doctor", "doctor")
+
+
+def of_database(url: LimitUrl) -> Finding:
+    """Whether the database at *url* can share a limit, and how fast it does."""
+    try:
+        with installed():
+            from d3async.ratelimit.postgres_store import tried  # noqa: PLC0415 - an extra
+        found = within(PATIENCE, lambda: tried(url))
+    except SettingsError:
+        return Finding(_LIMIT, "bad", f"{url} needs a driver: no run starts without", "pip install 'd3async[fleet]'")
+    except StoreError as error:
+        return Finding(_LIMIT, "bad", f"{url}: {error.message}; {_ALONE}", _CURES.get(error.code, _REACH))
+    except TimeoutError:
+        return Finding(_LIMIT, "bad", f"{url} does not answer; {_ALONE}", _REACH)
+    return judged(found, str(url))
+
+
+def judged(found: Trial, place: str) -> Finding:
+    """What *found* means for those who share their limit through *place*."""
+    text = f"{place}, a reservation takes {found.round_trip * 1000:.1f} ms"
+    if found.too_slow:
+        return Finding(_LIMIT, "bad", f"{text}, which counts as lost; {_ALONE}", _CURES["too_slow"])
+    tables = "its tables are there" if found.made else "the first run makes its tables"
+    side = "ahead of" if found.ahead > 0 else "behind"
+    clock = f"its clock is {abs(found.ahead):.1f} s {side} this one, which does no harm"
+    return Finding(_LIMIT, "ok", f"{text}; {tables}; {clock}")
+
+
+def of_fleet(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Whether the fleet that *environ* names can be reached, and is one that this d3async knows."""
+    try:
+        address = find(None, environ)
+        if address is None:
+            return
+        with installed():
+            yield Finding("fleet", "ok", within(PATIENCE, lambda: _reached(address)))
+    except JournalError as error:
+        yield _of_journal(error)
+    except TimeoutError:
+        yield Finding("fleet", "bad", f"{address} does not answer", _REACH)
+    except D3Error as error:
+        yield Finding("fleet", "bad", error.message)
+
+
+def _reached(address: Address) -> str:
+    from d3async.journal.postgres.connections import round_trip  # noqa: PLC0415 - an extra
+
+    took = round_trip(address) * 1000
+    return f"{address}, its tables are those this d3async knows; a question takes {took:.1f} ms"
+
+
+def _of_journal(error: JournalError) -> Finding:
+    if error.code == "journal_missing":
+        return Finding("fleet", "note", error.message)
+    return Finding("fleet", "bad", error.message, _REACH if error.code == "fleet" else "")
+
+
+def examine(options: Mapping[str, Any]) -> Iterator[Finding]:
+    """Every finding, as it is made."""
+    from d3async.config.credentials import Hidden  # noqa: PLC0415 - as above
+    from d3async.config.precedence import collect  # noqa: PLC0415 - as above
+    from d3async.config.setting_fields import SETTINGS  # noqa: PLC0415 - as above
+    from d3async.config.settings import Profiles, Settings  # noqa: PLC0415 - as above
+    from d3async.errors import SettingsError  # noqa: PLC0415 - as above
+    from d3async.operations import doctor_network  # noqa: PLC0415 - as above
+    from d3async.transport.auth import Auth  # noqa: PLC0415 - `--help` need not load the rest
+
+    config, profile = options.get("config"), options.get("profile")
+    given = Hidden({name: value for name, value in options.items() if name not in {"config", "profile"}})
+    environ = Hidden(os.environ)
+    yield from of_versions()
+    yield of_folder()
+    try:
+        found = collect(environ, profile=profile, config=config, needs=(), options=given)
+    except SettingsError as error:
+        yield doctor_network.Finding("config", "bad", error.message)
+        return
+    yield from of_settings(found, environ)
+    yield from of_keys(found)
+    if found.profile.name:
+        profiles = Profiles(environ, config=config, **{name: given[name] for name in given})
+        yield from of_rows(found, profiles.collected(found.profile.name))
+    yield from of_limit(found.values)
+    yield from of_fleet(environ)
+    if len(found.values) < len(SETTINGS):
+        return
+    settings = Settings(**found.values, credentials=found.credentials, profile=found.profile.name or None)
+    auth = Auth(settings)
+    yield of_rate(settings)
+    reached = True
+    for network in doctor_network.of_network(settings, environ):
+        reached = reached and network.state != "bad"
+        yield network.masked(auth.mask)
+    if reached:
+        yield of_key(settings, auth).masked(auth.mask)

@@ -1,4 +1,4 @@
-"""What the doctor finds on the way to D3: proxy, name, connection, TLS, clock. No key leaves here."""
+"""Self-test of the way to D3: proxy, DNS, TCP, TLS, clock. No key is sent."""
 
 from __future__ import annotations
 
@@ -10,20 +10,38 @@ import threading
 import time
 import urllib.request
 from base64 import b64encode
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from d3async.cli.findings import Finding
+from d3async.config.setting_fields import is_loopback
 from d3async.errors import SettingsError
-from d3async.network import Network, tls
-from d3async.settings.base_url import is_loopback
+from d3async.transport.http import Network, tls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from d3async.settings import Settings
+    from d3async.config.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the doctor: *state* "note" is neither good nor bad; *cure* says what to do."""
+
+    check: str
+    state: Literal["ok", "bad", "note"]
+    text: str
+    cure: str = ""
+
+    def public(self) -> dict[str, str]:
+        """For `--json`."""
+        return asdict(self)
+
+    def masked(self, mask: Callable[[str], str]) -> Finding:
+        """The same, with secrets as `***`."""
+        return replace(self, text=mask(self.text), cure=mask(self.cure))
+
 
 T = TypeVar("T")
 PATIENCE = 10.0

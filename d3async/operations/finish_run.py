@@ -1,4 +1,4 @@
-"""After the last answer: close the journal, write the folder's files, add everything up."""
+"""After the last answer: close the journal, write all files, add everything up, say what is next."""
 
 from __future__ import annotations
 
@@ -9,31 +9,29 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from d3async import __version__
+from d3async.engine.read_back import FOR_TASKS, lookup_commands
 from d3async.errors import JournalError
-from d3async.files.causes import find_causes
+from d3async.files.run_files import marks_of, write_files, write_summary_of
 from d3async.files.suggestions import suggest
-from d3async.files.write import marks_of, write_files, write_summary_of
-from d3async.journal.counts import due_zones
-from d3async.journal.look_alike_guard import correct_index
-from d3async.journal.read import JournalReader
-from d3async.journal.sqlite import FILE
-from d3async.journal.written import note_written
-from d3async.operations.lookup_commands import FOR_TASKS, lookup_commands
-from d3async.sansio.exit_code import exit_code
-from d3async.sansio.next_step import GONE
-from d3async.sansio.retry import Stop
+from d3async.files.summary import find_causes
+from d3async.journal.sqlite.look_alikes import correct_index
+from d3async.journal.sqlite.reader import JournalReader, due_zones
+from d3async.journal.sqlite.run_folder import FILE
+from d3async.journal.sqlite.session import note_written
+from d3async.policy.halt_and_exit_codes import exit_code
+from d3async.policy.next_step import GONE
+from d3async.policy.retry import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from d3async.cli.errand import ServerRan
-    from d3async.cli.running import Ran
-    from d3async.cli.servers import Homes
-    from d3async.files.causes import Cause
-    from d3async.files.write import Written
-    from d3async.journal.sqlite import RunFolder
-    from d3async.sansio.next_step import Steps
+    from d3async.files.run_files import Written
+    from d3async.files.summary import Cause
+    from d3async.journal.sqlite.run_folder import RunFolder
+    from d3async.operations.send_rows import Ran, ServerRan
+    from d3async.operations.server_settings import Homes
+    from d3async.policy.next_step import Steps
 
 _CAUSES = 5
 

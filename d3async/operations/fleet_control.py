@@ -7,18 +7,18 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from d3async.cli.signals import loop_factory
+from d3async.config.settings import Profiles
 from d3async.errors import SettingsError
-from d3async.program import loop_factory
-from d3async.settings import Profiles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from d3async.fleet.address import Address
-    from d3async.fleet.service import Orders
-    from d3async.operations.observer import Observer
-    from d3async.settings import Settings
+    from d3async.config.database_urls import Address
+    from d3async.config.settings import Settings
+    from d3async.fleet.worker import Orders
+    from d3async.operations.observer import OperationObserver
 
 _LOOK = 0.25
 """Seconds between two looks at whether a run has ended."""
@@ -47,10 +47,10 @@ class CancelResult:
     is_over: bool
 
 
-def work(address: Address, options: WorkerOptions, observer: Observer) -> int:
+def work(address: Address, options: WorkerOptions, observer: OperationObserver) -> int:
     """Work until a signal ends it; the exit code. Raises `SettingsError` and `JournalError`."""
-    from d3async.fleet.profiles import tenant_names  # noqa: PLC0415 - psycopg, for those who have a fleet
-    from d3async.fleet.service import serve  # noqa: PLC0415 - as above
+    from d3async.config.settings import tenant_names  # noqa: PLC0415 - psycopg, for those who have a fleet
+    from d3async.fleet.worker import serve  # noqa: PLC0415 - as above
 
     if options.stalled_after < 1:
         raise SettingsError("--stalled-after is at least 1s: shorter than a hiccup of the network", code="option")
@@ -65,8 +65,7 @@ def work(address: Address, options: WorkerOptions, observer: Observer) -> int:
 
 
 def _orders(known: Sequence[str], options: WorkerOptions) -> Orders:
-    from d3async.fleet.service import Orders  # noqa: PLC0415 - as above
-    from d3async.fleet.worker import Pace  # noqa: PLC0415 - as above
+    from d3async.fleet.worker import Orders, Pace  # noqa: PLC0415 - as above
 
     strange = [name for name in options.tenants if name not in known]
     if strange:
@@ -91,18 +90,17 @@ def cancel(address: Address, name: str, *, wait: bool) -> CancelResult:
 
 
 async def _cancel(address: Address, name: str, *, wait: bool) -> CancelResult:
-    from d3async.fleet import rows  # noqa: PLC0415 - psycopg, for those who have a fleet
-    from d3async.fleet.connecting import connected  # noqa: PLC0415 - as above
-    from d3async.journal.postgres import runs  # noqa: PLC0415 - as above
+    from d3async.journal.postgres import runs  # noqa: PLC0415 - psycopg, for those who have a fleet  # noqa: PLC0415 - as above
+    from d3async.journal.postgres.connections import connected  # noqa: PLC0415 - as above
 
     async with connected(address) as connection:
         run = await runs.find(connection, name)
         await runs.cancel(connection, run.id, now=time.time())
         until = time.monotonic() + (_PATIENCE if wait else 0.0)
-        while not (over := await rows.at_rest(connection, run.id)) and time.monotonic() < until:  # noqa: ASYNC110 - the event is in the database
+        while not (over := await runs.at_rest(connection, run.id)) and time.monotonic() < until:  # noqa: ASYNC110 - the event is in the database
             await asyncio.sleep(_LOOK)
         if over:
-            await rows.finish_if_over(connection, run.id, now=time.time())
+            await runs.finish_if_over(connection, run.id, now=time.time())
         [at] = await runs.overview(connection, [name])
         return CancelResult(dict(at.outcomes), over)
 
@@ -116,9 +114,9 @@ def forget(address: Address, name: str) -> int:
 
 
 async def _forget(address: Address, name: str) -> int:
-    from d3async.fleet.connecting import connected  # noqa: PLC0415 - psycopg, for those who have a fleet
-    from d3async.fleet.tries import forget_tries  # noqa: PLC0415 - as above
     from d3async.journal.postgres import runs  # noqa: PLC0415 - as above
+    from d3async.journal.postgres.chunk_owners import forget_tries  # noqa: PLC0415 - as above
+    from d3async.journal.postgres.connections import connected  # noqa: PLC0415 - psycopg, for those who have a fleet
 
     async with connected(address) as connection:
         run = await runs.find(connection, name)

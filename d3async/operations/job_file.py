@@ -1,38 +1,45 @@
-"""A job file opened the way its options say, and the jobs in it."""
+"""A job file opened as its options say; what checking it found: problems, counts, repeated rows, errors.csv."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import sys
-from collections import deque
+import tempfile
+from array import array
+from bisect import bisect_left
+from collections import Counter, deque
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import chain
-from typing import TYPE_CHECKING
+from itertools import chain, islice, pairwise
+from typing import TYPE_CHECKING, Any, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from d3async.cli.mapping import blaming, form, read_as, words_for
-from d3async.commands import all_commands, find
-from d3async.commands.values import Reading
+from d3async.d3.call import composed
+from d3async.d3.commands import Reading, all_commands, find
 from d3async.errors import JobFileError, SettingsError
-from d3async.files.marked import MarkedTable
-from d3async.files.read import open_table
-from d3async.sansio.dates import Zones, due_reader
-from d3async.sansio.job import Row
-from d3async.sansio.mapping import pairs
-from d3async.sansio.rows import RowOptions, RowReader
+from d3async.files.atomic_write import aside, write_lines
+from d3async.files.feedback_reader import MarkedTable
+from d3async.files.job_file import open_table
+from d3async.files.results_writer import guarded
+from d3async.jobs.dates import Zones, due_reader
+from d3async.jobs.job import Invalid, Job, Row
+from d3async.jobs.problems import COLUMNS, Groups, records
+from d3async.jobs.row_to_job import RowOptions, RowReader
+from d3async.operations.mapping import blaming, form, pairs, read_as, words_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
-    from d3async.cli.jobfile import JobFileOptions
-    from d3async.commands.base import Command
-    from d3async.files.inputs import Inputs
-    from d3async.files.read import Table
-    from d3async.sansio.job import Invalid, Job
-    from d3async.sansio.row_marks import Mark
-    from d3async.sansio.shape import Route
+    from d3async.d3.commands import Command
+    from d3async.files.job_file import Table
+    from d3async.files.results_writer import Inputs
+    from d3async.jobs.feedback_rows import Mark
+    from d3async.jobs.row_to_command import Route
+    from d3async.operations.mapping import JobFileOptions
 
 
 class Examined:
@@ -88,7 +95,7 @@ class Examined:
 
 
 @contextmanager
-def opened(
+def open_job_file(
     file: Path,
     options: JobFileOptions,
     *,
@@ -151,3 +158,226 @@ def _zone(name: str | None, option: str) -> ZoneInfo | None:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         text = f'{option} "{name}" is no time zone: they are called like Europe/Paris'
         raise SettingsError(text, code="option") from None
+
+
+ERRORS = "errors.csv"
+_IN_MEMORY = 1 << 20
+_CHUNK = 100
+
+
+class Review:
+    """Watches jobs and invalid rows go by. A context manager: what it keeps on disk is gone with it."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.invalid = 0
+        self.selected = 0
+        self._kinds: Counter[type[Command]] = Counter()
+        self.problems = Groups()
+        self.warnings = Groups()
+        self._kept = tempfile.SpooledTemporaryFile(_IN_MEMORY, "w+", encoding="utf-8")  # noqa: SIM115 - see __exit__
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._kept.close()
+
+    @property
+    def commands(self) -> dict[str, int]:
+        """Jobs by D3's name of their command."""
+        return {
+            kind.__name__: count for kind, count in sorted(self._kinds.items(), key=lambda found: found[0].__name__)
+        }
+
+    def watch(self, entries: Iterable[Job | Invalid]) -> Iterator[Job | Invalid]:
+        """*entries*, counted."""
+        return chain.from_iterable(self.chunks(entries))
+
+    def chunks(self, entries: Iterable[Job | Invalid]) -> Iterator[list[Job | Invalid]]:
+        """*entries*, counted, some at a time, which is faster than one by one."""
+        entries = iter(entries)
+        while True:
+            chunk: list[Job | Invalid] = []
+            try:
+                chunk.extend(islice(entries, _CHUNK))
+            finally:
+                # when the file breaks off, what was found before is told all the same
+                self._look(chunk)
+            if not chunk:
+                return
+            yield chunk
+
+    def _look(self, chunk: Sequence[Job | Invalid]) -> None:
+        self.rows += len(chunk)
+        jobs = [entry for entry in chunk if isinstance(entry, Job)]
+        self.selected += sum([job.selected for job in jobs])
+        self._kinds.update([job.asked.kind for job in jobs])
+        if len(jobs) < len(chunk):
+            for entry in chunk:
+                if isinstance(entry, Invalid):
+                    self.note(entry)
+        for job in jobs:
+            if job.warnings:
+                self.warnings.add(job.line, job.warnings)
+
+    def note(self, entry: Invalid) -> None:
+        """An invalid row, of `watch` or found later (a duplicate)."""
+        self.invalid += 1
+        self.problems.add(entry.line, entry.problems)
+        for record in records(entry):
+            self._kept.write(json.dumps(record) + "\n")
+
+    def lines(self, *, sent: str = "nothing was sent") -> list[str]:
+        """What is odd, and what is wrong, in words; *sent* says what becomes of the rows that are wrong."""
+        lines = []
+        if len(self.warnings):
+            lines.append(f"\n{_count(len(self.warnings), 'thing')} to look at:")
+            lines += [f"  {line}" for line in self.warnings.told()]
+        if self.invalid:
+            tail = f", {sent}" if sent else ""
+            lines.append(f"\n{_count(len(self.problems), 'problem')} in {_count(self.invalid, 'row')}{tail}:")
+            lines += [f"  {line}" for line in self.problems.told()]
+        return lines
+
+    def keep(self, folder: Path) -> Path:
+        """Write errors.csv into *folder*, which is made if it is missing. Raises `JournalError`."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = folder / ERRORS
+        with aside(path) as file:
+            file.write("\ufeff".encode())
+            write_lines(file, chain([_csv_line(COLUMNS)], (_csv_line(record.values()) for record in self.public())))
+        return path
+
+    def public(self) -> Iterator[dict[str, Any]]:
+        """Every problem as an object, for `--json`."""
+        self._kept.seek(0)
+        for line in self._kept:
+            yield dict(zip(COLUMNS, json.loads(line), strict=True))
+
+
+def _csv_line(cells: Iterable[object]) -> str:
+    text = io.StringIO()
+    csv.writer(text).writerow([guarded(cell) if isinstance(cell, str) else cell for cell in cells])
+    return text.getvalue()
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+_PARTS = 64
+_FULL = 1 << 13
+_SIZE = 8
+_BOUNDS = [-(1 << 63) + part * (1 << 64) // _PARTS for part in range(_PARTS)] + [1 << 63]
+
+
+class Distinct:
+    """Keeps 8 bytes a value in a temporary file: its hash, sorted in runs, so that equal ones can be found together.
+
+    Two different values may be taken for the same, once in 10^19 pairs. *repeats* says whether `repeated` will be
+    asked, which takes longer. A context manager: the file is gone with it.
+    """
+
+    def __init__(self, *, repeats: bool = False) -> None:
+        self._new: list[int] | set[int] = [] if repeats else set()
+        self._take = self._new.extend if isinstance(self._new, list) else self._new.update
+        self._runs: list[list[tuple[int, int]]] = [[] for _ in range(_PARTS)]
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, values: Iterable[Hashable]) -> None:
+        """Take *values* in."""
+        self._take(map(hash, values))
+        if len(self._new) >= _FULL:
+            self._put_away()
+
+    def _put_away(self) -> None:
+        numbers = sorted(self._new)
+        self._new.clear()
+        start = self._file.seek(0, 2)
+        array("q", numbers).tofile(self._file)
+        edges = [bisect_left(numbers, bound) for bound in _BOUNDS]
+        for runs, (first, end) in zip(self._runs, pairwise(edges), strict=True):
+            if first < end:
+                runs.append((start + first * _SIZE, end - first))
+
+    def count(self) -> int:
+        """How many different values there were."""
+        return sum(len(set(part)) for part in self._parts())
+
+    def repeated(self) -> Iterator[int]:
+        """The hash of each value that came more than once."""
+        for part in self._parts():
+            seen: set[int] = set()
+            again: set[int] = set()
+            for number in part:
+                (again if number in seen else seen).add(number)
+            yield from again
+
+    def _parts(self) -> Iterator[array[int]]:
+        """All hashes, equal ones in the same part."""
+        self._put_away()
+        for runs in self._runs:
+            part = array("q")
+            for place, count in runs:
+                self._file.seek(place)
+                part.frombytes(self._file.read(count * _SIZE))
+            yield part
+
+
+_MANY = 50_000
+
+
+class Tally:
+    """Counts subjects, people and items of jobs. A context manager, as `Distinct` is."""
+
+    def __init__(self) -> None:
+        self.subjects = Distinct()
+        self.people = Distinct()
+        self.items = 0
+        self._meanings = Distinct(repeats=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for distinct in (self.subjects, self.people, self._meanings):
+            distinct.__exit__()
+
+    def add(self, entries: Sequence[Job | Invalid]) -> None:
+        """Count *entries*; many at a time are faster than one by one."""
+        self._meanings.add(filter(None, map(_meaning, entries)))
+        asked = [entry.asked for entry in entries if isinstance(entry, Job)]
+        self.subjects.add([one.subject for one in asked])
+        self.people.add([one.person for one in asked if one.person is not None])
+        self.items += sum([len(one.items) for one in asked])
+
+    def suspect(self) -> Callable[[Job | Invalid], bool] | None:
+        """Whether an entry may mean the same as another one; None when none does."""
+        found: set[int] = set()
+        for number in self._meanings.repeated():
+            found.add(number)
+            if len(found) > _MANY:
+                return lambda entry: True  # noqa: ARG005 - all of them: a set of so many would fill the memory
+        if not found:
+            return None
+        return lambda entry: (meaning := _meaning(entry)) is not None and hash(meaning) in found
+
+
+def _meaning(entry: Job | Invalid) -> Hashable:
+    """What makes `Stage` take two entries for the same: equal there is equal here. None where nothing does."""
+    if isinstance(entry, Invalid):
+        return None if entry.key is None else ("key", entry.key)
+    site = composed(entry.site)
+    where = site if entry.profile is None else (entry.profile, site)
+    if entry.key is not None:
+        return ("key", entry.key) if entry.profile is None else ("key", entry.profile, entry.key)
+    asked = entry.asked
+    params = composed(asked.params)
+    return (where, params, tuple(map(composed, asked.items))) if asked.items else (where, params)

@@ -1,46 +1,50 @@
-"""Job files into the fleet's database, many in one transaction: what a process that reads files does."""
+"""Job files into the fleet's journal, in processes side by side."""
 
 from __future__ import annotations
 
+import gc
 import io
 import json
+import multiprocessing
 import os
+import sys
 import time
+from collections import deque
 from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import chain
+from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
 
 from d3async import __version__
 from d3async.cli.console import say, say_all
-from d3async.cli.fleet_split import Split, route
-from d3async.cli.jobfile import examine
-from d3async.cli.mapping import file_lines, with_kept
-from d3async.cli.review import Review
+from d3async.config.settings import Profiles
 from d3async.errors import D3Error, JobFileError, JournalError, SettingsError
-from d3async.fleet.connecting import unreachable
-from d3async.journal.postgres.intake import submission
-from d3async.journal.postgres.similar_rows import SimilarSubmitted, lock_tenant, mean_found
-from d3async.journal.similar_rows import NOTHING_SIMILAR, Similar
-from d3async.journal.sqlite import Selection
-from d3async.sansio.next_step import READING
-from d3async.settings import Profiles
+from d3async.journal.model import NOTHING_SIMILAR, Selection, Similar
+from d3async.journal.postgres.connections import unreachable
+from d3async.journal.postgres.look_alikes import SimilarSubmitted, lock_tenant, mean_found
+from d3async.journal.postgres.submission import submission
+from d3async.operations.job_file import Review, open_job_file
+from d3async.operations.mapping import file_lines, with_kept
+from d3async.operations.submit import Split, route
+from d3async.policy.next_step import READING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from multiprocessing.connection import Connection
     from pathlib import Path
 
-    from d3async.cli.examined import Examined
-    from d3async.cli.jobfile import JobFileOptions
-    from d3async.fleet.address import Address
-    from d3async.journal.postgres.intake import Begun, Submission
-    from d3async.sansio.halt import Halt
-    from d3async.sansio.job import Invalid, Job
-    from d3async.sansio.look_alikes import Lines
-    from d3async.settings import Settings
-
+    from d3async.config.database_urls import Address
+    from d3async.config.settings import Settings
+    from d3async.jobs.job import Invalid, Job
+    from d3async.journal.postgres.submission import Begun, Submission
+    from d3async.operations.job_file import Examined
+    from d3async.operations.mapping import JobFileOptions
+    from d3async.policy.halt_and_exit_codes import Halt
+    from d3async.policy.look_alikes import Lines
 
 _LINKS = 50
 
@@ -168,7 +172,7 @@ class Loader:
         job_file = with_kept(self._how.job_file, self._profiles.config.profile(unit.tenant))
         with (
             Review() as review,
-            examine(unit.file, job_file, site=settings.site, now=now, need_site=True) as file,
+            open_job_file(unit.file, job_file, site=settings.site, now=now, need_site=True) as file,
         ):
             if not file.routed:
                 return [self._submitted(unit, settings, file, review, review.watch(file))]
@@ -180,7 +184,7 @@ class Loader:
         with (
             Review() as review,
             Split() as split,
-            examine(unit.file, self._how.job_file, site="", now=now, route=judged) as file,
+            open_job_file(unit.file, self._how.job_file, site="", now=now, route=judged) as file,
         ):
             for chunk in review.chunks(file):
                 split.add(chunk)
@@ -292,3 +296,169 @@ def _facts(unit: Unit, settings: Settings, how: How) -> dict[str, Any]:
         "links_per_call": how.max_links_per_call,
         "halts": list(map(str, how.halts)),
     }
+
+
+class Here:
+    """Reads in this process."""
+
+    apart = False
+
+    def __init__(self, address: Address, how: How) -> None:
+        self._loader = Loader(address, how)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loader.__exit__()
+
+    def load(self, groups: Sequence[Sequence[Unit]], done: Callable[[list[Loaded]], None]) -> None:
+        """Load the files of *groups*; *done* hears of each."""
+        for unit in chain.from_iterable(groups):
+            done(self._loader.load(unit))
+
+    def look(self, tenants: Iterable[str], allowed: Lines) -> dict[str, Similar]:
+        """What the rows of each run look like; nothing else is submitted for *tenants* until the end."""
+        for tenant in sorted(tenants):
+            self._loader.lock(tenant)
+        return self._loader.find(allowed)
+
+    def allow(self) -> None:
+        """What was found is meant."""
+        self._loader.allow()
+
+    def commit(self) -> None:
+        """Make it hold."""
+        self._loader.commit()
+
+
+class SideBySide:
+    """Reads in *count* processes, each with a transaction of its own; these are committed one right after the other.
+
+    A context manager: leaving it ends the processes, and undoes what was not committed.
+    """
+
+    def __init__(self, address: Address, how: How, count: int) -> None:
+        # not forked: a copy of this process would share its connections
+        context = multiprocessing.get_context("spawn")
+        self._pipes: list[Connection[Any, Any]] = []
+        self._processes = []
+        self._readers: dict[str, set[Connection[Any, Any]]] = {}
+        for _ in range(count):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_child, args=(theirs, address.url.reveal(), how), daemon=True)
+            process.start()
+            theirs.close()
+            self._pipes.append(ours)
+            self._processes.append(process)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for pipe in self._pipes:
+            pipe.close()
+        for process in self._processes:
+            # on an error they may still wait for the database, and nothing of what they did is to hold
+            process.join(5 if kind is None else 0)
+            if process.is_alive():
+                process.terminate()
+
+    def load(self, groups: Sequence[Sequence[Unit]], done: Callable[[list[Loaded]], None]) -> None:
+        """Load the files of *groups*, each of them in one process; *done* hears of each file, as they are ready.
+
+        Raises what a process cannot go on from.
+        """
+        waiting = deque(groups)
+        given: dict[Any, deque[Unit]] = {}
+        busy: list[Any] = []
+        for pipe in self._pipes[: len(waiting)]:
+            given[pipe] = deque(waiting.popleft())
+            pipe.send(("load", given[pipe].popleft()))
+            busy.append(pipe)
+        while busy:
+            ready = wait(busy)
+            for pipe in [pipe for pipe in busy if pipe in ready]:
+                loaded = _received(pipe)
+                for one in loaded:
+                    self._readers.setdefault(one.unit.tenant, set()).add(pipe)
+                done(loaded)
+                if not given[pipe] and waiting:
+                    given[pipe] = deque(waiting.popleft())
+                if given[pipe]:
+                    pipe.send(("load", given[pipe].popleft()))
+                else:
+                    busy.remove(pipe)
+
+    @property
+    def apart(self) -> bool:
+        """Whether rows of one tenant were read by several processes, which do not see each other's."""
+        return any(len(readers) > 1 for readers in self._readers.values())
+
+    def look(self, tenants: Iterable[str], allowed: Lines) -> dict[str, Similar]:
+        """What the rows of each run look like; nothing else is submitted for *tenants* until the end."""
+        # in the same order everywhere: no two that submit wait for each other
+        for tenant in sorted(tenants):
+            [pipe] = self._readers[tenant]
+            pipe.send(("lock", tenant))
+            _received(pipe)
+        found: dict[str, Similar] = {}
+        for part in self._all("find", allowed):
+            found |= part
+        return found
+
+    def allow(self) -> None:
+        """What was found is meant."""
+        self._all("allow")
+
+    def commit(self) -> None:
+        """Make it hold."""
+        self._all("commit")
+
+    def _all(self, asked: str, *values: object) -> list[Any]:
+        for pipe in self._pipes:
+            pipe.send((asked, *values))
+        return [_received(pipe) for pipe in self._pipes]
+
+
+def open_loader(address: Address, how: How, *, groups: int, processes: int | None) -> Here | SideBySide:
+    """As many processes as there are cores, or *processes*, where there are *groups* of files for them."""
+    count = min(processes or os.cpu_count() or 1, groups)
+    return Here(address, how) if count <= 1 else SideBySide(address, how, count)
+
+
+def _received(pipe: Any) -> Any:
+    try:
+        answer = pipe.recv()
+    except (EOFError, OSError):
+        raise JournalError("A process that read files has ended; nothing was submitted.", code="process") from None
+    if isinstance(answer, D3Error):
+        raise answer
+    return answer
+
+
+def _child(pipe: Connection[Any, Any], url: str, how: How) -> None:
+    from d3async.config.database_urls import needed  # noqa: PLC0415 - in the new process
+
+    # rows are no cycles: to look for some among millions of them costs a fifth of the time
+    gc.set_threshold(100_000, 50, 50)
+    with suppress(KeyboardInterrupt, EOFError, BrokenPipeError):
+        try:
+            loader = Loader(needed(url, {}), how)
+        except D3Error as error:
+            pipe.recv()
+            pipe.send(JournalError(error.message))
+            sys.exit(1)
+        with loader:
+            ended = False
+            while not ended:
+                asked, *values = pipe.recv()
+                pipe.send(_answer(loader, asked, values))
+                ended = asked == "commit"
+
+
+def _answer(loader: Loader, asked: str, values: Sequence[Any]) -> Any:
+    try:
+        return getattr(loader, asked)(*values)
+    except D3Error as error:
+        return error

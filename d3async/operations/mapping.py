@@ -1,35 +1,174 @@
-"""The mapping that a profile keeps: put beside what was typed, told in a line, and saved from what was typed."""
+"""Options about a job file: what was typed, what a profile keeps, which of the two counts; saving it."""
 
 from __future__ import annotations
 
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from d3async.commands import all_commands, find
+from d3async.config.config_file import LISTS, TEXTS, save_files
+from d3async.d3.commands import all_commands, find
 from d3async.errors import JobFileError, SettingsError
-from d3async.sansio import mapping
-from d3async.settings.job_files import LISTS, TEXTS
-from d3async.settings.saving import save_files
+from d3async.jobs.columns import bare, known_names, meaning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from d3async.cli.examined import Examined
-    from d3async.cli.jobfile import JobFileOptions
-    from d3async.cli.servers import Servers
-    from d3async.commands.base import Command
-    from d3async.files.read import Table
-    from d3async.settings.profile import Profile
+    from d3async.config.config_file import Profile
+    from d3async.d3.commands import Command
+    from d3async.files.job_file import Table
+    from d3async.operations.job_file import Examined
+    from d3async.operations.server_settings import Servers
 
-_FIELDS = {"map": "names", "set": "values"}
-_PROFILE = "profile "
-_FORM = ("encoding", "delimiter", "sheet")
-SAVED = frozenset(_FIELDS.get(name, name) for name in (*LISTS, *TEXTS))
-"""The fields of `JobFileOptions` that `save` keeps in a profile."""
-_TYPED = tuple(f"--{name.replace('_', '-')}" for name in (*LISTS, *TEXTS))
+    Options = Mapping[str, str | Sequence[str]]
+    """Options by name: `map` and `set` are lists of `NAME=VALUE`, the others one text."""
+
+_ENTRY_FORM = {"encoding": {"csv", "jsonl"}, "delimiter": {"csv"}, "sheet": {"xlsx"}}
+"""The kinds of files that an option about their form is for."""
+_DATES = {"date_format": "", "time_zone": "in ", "server_time_zone": "sent in "}
+_DUE = "due"
+
+
+class Entry(NamedTuple):
+    """What *option* says, of *name* where it says something of a column; *field* is our column, "" for none."""
+
+    option: str
+    name: str
+    value: str
+    field: str = ""
+
+
+class Target(NamedTuple):
+    """The file a mapping is for: its kind, its header (empty where lines bring their own keys), its commands."""
+
+    kind: str
+    header: Sequence[str]
+    commands: Collection[type[Command]]
+
+
+def pairs(given: Iterable[str], option: str) -> dict[str, str]:
+    """What `NAME=VALUE` texts say. Raises `SettingsError`."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise SettingsError(f'{option} "{text}" lacks its =: write it like {option} "Column=Value"', code="option")
+        if name.strip() in found:
+            raise SettingsError(f'{option} says twice what "{name.strip()}" is', code="option")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def said(options: Options, commands: Collection[type[Command]] = ()) -> Said:
+    """What *options* say, each thing by what it is about; of two that are about the same the later one counts.
+
+    Raises `SettingsError` for what is no `NAME=VALUE`, `JobFileError` for a column that none of *commands* has.
+    """
+    commands = commands or all_commands().values()
+    found: Said = {}
+    for option, told in options.items():
+        if isinstance(told, str):
+            found[option, ""] = Entry(option, "", told)
+            continue
+        for name, value in pairs(told, f"--{option}").items():
+            if option == "map":
+                found[option, bare(name)] = Entry(option, name, value, value and meaning(value, commands))
+            else:
+                column = meaning(name, commands)
+                found[option, column] = Entry(option, name, value, column)
+    return found
+
+
+def in_use(kept: Said, typed: Said, target: Target) -> Said:
+    """What of *kept* counts for *target*: what fits it and is not overruled by *typed*.
+
+    A header that the file has not, a column of another command, the separator of a workbook are left out: one profile
+    serves many files. The id column is not: without it rows that are done would be new ones.
+    """
+    known = set(known_names(target.commands).values())
+    here = set(map(bare, target.header))
+
+    def fits(entry: Entry) -> bool:
+        if entry.option == "map" and here and bare(entry.name) not in here:
+            return False
+        if entry.option in _DATES and _DUE not in known:
+            return False
+        return (not entry.field or entry.field in known) and target.kind in _ENTRY_FORM.get(entry.option, {target.kind})
+
+    rest = kept.keys() - typed.keys() - _overruled(kept, typed, target)
+    return {about: entry for about, entry in kept.items() if about in rest and fits(entry)}
+
+
+def together(kept: Said, typed: Said, target: Target) -> Said:
+    """How *target* is read: by *typed*, and by what of *kept* is `in_use`."""
+    return _without(in_use(kept, typed, target) | typed, _taken_back(kept, typed))
+
+
+def to_keep(kept: Said, typed: Said, target: Target) -> Said:
+    """What is kept once *typed* is saved: *target* is read the same way by that alone."""
+    return _without(kept | typed, _taken_back(kept, typed) | _overruled(kept, typed, target))
+
+
+def _overruled(kept: Said, typed: Said, target: Target) -> set[tuple[str, str]]:
+    """Headers of the file that were our column, where another header was now typed to be it."""
+    here = set(map(bare, target.header))
+    fields = {entry.field for entry in typed.values() if entry.option == "map" and entry.field}
+    return {
+        about
+        for about, entry in kept.items()
+        if entry.option == "map" and entry.field in fields and about not in typed and (not here or about[1] in here)
+    }
+
+
+def _taken_back(kept: Said, typed: Said) -> set[tuple[str, str]]:
+    """What is kept and was typed empty; a header that is mapped to nothing says something."""
+    return {about for about, entry in typed.items() if about in kept and entry.option != "map" and not entry.value}
+
+
+def _without(found: Said, gone: set[tuple[str, str]]) -> Said:
+    return {about: entry for about, entry in found.items() if about not in gone}
+
+
+def options_of(found: Said) -> dict[str, str | list[str]]:
+    """*found* as options again, as they were written."""
+    options: dict[str, str | list[str]] = {}
+    for entry in found.values():
+        if not entry.name:
+            options[entry.option] = entry.value
+            continue
+        several = options.setdefault(entry.option, [])
+        if isinstance(several, list):
+            several.append(f"{entry.name}={entry.value}")
+    return options
+
+
+def told(found: Said) -> str:
+    """*found* in words: `Bearbeiter = assignee; type is "Default" where empty; dates dd.MM.yyyy HH:mm`."""
+    words = [
+        f"{entry.name} = {entry.field}" if entry.field else f"{entry.name} left as it is"
+        for entry in found.values()
+        if entry.option == "map"
+    ]
+    words += [f'{entry.field} is "{entry.value}" where empty' for entry in found.values() if entry.option == "set"]
+    texts = {entry.option: entry.value for entry in found.values() if not entry.name}
+    dates = [lead + texts[name] for name, lead in _DATES.items() if texts.get(name)]
+    words += [f"dates {' '.join(dates)}"] if dates else []
+    words += [
+        f'{what} "{texts[name]}"'
+        for name, what in (("id_column", "id column"), ("delimiter", "separator"), ("sheet", "sheet"))
+        if texts.get(name)
+    ]
+    words += [f"encoding {texts['encoding']}"] if texts.get("encoding") else []
+    return "; ".join(words)
+
+
+def told_saved(typed: Said) -> str:
+    """What saving *typed* does, in words."""
+    empty = {about: entry for about, entry in typed.items() if entry.option != "map" and not entry.value}
+    gone = [f"no {entry.field or entry.option.replace('_', ' ')} any more" for entry in empty.values()]
+    return "; ".join(filter(None, [told(_without(typed, set(empty))), *gone]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +183,36 @@ class Kept:
     def profile(self) -> str:
         """The name of the profile; "" for an earlier run."""
         return self.origin.removeprefix(_PROFILE) if self.origin.startswith(_PROFILE) else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFileOptions:
+    """The options as given. *values* is `--set`, *names* is `--map`; *kept* is what a profile says beside them."""
+
+    command: str | None = None
+    values: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    id_column: str | None = None
+    date_format: str | None = None
+    time_zone: str | None = None
+    server_time_zone: str | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    sheet: str | None = None
+    format: str | None = None
+    where: tuple[str, ...] = ()
+    limit: int | None = None
+    skip_invalid: bool = False
+    allow_duplicates: bool = False
+    kept: Kept | None = None
+
+
+_FIELDS = {"map": "names", "set": "values"}
+_PROFILE = "profile "
+_FORM = ("encoding", "delimiter", "sheet")
+SAVED = frozenset(_FIELDS.get(name, name) for name in (*LISTS, *TEXTS))
+"""The fields of `JobFileOptions` that `save` keeps in a profile."""
+_TYPED = tuple(f"--{name.replace('_', '-')}" for name in (*LISTS, *TEXTS))
 
 
 def with_kept(job_file: JobFileOptions, profile: Profile) -> JobFileOptions:
@@ -88,8 +257,8 @@ def read_as(job_file: JobFileOptions, table: Table) -> JobFileOptions:
     if job_file.kept is None:
         return job_file
     target = _target(job_file, table)
-    typed, kept = mapping.said(_typed(job_file), target.commands), mapping.said(job_file.kept.options)
-    options = mapping.options_of(mapping.together(kept, typed, target))
+    typed, kept = said(_typed(job_file), target.commands), said(job_file.kept.options)
+    options = options_of(together(kept, typed, target))
     # sorted, as the journal compares them: typed or kept makes no difference
     lists: dict[str, Any] = {_FIELDS[name]: tuple(sorted(options.get(name, ()))) for name in LISTS}
     texts: dict[str, Any] = {name: options.get(name) for name in TEXTS}
@@ -101,9 +270,9 @@ def words_for(job_file: JobFileOptions, table: Table, command: type[Command] | N
     if job_file.kept is None:
         return "", ""
     target = _target(job_file, table)
-    typed, kept = mapping.said(_typed(job_file), target.commands), mapping.said(job_file.kept.options)
+    typed, kept = said(_typed(job_file), target.commands), said(job_file.kept.options)
     target = _narrowed(target, command)
-    every, words = (mapping.told(mapping.in_use(kept, beside, target)) for beside in ({}, typed))
+    every, words = (told(in_use(kept, beside, target)) for beside in ({}, typed))
     return every, words and f"mapping of {job_file.kept.origin}: {words}"
 
 
@@ -115,15 +284,15 @@ def save(job_file: JobFileOptions, examined: Examined) -> str:
     kept, target = job_file.kept, _target(job_file, examined.table)
     if kept is None or not kept.profile:
         raise SettingsError("there is no profile to save in", code="settings")
-    typed = mapping.said(_typed(job_file), target.commands)
+    typed = said(_typed(job_file), target.commands)
     save_files(
         kept.path,
         kept.profile,
-        lambda there: mapping.options_of(mapping.to_keep(mapping.said(there), typed, target)),
+        lambda there: options_of(to_keep(said(there), typed, target)),
     )
-    after = mapping.to_keep(mapping.said(kept.options), typed, target)
-    examined.kept = mapping.told(mapping.in_use(after, {}, _narrowed(target, examined.command)))
-    return f"saved in {kept.origin} ({kept.path}): {mapping.told_saved(typed)}"
+    after = to_keep(said(kept.options), typed, target)
+    examined.kept = told(in_use(after, {}, _narrowed(target, examined.command)))
+    return f"saved in {kept.origin} ({kept.path}): {told_saved(typed)}"
 
 
 def file_lines(examined: Examined, rows: int, saved: str = "", *, name: str = "") -> list[str]:
@@ -157,10 +326,14 @@ def _typed(job_file: JobFileOptions) -> dict[str, str | Sequence[str]]:
     return {name: value for name, value in given.items() if value is not None and value != ()}
 
 
-def _target(job_file: JobFileOptions, table: Table) -> mapping.Target:
+def _target(job_file: JobFileOptions, table: Table) -> Target:
     named = find(job_file.command)
-    return mapping.Target(table.format.kind, table.header, [named] if named else list(all_commands().values()))
+    return Target(table.format.kind, table.header, [named] if named else list(all_commands().values()))
 
 
-def _narrowed(target: mapping.Target, command: type[Command] | None) -> mapping.Target:
+def _narrowed(target: Target, command: type[Command] | None) -> Target:
     return target._replace(commands=[command]) if command else target
+
+
+if TYPE_CHECKING:
+    Said = dict[tuple[str, str], "Entry"]

@@ -10,17 +10,16 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from d3async.cli.plan import Plan
-    from d3async.cli.sight import Sight
-    from d3async.journal.base import RowOutcome
-    from d3async.journal.similar_rows import Similar
-    from d3async.sansio.retry import Stop
+    from d3async.engine.observers import Sight
+    from d3async.journal.model import RowOutcome, Similar
+    from d3async.operations.plan import Plan
+    from d3async.policy.retry import Stop
 
     StopSource = Callable[[Callable[[Stop], None]], AbstractContextManager[None]]
     """A block in which a user's wish to stop calls what it is given, in the event loop that runs there."""
 
 
-class Observer(Protocol):
+class OperationObserver(Protocol):
     """Gets the messages of one operation. A text may hold control characters of a job file or an answer."""
 
     def message(self, text: str) -> None:
@@ -52,7 +51,7 @@ class Progress(Protocol):
         ...
 
 
-class RunObserver(Observer, Protocol):
+class RunObserver(OperationObserver, Protocol):
     """Answers for the user of a run."""
 
     def planned(self, plan: Plan) -> None:

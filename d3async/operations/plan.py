@@ -1,24 +1,34 @@
-"""What a run is about to do, counted in its journal before anything is sent."""
+"""What a run is about to do: its counts, rows that look like rows sent before, the requests of `--dry-run`."""
 
 from __future__ import annotations
 
+import json
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from d3async.cli.servers import Server
-from d3async.journal.counts import work_by_profile
+from d3async.d3.call import API_PATH, Account, request_for
+from d3async.errors import SettingsError
+from d3async.journal.sqlite.reader import work_by_profile
+from d3async.journal.sqlite.row_claims import Store
+from d3async.operations.observer import SendSimilarRows, StartAnew
+from d3async.operations.send_rows import AT_ONCE
+from d3async.operations.server_settings import Server, seconds
+from d3async.policy.look_alikes import ALL
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
-    from d3async.cli.servers import Homes
-    from d3async.journal.adopt import Changes
-    from d3async.journal.counts import Work
-
-AT_ONCE = 32
-"""Servers that are worked on at the same time; the others wait for one of them to be done."""
-_EXPECTED_UNKNOWN_RATE = 20.0
+    from d3async.d3.call import Call
+    from d3async.journal.model import Changes, Similar
+    from d3async.journal.sqlite.reader import Work
+    from d3async.journal.sqlite.run_folder import RunFolder
+    from d3async.operations.job_file import Examined
+    from d3async.operations.observer import OperationObserver, RunObserver
+    from d3async.operations.server_settings import Homes, Servers
+    from d3async.policy.look_alikes import Lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +36,7 @@ class Plan:
     """A run about to start. *outcomes* is what earlier runs already know of the file's rows.
 
     *servers* are those with rows to be sent, the one that takes longest first. *other_day* and *other_name* count rows
-    that resemble rows sent before; see `sansio.look_alikes.mentioned`.
+    that resemble rows sent before; see `policy.look_alikes.mentioned`.
     """
 
     name: str
@@ -56,12 +66,6 @@ class Plan:
         return max(max(each, default=0.0), sum(each) / AT_ONCE)
 
 
-def seconds(server: Server) -> float:
-    """How long its limit makes one server take."""
-    rate = server.settings.rate
-    return server.requests / (0.98 * rate if rate else _EXPECTED_UNKNOWN_RATE)
-
-
 def shares(db: sqlite3.Connection, homes: Homes, works: tuple[Work, ...], links_per_call: int) -> tuple[Server, ...]:
     """What *works* come to for each of *homes*, the server that takes longest first."""
     if len(homes) == 1 and works:
@@ -73,10 +77,117 @@ def shares(db: sqlite3.Connection, homes: Homes, works: tuple[Work, ...], links_
     return tuple(sorted(servers, key=lambda server: -seconds(server)))
 
 
-def duration(seconds: float) -> str:
-    """`65 s`, `12 min`, `3 h 20 min`."""
-    whole = max(1, round(seconds))
-    if whole < 120:  # noqa: PLR2004 - two minutes read better in seconds
-        return f"{whole} s"
-    minutes = round(whole / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"  # noqa: PLR2004 - as above
+_PAGE = 200
+
+
+def requests(folder: RunFolder, plan: Plan, links_per_call: int) -> Iterator[dict[str, Any]]:
+    """Each request of *plan* as JSON, its secrets masked. The folder's transaction is left to be undone."""
+    store = Store(folder.db, epoch=folder.epoch)
+    for server in plan.servers:
+        account = Account(server.settings.username, server.settings.site)
+        for call in _calls(store, server.profile, links_per_call):
+            yield _request(call, account, server)
+
+
+def _calls(store: Store, profile: str | None, links_per_call: int) -> Iterator[Call]:
+    after = -1
+    while lanes := store.lanes(after, _PAGE, profile):
+        after = lanes[-1][0]
+        for lane, call in lanes:
+            if call is not None:
+                yield call
+                continue
+            while (found := store.take(lane, links_per_call)) is not None:
+                yield found
+                store.claim(found, time.time())
+
+
+def _request(call: Call, account: Account, server: Server) -> dict[str, Any]:
+    request = request_for(call, **account.speaking_for(call))
+    return {
+        **({} if server.profile is None else {"profile": server.profile}),
+        "method": "POST",
+        "url": f"{server.settings.base_url}{API_PATH}{request.command}",
+        "headers": {"Content-Type": "application/json", server.settings.api_key_header: "***"},
+        "body": json.loads(request.body),
+    }
+
+
+def by_server(homes: Homes) -> Mapping[str, list[str]]:
+    """The D3s of *homes* by base URL, each with its profiles; "" is for rows without one."""
+    found: dict[str, list[str]] = {}
+    for profile, settings in homes.items():
+        found.setdefault(settings.base_url, []).append(profile or "")
+    return found
+
+
+def check_meant(similar: Similar, observer: RunObserver) -> bool:
+    """Whether the rows are meant. Raises `LookAlikeError` where no one can be asked."""
+    if not similar.count:
+        return True
+    agreed = observer.confirm(SendSimilarRows(similar))
+    if agreed is None:
+        raise similar.error()
+    return agreed
+
+
+def check_fresh(folder: RunFolder, allowed: Lines, observer: RunObserver) -> bool:
+    """Whether rows that were sent from *folder* may be sent again. Raises `SettingsError` where no one can be asked."""
+    count = folder.count_sent()
+    if not count or allowed == ALL:
+        return True
+    agreed = observer.confirm(StartAnew(folder.folder, count))
+    if agreed is None:
+        sent = f"{count:,} row{' was' if count == 1 else 's were'} sent from {folder.folder}"
+        raise SettingsError(
+            f"{sent}; --fresh would send the same rows of the file again. To send only what is new, run it without"
+            " --fresh. If they are meant to be in D3 twice: --fresh --allow-similar all",
+            code="fresh",
+        )
+    return agreed
+
+
+def similar_to_sent(
+    examined: Examined,
+    path: Path | None,
+    servers: Servers,
+    *,
+    allow_duplicates: bool,
+    allowed: Lines,
+    observer: OperationObserver,
+) -> Similar:
+    """What `run` over the same file, with the run folder *path*, would stop for; nothing is kept of it.
+
+    Where settings are missing, only what the run folder holds is known.
+    """
+    from d3async.errors import FolderHeldError  # noqa: PLC0415 - as above
+    from d3async.journal.model import NOTHING_SIMILAR, Selection  # noqa: PLC0415 - as above
+    from d3async.journal.sqlite.look_alikes import LookAlikeGuard, knows_any  # noqa: PLC0415 - as above
+    from d3async.journal.sqlite.run_folder import FILE, in_memory, open_folder  # noqa: PLC0415 - as above
+    from d3async.operations.load import finished, homes_of  # noqa: PLC0415 - as above
+
+    there = path is not None and (path / FILE).is_file()
+    if not there and not knows_any(observer.message):
+        return NOTHING_SIMILAR
+    try:
+        folder = open_folder(path) if there and path is not None else in_memory()
+    except FolderHeldError as error:
+        observer.message(f"Not compared with rows that were sent before: {error.message}")
+        return NOTHING_SIMILAR
+    try:
+        own = servers.own_if_any()
+        if finished(folder, examined, servers, own) is not None:
+            return NOTHING_SIMILAR
+        stage = folder.stage()
+        stage.add(examined)
+        for _ in stage.duplicates(allow=allow_duplicates):
+            pass
+        places = by_server(homes_of(stage, servers, own))
+        if None in stage.profiles() and own is None:
+            places = {**places, folder.meta().get("base_url", ""): [""]}
+        folder.adopt({})
+        folder.begin(Selection(), now=0.0, facts={})
+        with LookAlikeGuard(folder, places, tell=observer.message, change=False) as guard:
+            return guard.find(allowed)
+    finally:
+        folder.abandon()

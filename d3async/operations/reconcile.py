@@ -11,30 +11,36 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from d3async.client import D3Client
-from d3async.connect import host_limiter
+from d3async.engine.delivery import host_limiter
+from d3async.engine.read_back import (
+    FOR_LINKS,
+    FOR_TASKS,
+    how_to_set_any,
+    lookup_commands,
+    reconcile_links,
+    reconcile_tasks,
+)
 from d3async.errors import D3Error, JournalError, SettingsError, ThrottledError, UnauthorizedError
+from d3async.files.run_files import write_again
 from d3async.files.suggestions import suggest
 from d3async.files.summary import last_facts
-from d3async.files.write import write_again
-from d3async.journal.read import FILE, JournalReader
-from d3async.journal.reconcile import UnknownRows, hold, let_go
-from d3async.journal.session import FolderSession
-from d3async.operations.lookup_commands import FOR_LINKS, FOR_TASKS, how_to_set_any, lookup_commands
-from d3async.readback import reconcile_links, reconcile_tasks
-from d3async.sansio import exit_code as codes
-from d3async.sansio.next_step import Steps
+from d3async.journal.reconcile import UnknownRows
+from d3async.journal.sqlite.reader import FILE, JournalReader
+from d3async.journal.sqlite.session import FolderSession, hold, let_go
+from d3async.policy import halt_and_exit_codes as codes
+from d3async.policy.next_step import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from d3async.files.write import Written
-    from d3async.journal.postgres.session import RunSession
-    from d3async.journal.records import Run
-    from d3async.operations.observer import Observer
+    from d3async.config.settings import Settings
+    from d3async.engine.read_back import LinkCounts, TaskCounts
+    from d3async.files.run_files import Written
+    from d3async.journal.model import Run
+    from d3async.journal.postgres.submission import RunSession
+    from d3async.operations.observer import OperationObserver
     from d3async.operations.settle import FleetRun
-    from d3async.readback import LinkCounts, TaskCounts
-    from d3async.settings import Settings
 
     SettingsOf = Callable[[str | None], Settings]
     """The settings of a profile; None is that of rows that name none."""
@@ -151,7 +157,7 @@ class _Journal(Protocol):
 
 
 def reconcile(
-    target: Path | FleetRun, settings_of: SettingsOf, options: ReconcileOptions, observer: Observer
+    target: Path | FleetRun, settings_of: SettingsOf, options: ReconcileOptions, observer: OperationObserver
 ) -> ReconcileResult:
     """Settle what can be settled in the run folder or the run of the fleet *target*. Changes nothing in D3.
 
@@ -173,7 +179,7 @@ def _journal(target: Path | FleetRun) -> Iterator[_Journal]:
     if isinstance(target, Path):
         yield _Folder(target)
         return
-    from d3async.journal.postgres.session import RunSession  # noqa: PLC0415 - psycopg, for those who have a fleet
+    from d3async.journal.postgres.submission import RunSession  # noqa: PLC0415 - psycopg, for those who have a fleet
 
     with RunSession(target.conninfo, target.name) as session:
         yield _FleetRun(target, session)
@@ -241,7 +247,7 @@ class _FleetRun:
         return {self._session.tenant: counts} if counts.rows else {}
 
     def base_urls(self) -> Mapping[str | None, str]:
-        from d3async.journal.postgres.read import PostgresReader  # noqa: PLC0415 - psycopg, as above
+        from d3async.journal.postgres.reader import PostgresReader  # noqa: PLC0415 - psycopg, as above
 
         with PostgresReader(self._run.conninfo, self.name) as reader:
             home = reader.meta().get("base_url")
@@ -252,7 +258,7 @@ class _FleetRun:
         yield _Held(lambda _: UnknownRows(self._session), self._keep)
 
     def _keep(self, looked: Mapping[str, Any]) -> None:
-        from d3async.journal.postgres.read import PostgresReader  # noqa: PLC0415 - psycopg, as above
+        from d3async.journal.postgres.reader import PostgresReader  # noqa: PLC0415 - psycopg, as above
 
         with PostgresReader(self._run.conninfo, self.name) as reader:
             code = _exit_code(reader.runs(), reader.counts())
@@ -276,7 +282,7 @@ def _servers(
     unknown: Mapping[str | None, UnknownCounts],
     settings_of: SettingsOf,
     options: ReconcileOptions,
-    observer: Observer,
+    observer: OperationObserver,
 ) -> list[_Server]:
     """The servers to look into. Raises `SettingsError` when nothing can be looked up at all."""
     base_urls = journal.base_urls()
@@ -332,7 +338,9 @@ def _start(name: str, before: UnknownCounts, servers: Sequence[_Server]) -> str:
     return f"{name}: {', '.join(parts)} unknown; looking them up at {where}"
 
 
-def _look_up(journal: _Journal, servers: Sequence[_Server], options: ReconcileOptions, observer: Observer) -> Lookups:
+def _look_up(
+    journal: _Journal, servers: Sequence[_Server], options: ReconcileOptions, observer: OperationObserver
+) -> Lookups:
     found = Lookups()
     with journal.held() as held:
         try:
@@ -345,7 +353,7 @@ def _look_up(journal: _Journal, servers: Sequence[_Server], options: ReconcileOp
 
 
 async def _look_up_at_all(
-    held: _Held, servers: Sequence[_Server], options: ReconcileOptions, observer: Observer, found: Lookups
+    held: _Held, servers: Sequence[_Server], options: ReconcileOptions, observer: OperationObserver, found: Lookups
 ) -> None:
     """Look into one D3 after the other: what is found is recorded at once."""
     for server in servers:
@@ -358,7 +366,7 @@ async def _look_up_at_all(
 
 
 async def _look_up_at(
-    rows: UnknownRows, server: _Server, options: ReconcileOptions, observer: Observer, found: Lookups
+    rows: UnknownRows, server: _Server, options: ReconcileOptions, observer: OperationObserver, found: Lookups
 ) -> None:
     async with D3Client(server.settings, limiter=host_limiter(server.settings, observer.message)) as client:
         if server.tasks:

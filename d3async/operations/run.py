@@ -1,4 +1,4 @@
-"""One run from file to result: hold the folder, load, plan, ask, send, write everything."""
+"""A run from file to result: hold the folder, load, plan, ask, send, finish."""
 
 from __future__ import annotations
 
@@ -7,46 +7,42 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from d3async.cli import plan
-from d3async.cli.aftermath import FinishedRun, Run, beginning, finish
-from d3async.cli.dry_run import requests
-from d3async.cli.feedback import load_feedback, parent_of, read_like, settings_like
-from d3async.cli.homes import check_own
-from d3async.cli.jobfile import examine
-from d3async.cli.loading import load
-from d3async.cli.mapping import with_own
-from d3async.cli.review import Review
-from d3async.cli.running import Orders, check_files, send
-from d3async.cli.similar import by_server, check_fresh, check_meant
-from d3async.commands import all_commands
+from d3async.d3.commands import all_commands
 from d3async.errors import FolderGoneError, JournalError, SettingsError
 from d3async.files.suggestions import REPLACED
-from d3async.journal.counts import work_to_send
-from d3async.journal.lanes import count_mirrored
-from d3async.journal.look_alike_guard import LookAlikeGuard, folder_moved
-from d3async.journal.marking import mark_tasks
-from d3async.journal.session import FolderSession
-from d3async.journal.sqlite import FILE, Selection, open_folder
+from d3async.journal.model import Selection
+from d3async.journal.reconcile import mark_tasks
+from d3async.journal.sqlite.look_alikes import LookAlikeGuard, folder_moved
+from d3async.journal.sqlite.merge_rows import count_mirrored
+from d3async.journal.sqlite.reader import work_to_send
+from d3async.journal.sqlite.run_folder import FILE, open_folder
+from d3async.journal.sqlite.session import FolderSession
+from d3async.operations import plan
+from d3async.operations.finish_run import FinishedRun, Run, beginning, finish
+from d3async.operations.job_file import Review, open_job_file
+from d3async.operations.load import load, load_feedback, parent_of, read_like, settings_like
+from d3async.operations.mapping import with_own
 from d3async.operations.observer import SendRows, SendUnknownRows
-from d3async.sansio.exit_code import INTERRUPTED, INVALID_FILE, STOPPED
-from d3async.sansio.halt import with_default
-from d3async.sansio.look_alikes import Lines
-from d3async.sansio.next_step import PLACES, READING, SETTINGS, arguments_of
+from d3async.operations.plan import by_server, check_fresh, check_meant, requests
+from d3async.operations.send_rows import Orders, check_files, send
+from d3async.operations.server_settings import check_own
+from d3async.policy.halt_and_exit_codes import INTERRUPTED, INVALID_FILE, STOPPED, with_default
+from d3async.policy.look_alikes import Lines
+from d3async.policy.next_step import PLACES, READING, SETTINGS, arguments_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from d3async.cli.feedback import Parent
-    from d3async.cli.jobfile import JobFileOptions
-    from d3async.cli.loading import Loaded
-    from d3async.cli.running import Ran
-    from d3async.cli.servers import Servers
-    from d3async.journal.similar_rows import Similar
-    from d3async.journal.sqlite import RunFolder
+    from d3async.config.settings import Settings
+    from d3async.journal.model import Similar
+    from d3async.journal.sqlite.run_folder import RunFolder
+    from d3async.operations.load import Loaded, Parent
+    from d3async.operations.mapping import JobFileOptions
     from d3async.operations.observer import RunObserver, StopSource
-    from d3async.sansio.halt import Halt
-    from d3async.settings import Settings
+    from d3async.operations.send_rows import Ran
+    from d3async.operations.server_settings import Servers
+    from d3async.policy.halt_and_exit_codes import Halt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +208,7 @@ def _check_routed(file: Path, job_file: JobFileOptions, servers: Servers) -> Non
     """Raise `SettingsError`, naming what is missing, before anything is touched for rows that name no profile."""
     if str(file) == "-":
         return
-    with examine(file, job_file, site="", now=datetime.now(UTC)) as examined:
+    with open_job_file(file, job_file, site="", now=datetime.now(UTC)) as examined:
         if not examined.routed:
             servers.own()
 
@@ -224,7 +220,7 @@ def _ready(planned: plan.Plan, servers: Servers, *, verify: bool) -> plan.Plan:
         settings = servers.of(server.profile, server.commands)
         check_files(settings)
         if verify:
-            from d3async.operations.lookup_commands import link_lookup_commands  # noqa: PLC0415 - for --verify only
+            from d3async.engine.read_back import link_lookup_commands  # noqa: PLC0415 - for --verify only
 
             link_lookup_commands(settings, direct=True)
         found.append(replace(server, settings=settings))

@@ -9,26 +9,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from d3async.errors import JobFileError
-from d3async.files.read import open_table
+from d3async.files.job_file import open_table
+from d3async.files.run_files import write_again
 from d3async.files.suggestions import suggest
 from d3async.files.summary import last_facts
-from d3async.files.write import write_again
-from d3async.journal.read import FILE, JournalReader
-from d3async.journal.reconcile import hold, let_go
-from d3async.journal.session import FolderSession
+from d3async.jobs.feedback_rows import COLUMN, read_mark
+from d3async.jobs.job import Invalid
 from d3async.journal.settle import Change, HandSettlements
-from d3async.sansio.exit_code import recounted
-from d3async.sansio.hand_settlement import RowChoice
-from d3async.sansio.job import Invalid
-from d3async.sansio.next_step import Steps
-from d3async.sansio.row_marks import COLUMN, read_mark
+from d3async.journal.sqlite.reader import FILE, JournalReader
+from d3async.journal.sqlite.session import FolderSession, hold, let_go
+from d3async.policy.halt_and_exit_codes import recounted
+from d3async.policy.hand_settlement import RowChoice
+from d3async.policy.next_step import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from d3async.files.write import Written
+    from d3async.files.run_files import Written
     from d3async.journal.settle import Refusal
-    from d3async.sansio.hand_settlement import Hand
+    from d3async.policy.hand_settlement import Hand
 
 Verdict = Literal["ok", "failed", "undo"]
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
@@ -78,8 +77,8 @@ def _settle_folder(path: Path, verdict: Verdict, choice: RowChoice, *, by: Hand)
 
 
 def _settle_run(run: FleetRun, verdict: Verdict, choice: RowChoice, *, by: Hand) -> SettleResult:
-    from d3async.journal.postgres.read import PostgresReader  # noqa: PLC0415 - psycopg, for those who have a fleet
-    from d3async.journal.postgres.session import RunSession  # noqa: PLC0415 - as above
+    from d3async.journal.postgres.reader import PostgresReader  # noqa: PLC0415 - psycopg, for those who have a fleet
+    from d3async.journal.postgres.submission import RunSession  # noqa: PLC0415 - as above
 
     with RunSession(run.conninfo, run.name) as session:
         change = _change(HandSettlements(session), verdict, choice, by)

@@ -1,28 +1,33 @@
-"""A run folder, or a fleet and its runs, at one moment: as dataclasses and as JSON."""
+"""A run folder, or a fleet and its runs, at one moment; their results and report written again."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from d3async.errors import JournalError
-from d3async.files.causes import find_causes
-from d3async.files.feedback_files import feedback_paths
+from d3async.errors import JobFileError, JournalError
+from d3async.files.atomic_write import aside, write_lines
+from d3async.files.feedback_writer import feedback_paths
+from d3async.files.number_words import instant
+from d3async.files.report_writer import report_html
+from d3async.files.run_files import usual_format, write_results
 from d3async.files.suggestions import fleet_run_steps, suggest, to_type
-from d3async.files.summary import instant, last_facts, summary
-from d3async.journal.hold import is_held
-from d3async.journal.read import FILE, JournalReader
-from d3async.sansio.next_step import Steps
+from d3async.files.summary import find_causes, last_facts, summary
+from d3async.journal.sqlite.folder_lock import is_held
+from d3async.journal.sqlite.reader import FILE, JournalReader
+from d3async.policy.next_step import Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from d3async.files.causes import Cause
-    from d3async.fleet.address import Address
-    from d3async.fleet.standing import FleetStanding, RunStanding
-    from d3async.journal.reader import Reader
-    from d3async.journal.records import Owner
+    from d3async.config.database_urls import Address
+    from d3async.files.summary import Cause
+    from d3async.journal.model import Owner
+    from d3async.journal.postgres.reader import FleetStanding, RunStanding
+    from d3async.journal.protocols import Reader
+    from d3async.operations.settle import FleetRun
 
 _WINDOW = 30.0
 """Seconds over which the rate of a run is taken."""
@@ -127,9 +132,8 @@ def fleet_status(address: Address, name: str | None, *, now: float, where: Seque
 
     *where* are the arguments with which a command reaches the fleet. Raises `JournalError`.
     """
-    from d3async.fleet.connecting import connected_now  # noqa: PLC0415 - psycopg, for those who have a fleet
-    from d3async.fleet.standing import standing  # noqa: PLC0415 - as above
-    from d3async.journal.postgres.read import PostgresReader  # noqa: PLC0415 - as above
+    from d3async.journal.postgres.connections import connected_now  # noqa: PLC0415 - psycopg, for those who have a fleet
+    from d3async.journal.postgres.reader import PostgresReader, standing  # noqa: PLC0415 - as above
 
     with connected_now(address) as connection:
         found = standing(connection, now=now, name=name)
@@ -187,3 +191,44 @@ def run_json(run: RunStanding, at: FleetStanding) -> dict[str, Any]:
             for trouble in run.troubles
         ],
     }
+
+
+@contextmanager
+def open_reader(target: Path | FleetRun) -> Iterator[Reader]:
+    """The reader of a run folder, or of a run of the fleet. Raises `JournalError` where there is none."""
+    if isinstance(target, Path):
+        with JournalReader(target / FILE) as reader:
+            yield reader
+        return
+    from d3async.journal.postgres.reader import PostgresReader  # noqa: PLC0415 - psycopg, for those who have a fleet
+
+    with PostgresReader(target.conninfo, target.name) as found:
+        yield found
+
+
+def write_selection(target: Path | FleetRun, file: BinaryIO, *, form: str | None, outcomes: Sequence[str] = ()) -> bool:
+    """Write the rows of *outcomes*, or all, to *file*; *form* None is that of the input. Raises `JournalError`.
+
+    Whether all were written: False where *file* is a pipe that is read no longer.
+    """
+    with open_reader(target) as reader:
+        try:
+            write_results(file, reader, form or usual_format(reader), outcomes or None, bom=False)
+            file.flush()
+        except BrokenPipeError:
+            return False
+    return True
+
+
+def write_selection_to(target: Path | FleetRun, path: Path, *, form: str | None, outcomes: Sequence[str] = ()) -> None:
+    """The same, into *path*: whole or not at all. Raises `JobFileError` where *path* is the journal itself."""
+    if isinstance(target, Path) and path.exists() and path.samefile(target / FILE):
+        raise JobFileError(f"{path} is the journal itself: give another file with -o.", code="output")
+    with open_reader(target) as reader, aside(path) as file:
+        write_results(file, reader, form or usual_format(reader), outcomes or None)
+
+
+def write_report_to(target: Path | FleetRun, path: Path) -> None:
+    """Write report.html to *path*. Raises `JournalError`."""
+    with open_reader(target) as reader, aside(path) as file:
+        write_lines(file, report_html(reader))

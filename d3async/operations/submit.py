@@ -1,39 +1,44 @@
-"""One `submit` from files to exit code: who is it for, check, bring in, queue up, say how to follow it."""
+"""Submit job files to a fleet: which file is for whom, check, confirm, store, queue up."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
+import pickle
 import shlex
-from collections import Counter
-from contextlib import suppress
+import tempfile
+from collections import Counter, defaultdict
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from itertools import count
+from typing import IO, TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 import click
 
 from d3async.cli.console import is_interactive, out, say
-from d3async.cli.fleet_option import fleet_address, fleet_words
-from d3async.cli.jobfile import examine
-from d3async.cli.plan import duration
+from d3async.config.database_urls import fleet_address, fleet_words, installed
+from d3async.config.settings import Profiles
 from d3async.errors import JobFileError, JournalError, LookAlikeError, SettingsError
-from d3async.fleet.address import installed
-from d3async.sansio.exit_code import INTERRUPTED, INVALID_FILE, USAGE
-from d3async.sansio.look_alikes import ALL, Lines, described, mentioned
-from d3async.settings import Profiles
+from d3async.files.number_words import duration
+from d3async.jobs.job import Invalid, Problem
+from d3async.operations.job_file import open_job_file
+from d3async.policy.halt_and_exit_codes import INTERRUPTED, INVALID_FILE, USAGE
+from d3async.policy.look_alikes import ALL, Lines, described, mentioned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from d3async.cli.fleet_loading import How, Loaded, Unit
-    from d3async.cli.fleet_processes import Here, SideBySide
-    from d3async.cli.jobfile import JobFileOptions
-    from d3async.fleet.address import Address
-    from d3async.sansio.halt import Halt
+    from d3async.config.database_urls import Address
+    from d3async.d3.commands import Command
+    from d3async.jobs.job import Job
+    from d3async.jobs.row_to_command import Route
+    from d3async.operations.load_fleet import Here, How, Loaded, SideBySide, Unit
+    from d3async.operations.mapping import JobFileOptions
+    from d3async.policy.halt_and_exit_codes import Halt
 
 _FEW = 5
 _LARGE = 50_000
@@ -71,7 +76,7 @@ def submit(files: Sequence[Path], fleet: str | None, job_file: JobFileOptions, o
             code="option",
         )
     with installed():
-        from d3async.cli.fleet_loading import Unit  # noqa: PLC0415 - psycopg, for those who have a fleet
+        from d3async.operations.load_fleet import Unit  # noqa: PLC0415 - psycopg, for those who have a fleet
 
         units = [Unit(file, tenant, run) for file, tenant, run in _units(files, job_file, options)]
         loaded, code = _bring_in(units, address, _how(job_file, options), options)
@@ -84,7 +89,7 @@ def submit(files: Sequence[Path], fleet: str | None, job_file: JobFileOptions, o
 
 
 def _how(job_file: JobFileOptions, options: Options) -> How:
-    from d3async.cli.fleet_loading import How  # noqa: PLC0415 - as above
+    from d3async.operations.load_fleet import How  # noqa: PLC0415 - as above
 
     return How(
         job_file=job_file,
@@ -128,7 +133,7 @@ def _units(files: Sequence[Path], job_file: JobFileOptions, options: Options) ->
 def _says_whom(file: Path, job_file: JobFileOptions) -> bool:
     """Whether the rows of *file* may name profiles; what is wrong with the file is told when it is read."""
     try:
-        with examine(file, job_file, site="", now=datetime.now(UTC)) as examined:
+        with open_job_file(file, job_file, site="", now=datetime.now(UTC)) as examined:
             return examined.routed
     except JobFileError:
         return False
@@ -151,7 +156,7 @@ def _no_tenant(strange: Sequence[tuple[Path, str, str]], profiles: Profiles, cho
 
 def _bring_in(units: Sequence[Unit], address: Address, how: How, options: Options) -> tuple[list[Loaded], int]:
     """What became of *units*, in their order, and the exit code if it ends here."""
-    from d3async.cli.fleet_processes import opened  # noqa: PLC0415 - as above
+    from d3async.operations.load_fleet import open_loader  # noqa: PLC0415 - as above
 
     found: dict[Path, list[Loaded]] = {}
 
@@ -161,7 +166,7 @@ def _bring_in(units: Sequence[Unit], address: Address, how: How, options: Option
             _say_file(one, few=len(units) <= _FEW and len(loaded) <= _FEW)
 
     groups = _of_one_tenant(units)
-    with opened(address, how, groups=len(groups), processes=options.processes) as loader:
+    with open_loader(address, how, groups=len(groups), processes=options.processes) as loader:
         # while the processes of the loader start
         _prepare(address)
         loader.load(groups, done)
@@ -206,7 +211,7 @@ def _checked_and_committed(
     loader.commit()
     asyncio.run(_queue_up(address, [one.unit.tenant for one in loaded if one.to_send]))
     if sum(one.rows for one in loaded) >= _LARGE:
-        from d3async.fleet.connecting import update_statistics  # noqa: PLC0415 - as above
+        from d3async.journal.postgres.connections import update_statistics  # noqa: PLC0415 - as above
 
         with suppress(JournalError):
             update_statistics(address)
@@ -214,7 +219,7 @@ def _checked_and_committed(
 
 
 def _prepare(address: Address) -> None:
-    from d3async.fleet.tables import prepare  # noqa: PLC0415 - procrastinate, for those who have a fleet
+    from d3async.fleet.queue import prepare  # noqa: PLC0415 - procrastinate, for those who have a fleet
 
     asyncio.run(prepare(address))
 
@@ -340,3 +345,76 @@ def _say_end(loaded: Sequence[Loaded], where: str, options: Options) -> None:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+_IN_MEMORY = 1 << 16
+
+
+class Split:
+    """Takes jobs, gives those of one profile back, numbered from 1. A context manager: nothing of it stays."""
+
+    def __init__(self) -> None:
+        self.rows: Counter[str] = Counter()
+        self._open = ExitStack()
+        self._spools: dict[str, IO[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def add(self, entries: Iterable[Job | Invalid]) -> None:
+        """Keep the jobs among *entries*; each names a profile."""
+        by_profile: defaultdict[str, list[Job]] = defaultdict(list)
+        for entry in entries:
+            if not isinstance(entry, Invalid):
+                by_profile[entry.profile or ""].append(entry)
+        for profile, jobs in by_profile.items():
+            self.rows[profile] += len(jobs)
+            pickle.dump(jobs, self._spool(profile), pickle.HIGHEST_PROTOCOL)
+
+    def _spool(self, profile: str) -> IO[bytes]:
+        if profile not in self._spools:
+            spool = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - closed with all others
+            self._spools[profile] = self._open.enter_context(spool)
+        return self._spools[profile]
+
+    def jobs(self, profile: str) -> Iterator[Job]:
+        """The jobs of *profile* in the order they came."""
+        spool, numbers = self._spools[profile], count(1)
+        spool.seek(0)
+        while True:
+            try:
+                # what this very process has written
+                jobs = pickle.load(spool)  # noqa: S301
+            except EOFError:
+                return
+            for job in jobs:
+                yield job._replace(row=next(numbers), profile=None)
+
+
+def route(profiles: Profiles) -> Route:
+    """What judges the profiles that rows name; a key is not asked for, workers have it."""
+    known: dict[str, str | Problem] = {}
+
+    def judged(profile: str, command: type[Command]) -> str | Problem:  # noqa: ARG001 - the signature of a route
+        if profile not in known:
+            known[profile] = _judged(profile, profiles)
+        return known[profile]
+
+    return judged
+
+
+def _judged(profile: str, profiles: Profiles) -> str | Problem:
+    if not profile:
+        return Problem("profile", "", "", "is empty", "name the profile the row is for")
+    if not profiles.has(profile):
+        like = profiles.like(profile)
+        return Problem(
+            "profile", "", "", f"is no profile of {profiles.config.path}", f'is "{like}" meant?' if like else ""
+        )
+    try:
+        return profiles.settings(profile).site
+    except SettingsError as error:
+        return Problem("profile", "", "", f"cannot be used: {error.message}")

@@ -1,1 +1,1 @@
-"""Pure decisions: no I/O, no clock, no randomness."""
+"""Pure: what is sent again, outcomes, batching, halt, exit codes, next steps."""

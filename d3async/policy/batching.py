@@ -7,14 +7,14 @@ from itertools import count, groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from d3async.sansio.call import fold
-from d3async.sansio.protocol import Refused
+from d3async.d3.call import fold
+from d3async.d3.response import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from d3async.sansio.call import Call
-    from d3async.sansio.protocol import Answer
+    from d3async.d3.call import Call
+    from d3async.d3.response import Answer
 
 
 _WAVE = 1 << 40

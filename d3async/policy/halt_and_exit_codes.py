@@ -1,4 +1,4 @@
-"""When to stop starting new work: `failed=3%`, `failed=20`, `unknown=5`."""
+"""When a run stops (`failed=3%`), its exit code, and the error that a stop is for an app."""
 
 from __future__ import annotations
 
@@ -6,8 +6,21 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from d3async.errors import (
+    D3Error,
+    FencedError,
+    FolderGoneError,
+    JournalError,
+    NotSentError,
+    ThrottledError,
+    UnauthorizedError,
+)
+from d3async.policy.next_step import GONE
+from d3async.policy.retry import Stop
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import Final
 
 _RULE = re.compile(r"(failed|partial|unknown)\s*=\s*(\d+(?:\.\d+)?)\s*(%?)", re.IGNORECASE)
 
@@ -53,3 +66,56 @@ def with_default(rules: Iterable[Halt]) -> tuple[Halt, ...]:
     """The given rules, and `unknown=50` unless one of them speaks of `unknown`."""
     given = tuple(rules)
     return given if any(rule.outcome == "unknown" for rule in given) else (*given, DEFAULT)
+
+
+OK, SOME_FAILED, USAGE, INVALID_FILE, SOME_UNKNOWN, STOPPED, THROTTLED, INTERNAL = 0, 1, 2, 3, 4, 5, 6, 70
+INTERRUPTED, TERMINATED = 130, 143
+_STOPS = {"throttled": THROTTLED, "interrupted": INTERRUPTED, "terminated": TERMINATED, "fenced": USAGE}
+
+_RECOUNTED = (None, OK, SOME_FAILED, SOME_UNKNOWN)
+"""Exit codes that say what the rows became. Any other one says why the run stopped."""
+
+
+def worst(stops: Iterable[Stop | None]) -> Stop | None:
+    """Of why several servers ended early, what gives the highest exit code; None when none did."""
+    found = [stop for stop in stops if stop is not None]
+    return max(found, key=lambda stop: _STOPS.get(stop.code, STOPPED), default=None)
+
+
+def exit_code(outcomes: Mapping[str, int], stop: Stop | None) -> int:
+    """The code the README lists: a stop outranks unknown rows, unknown rows outrank failed ones.
+
+    A halt rule that was reached by the last row has stopped nothing.
+    """
+    if stop is not None and (stop.code != "halt" or outcomes.get("unsent")):
+        return _STOPS.get(stop.code, STOPPED)
+    if outcomes.get("unknown"):
+        return SOME_UNKNOWN
+    return SOME_FAILED if any(outcomes.get(outcome) for outcome in ("failed", "partial", "invalid")) else OK
+
+
+def recounted(code: int | None, outcomes: Mapping[str, int]) -> int:
+    """The exit code of a run that ended with *code*, now that its rows have *outcomes*: why it stopped is kept."""
+    return exit_code(outcomes, None) if code is None or code in _RECOUNTED else code
+
+
+GRACE: Final = 0.4
+"""Seconds for which answers are waited for once the run folder is gone."""
+_KINDS: dict[str, tuple[type[D3Error], int | None, bool]] = {
+    "unauthorized": (UnauthorizedError, 401, True),
+    "throttled": (ThrottledError, 429, True),
+    "journal": (JournalError, None, False),
+    GONE: (FolderGoneError, None, False),
+    "fenced": (FencedError, None, False),
+}
+
+
+def stop_of(error: JournalError) -> Stop:
+    """The stop of a run whose journal raised *error*."""
+    return Stop(GONE if isinstance(error, FolderGoneError) else "journal", error.message)
+
+
+def error_of(stop: Stop, *, attempts: int = 0) -> D3Error:
+    """The error *stop* stands for; *attempts* counts requests that left."""
+    kind, status, sent = _KINDS.get(stop.code, (NotSentError, None, False))
+    return kind(stop.message, code=stop.code, status=status, retry_after=stop.retry_after, attempts=attempts, sent=sent)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from d3async.sansio.outcome import ItemOutcome
-    from d3async.sansio.row_marks import Mark
+    from d3async.jobs.feedback_rows import Mark
+    from d3async.policy.outcome import ItemOutcome
 
 CODE = "settled_by_hand"
 _RANGE = re.compile(r"([1-9][0-9]{0,8})(?:-([1-9][0-9]{0,8}))?", re.ASCII)

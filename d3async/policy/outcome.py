@@ -6,16 +6,16 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from d3async.commands import all_commands
+from d3async.d3.call import fold, folded
+from d3async.d3.commands import all_commands
+from d3async.d3.response import Broken, Doubtful, Refused, Reply, Throttled, Unauthorized
 from d3async.errors import ConservationError
-from d3async.sansio.call import fold, folded
-from d3async.sansio.protocol import Broken, Doubtful, Refused, Reply, Throttled, Unauthorized
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from d3async.sansio.call import Call
-    from d3async.sansio.protocol import Answer
+    from d3async.d3.call import Call
+    from d3async.d3.response import Answer
 
 OUTCOMES = ("ok", "partial", "failed", "unknown", "invalid", "unsent")
 NOT_LINKED = "not_linked"

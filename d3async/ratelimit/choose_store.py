@@ -6,16 +6,16 @@ import importlib.util
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from d3async.credentials import Secret
+from d3async.config.credentials import Secret
+from d3async.config.database_urls import LimitUrl, limit_url
 from d3async.errors import SettingsError
-from d3async.limit_url import LimitUrl, limit_url
-from d3async.shared_limit.base import Store, StoreError
-from d3async.shared_limit.share import Share
+from d3async.ratelimit.shared_limiter import Share
+from d3async.ratelimit.store_protocol import Store, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from d3async.credentials import Credentials
+    from d3async.config.credentials import Credentials
 
 
 class LimitSettings(Protocol):
@@ -89,8 +89,7 @@ def host_share(settings: LimitSettings, tell: Callable[[str], None]) -> Share | 
         return None
     if settings.limit_url is not None:
         return Share(_database(settings.limit_url), limit_key(settings), owned=True, tell=tell)
-    from d3async.shared_limit.host import host_file, on_network  # noqa: PLC0415 - only who shares through a file pays for it
-    from d3async.shared_limit.sqlite import SqliteStore  # noqa: PLC0415 - as above
+    from d3async.ratelimit.sqlite_store import SqliteStore, host_file, on_network  # noqa: PLC0415 - only who shares through a file pays for it
 
     path = host_file()
     try:
@@ -113,6 +112,6 @@ def _database(url: Secret | str) -> Store:
         raise SettingsError(f"the URL of the limit's database {error}", code="limit_url") from None
     if importlib.util.find_spec("psycopg") is None:
         raise SettingsError("D3_LIMIT_URL needs: pip install 'd3async[fleet]'", code="limit_url")
-    from d3async.shared_limit.postgres import PostgresStore  # noqa: PLC0415 - an extra: only who uses it pays
+    from d3async.ratelimit.postgres_store import PostgresStore  # noqa: PLC0415 - an extra: only who uses it pays
 
     return PostgresStore(checked)

@@ -9,14 +9,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from d3async.sansio.in_flight import InFlightCap
-from d3async.sansio.jitter import JitterMargin
-from d3async.sansio.outage import Outage
-from d3async.sansio.rate import RateController
-from d3async.turns import Turns
+from d3async.ratelimit.rate_controller import InFlightCap, JitterMargin, Outage, RateController
+from d3async.ratelimit.token_queue import Turns
 
 if TYPE_CHECKING:
-    from d3async.shared_limit.share import Share
+    from d3async.ratelimit.shared_limiter import Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +40,13 @@ class LimiterNumbers:
 
 
 class Limiter:
-    """One limit, shared by every caller of one event loop. aiolimiter is the clock, `sansio.rate` the mind.
+    """One limit, shared by every caller of one event loop.
 
-    The order is slot, token, (journal), wire. *rate* is the most requests in any second, paced a little below; None
-    finds it. *concurrency* is the most requests in flight. A token may be used up to 20 ms later than it was granted
-    without more than *rate* requests reaching the wire in any second; tell `settle_jitter` where it takes longer.
-    With a *share* of a limit, see `d3async.shared_limit`, all of this holds for every process that has one together.
+    aiolimiter is the clock, `ratelimit.rate_controller` the mind. The order is slot, token, (journal), wire. *rate* is
+    the most requests in any second, paced a little below; None finds it. *concurrency* is the most requests in flight.
+    A token may be used up to 20 ms later than it was granted without more than *rate* requests reaching the wire in any
+    second; tell `settle_jitter` where it takes longer. With a *share* of a limit, see `d3async.ratelimit.choose_store`,
+    all of this holds for every process that has one together.
 
     Raises RuntimeError where a second event loop uses it while the first is still open.
     """

@@ -1,10 +1,80 @@
-"""The rate controller: what each answer, and when it came, says about how fast to go and when to pause."""
+"""How fast to go, from what each answer says: cuts, pauses, the way back; outages; requests in flight."""
+
+from __future__ import annotations
 
 import math
+from collections import deque
+from dataclasses import dataclass
 
-from d3async.sansio.probe import Probe
-from d3async.sansio.recent import Recent
-from d3async.sansio.regain import Regain
+
+class Recent:
+    """Times are seconds on any one monotonic clock."""
+
+    def __init__(self) -> None:
+        self._tenths = [0] * 10
+        self._newest = 0
+
+    def add(self, now: float) -> None:
+        """Count one event *now*."""
+        self._forget(now)
+        self._tenths[self._newest % 10] += 1
+
+    def count(self, now: float) -> int:
+        """Return the events of the second that ends *now*."""
+        self._forget(now)
+        return sum(self._tenths)
+
+    def _forget(self, now: float) -> None:
+        tenth = math.floor(now * 10)
+        if tenth <= self._newest:
+            return
+        for stale in range(max(self._newest + 1, tenth - 9), tenth + 1):
+            self._tenths[stale % 10] = 0
+        self._newest = tenth
+
+
+_SECONDS = 5.6
+"""Time in which the rate gains its whole scale beyond the plateau, if nobody refuses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Regain:
+    """A cubic through a plateau (CUBIC, RFC 9438 §4.2). Rates are requests a second.
+
+    *plateau* is the rate at which the server refused, *start* the one it was cut to *at* that time; *scale* is the
+    same for clients that share a limit, so that the slower gains as much as the faster and they become equal.
+    """
+
+    plateau: float
+    start: float
+    at: float
+    scale: float
+
+    def rate(self, now: float) -> float:
+        """Return the rate to try *now*."""
+        to_plateau = math.cbrt(max(self.plateau - self.start, 0.0) / self.scale)
+        return self.plateau + self.scale * ((now - self.at) / _SECONDS - to_plateau) ** 3
+
+
+_PATIENCE = 10.0
+
+
+class Probe:
+    """At most one is out, and the others wait *until* its fate is known; after 10 s without it is given up."""
+
+    def __init__(self) -> None:
+        self._sent_at = -math.inf
+        self.until = -math.inf
+
+    def sent(self, now: float) -> None:
+        """Note that the probe leaves *now*."""
+        self._sent_at, self.until = now, now + _PATIENCE
+
+    def back(self, sent_at: float) -> None:
+        """Note the fate of the request granted at *sent_at*; only the probe's own matters."""
+        if sent_at == self._sent_at:
+            self.until = -math.inf
+
 
 LATENESS = 0.010
 """Seconds by which the pacer may be late (timers, a busy loop) and still catch up."""
@@ -204,3 +274,148 @@ class RateController:
 
     def _close(self) -> None:
         self.opens_at = max(self._gate, self._probe.until)
+
+
+_SAMPLES = 200
+_EVERY = 20
+_MOST = 0.100
+_FIRST = 0.002
+"""How late the very first request may be: much is done once, here and there, and its second would be the fullest."""
+
+
+class JitterMargin:
+    """Keeps the last grant-to-wire delays (seconds) and the spread, *least* at least, of all but the oddest of them."""
+
+    def __init__(self, least: float = JITTER) -> None:
+        self._least = self.margin = least
+        self._usual = math.inf
+        self._delays: deque[float] = deque(maxlen=_SAMPLES)
+        self._seen = 0
+
+    def late(self, delay: float) -> int:
+        """Take in one *delay*; say how many requests count in a later window too, because they were beyond the margin.
+
+        The first requests make their connections: once one of them shows what is usual, others turn out to be late.
+        """
+        before = self._usual
+        self._delays.append(delay)
+        self._seen += 1
+        if not self._seen % _EVERY:
+            self._look()
+        elif self._seen < _EVERY:
+            self._usual = min(before, delay)
+        if self._seen <= _EVERY and self._usual < before:
+            first, *others = self._delays
+            slack = [first - _FIRST, *(other - self.margin for other in others)]
+            return sum(self._usual < other <= before for other in slack)
+        return int(delay - self.margin > self._usual)
+
+    def _look(self) -> None:
+        ordered = sorted(self._delays)
+        odd = len(ordered) // 50
+        self._usual = ordered[odd]
+        self.margin = min(max(ordered[-1 - odd] - self._usual, self._least), _MOST)
+
+
+_LATE_STEP = 0.005
+_MOST_LATE = 0.050
+_UP, _DOWN = 0.00095, 0.00005
+
+
+class Lateness:
+    """Follows the lateness (seconds) that nineteen of twenty beats keep to: allowing more costs more than it saves.
+
+    Allowed in steps, so that the rate does not change with every beat.
+    """
+
+    def __init__(self) -> None:
+        self.allowance = LATENESS
+        self._usual = 0.0
+
+    def note(self, late: float) -> None:
+        """Take in how *late* one beat was."""
+        self._usual = min(self._usual + _UP, _MOST_LATE) if late > self._usual else max(self._usual - _DOWN, 0.0)
+        self.allowance = max(math.ceil(self._usual / _LATE_STEP) * _LATE_STEP, LATENESS)
+
+
+_FIRST_WAIT = 0.5
+_LONGEST_WAIT = 8.0
+
+
+class Outage:
+    """Counts outage events; nobody leaves before *opens_at*. Times are seconds on any one monotonic clock."""
+
+    def __init__(self) -> None:
+        self.events = 0
+        self._event_at = -math.inf
+        self._gate = -math.inf
+        self._probe = Probe()
+        self.opens_at = -math.inf
+
+    def holds(self, now: float) -> float:
+        """Return the seconds until the next request may leave."""
+        return max(self.opens_at - now, 0.0)
+
+    def granted(self, now: float) -> None:
+        """Note that a request leaves: during an outage it is the only one until its fate is known."""
+        if self.events:
+            self._probe.sent(now)
+            self._close()
+
+    def unused(self, granted_at: float) -> None:
+        """Note that the request granted at *granted_at* was given up before it left."""
+        self._probe.back(granted_at)
+        self._close()
+
+    def unreachable(self, sent_at: float, now: float, jitter: float) -> None:
+        """Note that a connection failed; failures of requests granted before the last event are part of it."""
+        self._probe.back(sent_at)
+        self._close()
+        if self.events and sent_at <= self._event_at:
+            return
+        wait = min(_FIRST_WAIT * 2 ** min(self.events, 10), _LONGEST_WAIT)
+        self._gate = now + wait * (0.5 + 0.5 * jitter)
+        self._event_at = now
+        self.events += 1
+        self._close()
+
+    def reached(self) -> None:
+        """Note that the server answered, whatever it said."""
+        if not self.events:
+            return
+        self.events = 0
+        self._gate = self._event_at = self.opens_at = -math.inf
+        self._probe = Probe()
+
+    def timed_out(self, sent_at: float) -> None:
+        """Note a time-out or 5xx: it proves a connection only for a request that left after the outage began."""
+        if sent_at > self._event_at:
+            self.reached()
+
+    def _close(self) -> None:
+        self.opens_at = max(self._gate, self._probe.until)
+
+
+class InFlightCap:
+    """Halves once per strain event and grows by one for every cap-ful of good answers, up to *most*."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._cap = float(most)
+        self._cut_at = -math.inf
+
+    @property
+    def cap(self) -> int:
+        """Requests that may be in flight at once, at least 1."""
+        return math.floor(self._cap)
+
+    def strained(self, sent_at: float, now: float) -> None:
+        """Note a time-out or a 5xx; those of requests sent before the last cut belong to that cut."""
+        if sent_at > self._cut_at:
+            self._cap = max(1.0, self._cap / 2)
+            self._cut_at = now
+
+    def accepted(self, sent_at: float) -> None:
+        """Note a good answer."""
+        if sent_at > self._cut_at and self._cap < self.most:
+            self._cap = min(float(self.most), self._cap + 1 / self._cap)

@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from d3async.sansio.rate import RateController
-from d3async.sansio.recent import Recent
-from d3async.sansio.regain import Regain
+from d3async.ratelimit.rate_controller import RateController, Recent, Regain
 
 JITTER = 0.010
 """As `rate.JITTER`; slots lie a whole pace apart, without the burst that a pacer of one process may catch up with."""

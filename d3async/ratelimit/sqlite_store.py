@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import sqlite3
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from d3async.sansio.lesson import Lesson
-from d3async.sansio.membership import Member, standing
-from d3async.sansio.reservation import Bucket, Wish, closed, reserve
-from d3async.shared_limit.base import Beat, Reserved, StoreError, Told, to_lesson, to_text
+import platformdirs
+
+from d3async.ratelimit.shared_rate_controller import Lesson
+from d3async.ratelimit.store_protocol import (
+    Beat,
+    Bucket,
+    Member,
+    Reserved,
+    StoreError,
+    Told,
+    Wish,
+    closed,
+    reserve,
+    standing,
+    to_lesson,
+    to_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
     from typing import Self
 
 T = TypeVar("T")
@@ -168,3 +183,35 @@ def _why(error: OSError | sqlite3.Error) -> str:
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
     return "another process holds it" if _busy(error) else str(error)
+
+
+_NETWORK = frozenset({"9p", "afs", "ceph", "cifs", "fuse.sshfs", "glusterfs", "ncpfs", "nfs", "nfs4", "smb3", "smbfs"})
+_MOUNTS = Path("/proc/self/mountinfo")
+
+
+def host_file() -> Path:
+    """The file, in the user's state folder; it need not be there."""
+    return platformdirs.user_state_path("d3async", appauthor=False) / "limits.sqlite"
+
+
+def on_network(path: Path, mounts: str | None = None) -> bool:
+    """Whether *path* lies on another machine, as far as the system tells: locks and clocks are not one there."""
+    if os.name == "nt":
+        return str(path).startswith("\\\\")
+    if mounts is None:
+        try:
+            mounts = _MOUNTS.read_text("utf-8", errors="replace")
+        except OSError:
+            return False
+    real = os.path.realpath(path)
+    best, kind = "", ""
+    for line in mounts.splitlines():
+        fields, _, rest = line.partition(" - ")
+        point = _unescaped(fields.split(" ")[4])
+        if len(point) >= len(best) and (real == point or real.startswith(point.rstrip("/") + "/")):
+            best, kind = point, rest.split(" ")[0]
+    return kind in _NETWORK
+
+
+def _unescaped(point: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), point)

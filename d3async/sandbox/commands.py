@@ -3,9 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from d3async.sandbox import answers, listing
-from d3async.sandbox.answers import Json
-from d3async.sandbox.logs import log_entries
+from d3async.sandbox import answers
+from d3async.sandbox.answers import Json, log_entries
 from d3async.sandbox.state import Task, World
 
 TASK_PARAMS = ("Task Name", "Task Type", "Task Description", "Assignee", "Due Date", "Required", "Incident Number")
@@ -95,7 +94,7 @@ def _task_refusal(world: World, task: Task) -> str:
         return answers.no_incident(task.incident)
     if not world.knows_assignee(task.assignee):
         return f"The assignee {task.assignee} cannot be found."
-    if not listing.is_time(task.due):
+    if not answers.is_time(task.due):
         return f"The due date {task.due} is not in the format yyyy-MM-dd HH:mm:ss."
     if task.required not in {"Yes", "No"}:
         return f"The value {task.required} of Required must be Yes or No."
@@ -119,12 +118,12 @@ def _remove_linked_incidents(world: World, ask: Ask, look: Look) -> Done:  # noq
 
 def _get_incidents(world: World, ask: Ask, look: Look) -> Done:  # noqa: ARG001 - one shape for all commands
     try:
-        query = listing.Query.from_params(ask.params)
-        numbers = listing.matching(world, query)
-    except listing.NotUnderstoodError as problem:
+        query = answers.Query.from_params(ask.params)
+        numbers = answers.matching(world, query)
+    except answers.NotUnderstoodError as problem:
         return Done(answers.refused(str(problem)))
     rows = [
-        answers.incident_row(world, number, listing.created(number), query.fields) for number in query.page(numbers)
+        answers.incident_row(world, number, answers.created(number), query.fields) for number in query.page(numbers)
     ]
     return Done(answers.incidents_page(rows, query.total_pages(len(numbers))))
 

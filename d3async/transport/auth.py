@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NoReturn, Protocol
 from urllib.parse import quote, quote_plus
 
-from d3async.credentials import MASK, Credential, Credentials, Kind, Secret, how_to_set
+from d3async.config.credentials import MASK, Credential, Credentials, Kind, Secret, how_to_set
 from d3async.errors import SettingsError
 
 if TYPE_CHECKING:

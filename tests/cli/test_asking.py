@@ -16,7 +16,7 @@ pty = pytest.importorskip("pty", reason="terminals are POSIX")
 CANARY = "canary-7f3a9c51e2"
 NEEDED = {"D3_BASE_URL": "https://d3.example.com/x", "D3_USERNAME": "svc", "D3_SITE": "SOC", "D3_CONFIG": os.devnull}
 ASK = """
-from d3async.cli.settings_options import settings_from
+from d3async.cli.options import settings_from
 settings = settings_from({}, needs=["CreateTask"])
 print("found", len(settings.credentials.best("CreateTask").secret.reveal()))
 """

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 import jwt
 import pytest
 
-from d3async.cli import network_findings, proof
-from d3async.cli.findings import of_folder
 from d3async.cli.main import cli, exit_code_of
-from d3async.sansio.protocol import ApiResponse, Broken
+from d3async.d3.response import ApiResponse, Broken
+from d3async.operations import doctor as operations_doctor
+from d3async.operations import doctor_network
+from d3async.operations.doctor import of_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -425,20 +426,20 @@ def test_the_servers_date_is_compared_with_this_clock(
 ) -> None:
     date = None if stated is None else formatdate(stated, usegmt=True)
 
-    found = network_findings.clock(date, NOON + 0.5, lifetime)
+    found = doctor_network.clock(date, NOON + 0.5, lifetime)
 
     assert (found.state, said in found.text) == (state, True)
 
 
 @pytest.mark.parametrize("stated", ["", "yesterday", "Tue, 99 Dec 2026 12:00:00 GMT"])
 def test_a_date_that_is_none_is_no_error(stated: str) -> None:
-    assert network_findings.clock(stated, NOON, None).state == "note"
+    assert doctor_network.clock(stated, NOON, None).state == "note"
 
 
 def test_a_look_up_that_hangs_is_given_up() -> None:
     forever = threading.Event()
     with pytest.raises(TimeoutError):
-        network_findings.within(0.01, forever.wait)
+        doctor_network.within(0.01, forever.wait)
     forever.set()
 
 
@@ -453,7 +454,7 @@ def test_a_look_up_that_hangs_is_given_up() -> None:
     ],
 )
 def test_an_answer_that_is_not_d3s_is_no_proof(answer: ApiResponse | Broken, state: str) -> None:
-    assert proof.judge("GetIncidents", answer, general=False).state == state
+    assert operations_doctor.judge("GetIncidents", answer, general=False).state == state
 
 
 def test_of_a_profile_it_says_what_is_other_for_rows_that_name_it(d3: Server, doctor: Any, tmp_path: Path) -> None:

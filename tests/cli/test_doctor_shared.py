@@ -13,10 +13,10 @@ import psycopg
 import pytest
 
 from d3async.cli.main import cli, exit_code_of
-from d3async.cli.shared_findings import judged, of_file
 from d3async.journal.postgres.schema import VERSION
-from d3async.shared_limit import statements
-from d3async.shared_limit.trial import Trial
+from d3async.operations.doctor import judged, of_file
+from d3async.ratelimit import postgres_store
+from d3async.ratelimit.postgres_store import Trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +108,7 @@ def test_a_database_is_tried_by_reservations_and_nothing_stays_there(postgres: P
 
 def test_tables_that_are_there_are_used_and_stay_as_they_are(postgres: Postgres, found: Any) -> None:
     url = postgres.database()
-    for statement in statements.SCHEMA:
+    for statement in postgres_store.SCHEMA:
         ask(url, statement)
 
     told = found(D3_LIMIT_URL=url)["shared limit"]

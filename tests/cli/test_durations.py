@@ -6,7 +6,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from d3async.cli.durations import DURATION
+from d3async.cli.options import DURATION
 
 
 @click.command()

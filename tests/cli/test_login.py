@@ -13,7 +13,7 @@ import keyring.errors
 import pytest
 
 from d3async.cli.main import cli, exit_code_of
-from d3async.settings import Settings
+from d3async.config.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from d3async.cli.progress import Tally
-from d3async.cli.sight import Sight, together, why_not_faster
-from d3async.limiter import Limiter, LimiterNumbers
-from d3async.sansio.exit_code import worst
-from d3async.sansio.retry import Stop
+from d3async.cli.progress import Tally, why_not_faster
+from d3async.engine.observers import Sight, together
+from d3async.policy.halt_and_exit_codes import worst
+from d3async.policy.retry import Stop
+from d3async.ratelimit.limiter import Limiter, LimiterNumbers
 
 
 def numbers(**changed: Any) -> LimiterNumbers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from d3async.cli.main import cli, exit_code_of
-from d3async.journal.read import FILE
+from d3async.journal.sqlite.reader import FILE
 from tests.journal.factory import every_outcome
 
 if TYPE_CHECKING:

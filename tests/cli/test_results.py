@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from d3async.cli.main import cli, exit_code_of
-from d3async.journal.read import FILE
+from d3async.journal.sqlite.reader import FILE
 from tests.journal.factory import Told, every_outcome, long_run, make, unsent
 
 if TYPE_CHECKING:

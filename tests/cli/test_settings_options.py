@@ -10,14 +10,14 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from d3async.cli.settings_options import settings_from, settings_options
+from d3async.cli.options import settings_from, settings_options
 from d3async.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from d3async.settings import Settings
+    from d3async.config.settings import Settings
 
 NEEDED = ["--base-url", "https://d3.example.com/x/api/Command", "--username", "svc", "--site", "SOC"]
 
@@ -88,6 +88,6 @@ def test_no_option_takes_a_secret_as_its_value() -> None:
 
 
 def test_every_setting_has_its_option() -> None:
-    from d3async.settings.values import SETTINGS
+    from d3async.config.setting_fields import SETTINGS
 
     assert {setting.option for setting in SETTINGS} <= {name for option in probe.params for name in option.opts}

@@ -15,10 +15,10 @@ import pytest
 
 from d3async.cli.main import cli, exit_code_of
 from d3async.cli.result_text import folder_lines
-from d3async.files.write import write_again
-from d3async.journal.hold import is_held
-from d3async.journal.read import FILE, JournalReader
-from d3async.journal.sqlite import open_folder
+from d3async.files.run_files import write_again
+from d3async.journal.sqlite.folder_lock import is_held
+from d3async.journal.sqlite.reader import FILE, JournalReader
+from d3async.journal.sqlite.run_folder import open_folder
 from d3async.operations.status import folder_json, status_of
 from tests.journal.factory import START, Entry, Told, every_outcome, long_run, make, unsent
 
@@ -54,7 +54,7 @@ def owner(pid: int, host: str | None = None) -> dict[str, Any]:
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """*folder* held by another process."""
-    holding = "import pathlib, sys\nfrom d3async.journal.hold import take\n"
+    holding = "import pathlib, sys\nfrom d3async.journal.sqlite.folder_lock import take\n"
     holding += "kept = take(pathlib.Path(sys.argv[1])); print(flush=True); sys.stdin.read()"
     process = subprocess.Popen(
         [sys.executable, "-c", holding, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -141,7 +141,7 @@ def test_whether_a_run_goes_on_is_seen_by_the_lock_on_whatever_host_it_is(
 
 
 def test_to_look_never_keeps_a_run_from_starting(tmp_path: Path) -> None:
-    looking = "import pathlib, sys, time\nfrom d3async.journal.hold import is_held\nprint(flush=True)\n"
+    looking = "import pathlib, sys, time\nfrom d3async.journal.sqlite.folder_lock import is_held\nprint(flush=True)\n"
     looking += "while True: is_held(pathlib.Path(sys.argv[1]))"
     open_folder(tmp_path / "a").close()
     with subprocess.Popen([sys.executable, "-c", looking, tmp_path / "a"], stdout=subprocess.PIPE) as process:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from d3async.cli.main import cli, exit_code_of
-from d3async.commands import all_commands
+from d3async.d3.commands import all_commands
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.settings.base_url import clean_base_url, is_loopback
+from d3async.config.setting_fields import clean_base_url, is_loopback
 
 CANARY = "canary-7f3a9c51e2"
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from d3async.credentials import Credentials, Kind, Secret, plain, upper_snake, variable
+from d3async.config.credentials import Credentials, Kind, Secret, plain, upper_snake, variable
+from d3async.config.settings import Settings
 from d3async.errors import SettingsError
-from d3async.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from d3async.config.database_urls import find, needed
 from d3async.errors import SettingsError
-from d3async.fleet.address import find, needed
 
 URL = "postgresql://worker:s3cret%21@db.example.com:6432/fleet?sslmode=require"
 

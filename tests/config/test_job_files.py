@@ -14,10 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from d3async.config.config_file import load_profile, save_files
 from d3async.errors import JobFileError, SettingsError
-from d3async.settings.profile import load_profile
-from d3async.settings.saving import save_files
-from tests.settings.test_no_secret_is_shown import CANARY, shown_by
+from tests.config.test_no_secret_is_shown import CANARY, shown_by
 
 if TYPE_CHECKING:
     from pathlib import Path

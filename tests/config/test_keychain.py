@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from d3async.credentials import Kind, Secret
+from d3async.config import secret_sources
+from d3async.config.credentials import Kind, Secret
+from d3async.config.settings import Settings
 from d3async.errors import SettingsError
-from d3async.settings import Settings, keychain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +32,9 @@ def refusal(environ: Mapping[str, str], **options: object) -> str:
 
 
 def test_what_login_stored_is_found_without_a_word_in_the_config(memory: Any, tmp_path: Path) -> None:
-    keychain.store(keychain.entry_name("", Kind.API_KEY, "CreateTask"), Secret("from-keyring"), tmp_path)
+    secret_sources.store_in_keyring(
+        secret_sources.entry_name("", Kind.API_KEY, "CreateTask"), Secret("from-keyring"), tmp_path
+    )
     (tmp_path / "config.toml").touch()
 
     best = from_env({**NEEDED, "D3_CONFIG": str(tmp_path / "config.toml")}, needs=["CreateTask"]).credentials.best(
@@ -58,7 +61,7 @@ def test_what_login_stored_is_found_without_a_word_in_the_config(memory: Any, tm
 def test_the_keyring_is_asked_only_when_no_other_source_has_the_key(
     memory: Any, tmp_path: Path, environ: dict[str, str], needs: list[str], asked: int
 ) -> None:
-    keychain.store(keychain.entry_name("", Kind.API_KEY, "CreateTask"), Secret("k"), tmp_path)
+    secret_sources.store_in_keyring(secret_sources.entry_name("", Kind.API_KEY, "CreateTask"), Secret("k"), tmp_path)
     (tmp_path / "config.toml").touch()
 
     from_env({**NEEDED, **environ, "D3_CONFIG": str(tmp_path / "config.toml")}, needs=needs)
@@ -67,7 +70,7 @@ def test_the_keyring_is_asked_only_when_no_other_source_has_the_key(
 
 
 def test_a_login_belongs_to_its_profile(memory: Any, config: Path) -> None:
-    keychain.store(keychain.entry_name("other", Kind.API_KEY, ""), Secret("k"), config.parent)
+    secret_sources.store_in_keyring(secret_sources.entry_name("other", Kind.API_KEY, ""), Secret("k"), config.parent)
 
     refused = refusal({**NEEDED, "D3_PROFILE": "vsoc"}, config=config, needs=["GetIncidents"])
     settings = from_env({**NEEDED, "D3_PROFILE": "other"}, config=config, needs=["GetIncidents"])
@@ -102,12 +105,12 @@ def test_a_keyring_that_cannot_help_says_what_to_do(
 
 
 def test_a_login_that_was_taken_out_is_off_the_list(memory: Any, tmp_path: Path) -> None:
-    keychain.store("api_key", Secret("k"), tmp_path)
+    secret_sources.store_in_keyring("api_key", Secret("k"), tmp_path)
 
-    assert keychain.logins(tmp_path) == {"api_key"}
-    assert keychain.remove("api_key", tmp_path)
-    assert not keychain.remove("api_key", tmp_path)
-    assert keychain.logins(tmp_path) == frozenset()
+    assert secret_sources.keyring_logins(tmp_path) == {"api_key"}
+    assert secret_sources.remove_from_keyring("api_key", tmp_path)
+    assert not secret_sources.remove_from_keyring("api_key", tmp_path)
+    assert secret_sources.keyring_logins(tmp_path) == frozenset()
     assert memory.kept == {}
 
 
@@ -115,4 +118,4 @@ def test_a_login_that_was_taken_out_is_off_the_list(memory: Any, tmp_path: Path)
 def test_a_damaged_list_of_logins_is_an_empty_one(tmp_path: Path, text: str) -> None:
     (tmp_path / "logins.json").write_text(text)
 
-    assert keychain.logins(tmp_path) == frozenset()
+    assert secret_sources.keyring_logins(tmp_path) == frozenset()

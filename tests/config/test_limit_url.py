@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.pretty import pretty_repr
 
-from d3async.connect import connect, host_limiter
+from d3async.config.database_urls import LimitUrl
+from d3async.config.settings import Settings
+from d3async.engine.delivery import connect, host_limiter
 from d3async.errors import SettingsError
-from d3async.limit_url import LimitUrl
-from d3async.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.pretty import pretty_repr
 
-from d3async.credentials import Hidden, Secret
+from d3async.config import secret_sources
+from d3async.config.credentials import Hidden, Secret
+from d3async.config.settings import Settings
 from d3async.errors import D3Error, SettingsError
-from d3async.settings import Settings, keychain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -142,15 +143,15 @@ def test_no_frame_of_a_refused_config_file_shows_a_secret(tmp_path: Path, text: 
 @pytest.mark.usefixtures("broken_keyring")
 def test_no_frame_of_a_failing_keyring_shows_a_secret(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as stored:
-        keychain.store("e", Secret(CANARY), tmp_path)
+        secret_sources.store_in_keyring("e", Secret(CANARY), tmp_path)
     with pytest.raises(SettingsError) as fetched:
-        keychain.fetch("e")
+        secret_sources.fetch_from_keyring("e")
 
     assert CANARY not in shown_by(stored.value) + shown_by(fetched.value)
 
 
 def test_importing_the_settings_loads_neither_aiohttp_nor_pydantic_nor_keyring_nor_jwt() -> None:
     heavy = "{'aiohttp', 'pydantic', 'keyring', 'jwt', 'click'}"
-    code = f"import sys, d3async.settings, d3async.auth; assert not {heavy} & set(sys.modules)"
+    code = f"import sys, d3async.config, d3async.transport.auth; assert not {heavy} & set(sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

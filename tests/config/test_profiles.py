@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from d3async.credentials import Secret
+from d3async.config import secret_sources
+from d3async.config.credentials import Secret
+from d3async.config.settings import Profiles, Settings
 from d3async.errors import SettingsError
-from d3async.settings import Profiles, Settings, keychain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -142,7 +143,7 @@ def test_without_a_file_there_is_no_profile_and_with_a_broken_one_that_is_said(t
 @pytest.mark.usefixtures("memory")
 def test_what_login_stored_for_a_profile_is_used_by_its_rows_alone(config: Path) -> None:
     config.write_text(FULL.replace('api_key_env = "VSOC_KEY"\n', "").replace("[profiles.bare]", BARE))
-    keychain.store("vsoc/api_key/createtask", Secret("stored"), config.parent)
+    secret_sources.store_in_keyring("vsoc/api_key/createtask", Secret("stored"), config.parent)
     found = profiles(config)
     assert [one.secret.reveal() for one in found.settings("vsoc", NEEDS).credentials.entries] == ["stored"]
     assert "has no key for CreateTask" in refusal(found, "bare")

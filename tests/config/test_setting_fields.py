@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from d3async.config.setting_fields import seconds
+from d3async.config.settings import Settings
 from d3async.errors import SettingsError
-from d3async.settings import Settings, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from d3async.sansio.protocol import ApiResponse
+from d3async.d3.response import ApiResponse
 
 FOLDER = Path(__file__).parents[1] / "answers"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))

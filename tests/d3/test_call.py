@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from d3async.sansio.call import JsonObject
+from d3async.d3.call import JsonObject
 
 ENCODED = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 NAMES = st.sampled_from(["Due Date", "Task Name", 'say "Due Date', "a\\", ""]) | st.text(max_size=8)

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from d3async.commands import all_commands, find
-from d3async.commands.create_task import CreateTask
-from d3async.commands.remove_linked_incidents import RemoveLinkedIncidents
+from d3async.d3.commands import all_commands, find
+from d3async.d3.commands.create_task import CreateTask
+from d3async.d3.commands.remove_linked_incidents import RemoveLinkedIncidents
 
 TASK: dict[str, Any] = {
     "incident": "20220125-1",

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.sansio.links import (
+from d3async.d3.linked_incidents import (
     CannotTell,
     Links,
     incidents_query,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.sansio.marks import mark_in, mark_of, marked, marks_in, unmarked
+from d3async.d3.task_search import mark_in, mark_of, marked, marks_in, unmarked
 
 rows = st.tuples(st.text(), st.binary(min_size=16, max_size=16), st.integers(0, 99))
 

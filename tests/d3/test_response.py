@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.sansio.answer_json import _DISTINCT, same_key
-from d3async.sansio.protocol import (
+from d3async.d3.call import envelope
+from d3async.d3.response import (
+    _DISTINCT,
     ApiResponse,
     Doubtful,
     ItemError,
@@ -16,11 +17,11 @@ from d3async.sansio.protocol import (
     Reply,
     Throttled,
     Unauthorized,
-    envelope,
     read,
     returned,
+    same_key,
 )
-from tests.sansio.recorded import NAMES, recorded
+from tests.d3.recorded import NAMES, recorded
 
 NOT_LINKED = "The source incident is not linked to this incident."
 KINDS = {

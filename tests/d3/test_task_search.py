@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.sandbox.logs import log_entries
+from d3async.d3.task_search import HISTORY, TASKS, SentTask, logs_query, search
+from d3async.sandbox.answers import log_entries
 from d3async.sandbox.state import Task
-from d3async.sansio.task_search import HISTORY, TASKS, SentTask, logs_query, search
 
 SENT_AT = datetime(2026, 11, 22, 6, 0, tzinfo=UTC).timestamp()
 NOW = SENT_AT + 3600

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from d3async.sandbox.samples import SEED, read_links, sample
+from d3async.sandbox.state import SEED, read_links, sample
 from tests.end_to_end.ground import Cli, Site, rows_of, running, summary_of
 
 RESULTS = [

@@ -15,7 +15,7 @@ import pytest
 
 from d3async.cli.main import cli as command_line
 from d3async.cli.main import exit_code_of
-from d3async.journal.sqlite import open_folder
+from d3async.journal.sqlite.run_folder import open_folder
 from tests.end_to_end.ground import Cli, Ran, Site, rows_of, running, summary_of
 
 HERE = Callable[..., Ran]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from d3async.journal.sqlite import open_folder
+from d3async.journal.sqlite.run_folder import open_folder
 from tests.end_to_end import test_reconcile
 from tests.end_to_end.ground import rows_of, running, summary_of
 from tests.end_to_end.test_reconcile import DUE, lost, outcomes, write_tasks

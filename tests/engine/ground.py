@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from d3async.client import D3Client
-from d3async.commands.create_task import CreateTask
-from d3async.commands.remove_linked_incidents import RemoveLinkedIncidents
-from d3async.connect import connect
-from d3async.engine import Engine
-from d3async.files.format import Format
-from d3async.journal.group import GroupJournal
-from d3async.journal.marking import mark_tasks
-from d3async.journal.reconcile import UnknownRows
-from d3async.journal.session import FolderSession
-from d3async.journal.sqlite import RunFolder, Selection, open_folder
-from d3async.journal.store import Store
+from d3async.config.settings import Settings
+from d3async.d3.commands.create_task import CreateTask
+from d3async.d3.commands.remove_linked_incidents import RemoveLinkedIncidents
+from d3async.engine.delivery import connect
+from d3async.engine.engine import Engine
+from d3async.files.source import Format
+from d3async.jobs.job import Job, asked
+from d3async.journal.model import Selection
+from d3async.journal.reconcile import UnknownRows, mark_tasks
+from d3async.journal.sqlite.group_commit import GroupJournal
+from d3async.journal.sqlite.row_claims import Store
+from d3async.journal.sqlite.run_folder import RunFolder, open_folder
+from d3async.journal.sqlite.session import FolderSession
 from d3async.sandbox import Sandbox, serve
-from d3async.sansio.job import Job, asked
-from d3async.settings import Settings
 
 DUE = "2026-12-31 17:00:00"
 RATE = 1000.0

@@ -8,12 +8,11 @@ from typing import Any
 import anyio
 import pytest
 
-from d3async.delivery import LATE, Attempt, Delivered, Delivery, Stopper
+from d3async.d3.call import Account, ApiRequest, Call
+from d3async.d3.response import ApiResponse, Broken, Doubtful, Refused, Reply
+from d3async.engine.delivery import LATE, Attempt, Delivered, Delivery, Stopper
 from d3async.errors import FencedError, SettingsError
-from d3async.sansio.call import Call
-from d3async.sansio.protocol import ApiRequest, ApiResponse, Broken, Doubtful, Refused, Reply
-from d3async.sansio.request import Account
-from d3async.sansio.retry import Policy, Stop
+from d3async.policy.retry import Policy, Stop
 
 TASK = Call("CreateTask", {"Task Name": "a"}, None, "", 1, "20220125-1", job=1)
 LINKS = Call("RemoveLinkedIncidents", {"Source Incident Number": "s"}, "bob", "SOC", 1, "s", items=("a-1", "b-2"))

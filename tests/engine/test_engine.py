@@ -9,17 +9,18 @@ from typing import Any
 import anyio
 import pytest
 
-from d3async.delivery import Delivered, Stopper
-from d3async.engine import Engine
+from d3async.d3.call import Call
+from d3async.d3.response import Answer, Doubtful, ItemError, Refused, Reply
+from d3async.engine.delivery import Delivered, Stopper
+from d3async.engine.engine import Engine
 from d3async.errors import ConservationError, FencedError, JournalError
-from d3async.journal.base import Log, RowOutcome
-from d3async.journal.group import GroupJournal
-from d3async.journal.sqlite import RunFolder, Selection, in_memory
-from d3async.journal.store import Store
-from d3async.sansio.call import Call
-from d3async.sansio.halt import parse
-from d3async.sansio.protocol import Answer, Doubtful, ItemError, Refused, Reply
-from d3async.sansio.retry import Stop
+from d3async.journal.model import RowOutcome, Selection
+from d3async.journal.protocols import Log
+from d3async.journal.sqlite.group_commit import GroupJournal
+from d3async.journal.sqlite.row_claims import Store
+from d3async.journal.sqlite.run_folder import RunFolder, in_memory
+from d3async.policy.halt_and_exit_codes import parse
+from d3async.policy.retry import Stop
 from tests.journal.ground import NOW, Entry, links, load, task
 
 OK = Reply("ok")
@@ -373,7 +374,7 @@ async def test_rows_are_told_with_their_items_and_codes() -> None:
 
 @pytest.mark.asyncio
 async def test_answers_are_kept_up_to_a_length() -> None:
-    from d3async.sansio.protocol import ApiResponse
+    from d3async.d3.response import ApiResponse
 
     class Long(Carrier):
         async def deliver(self, call: Call, *, repeatable: bool, log: Log, stopper: Stopper) -> Delivered:

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from d3async.client import D3Client
+from d3async.config.settings import Settings
+from d3async.d3.linked_incidents import GET_INCIDENTS, GET_LINKED
+from d3async.engine.read_back import LinkCounts, against, reconcile_links, verify
 from d3async.errors import NotSentError, RefusedError, UnauthorizedError, UnknownOutcomeError
-from d3async.journal.stage import Stage
-from d3async.readback import LinkCounts, against, reconcile_links, verify
-from d3async.sandbox.limits import make_limit
-from d3async.sansio.links import GET_INCIDENTS, GET_LINKED
-from d3async.settings import Settings
-from tests.readback.ground import ground, link
+from d3async.journal.sqlite.staging import Stage
+from d3async.sandbox.limits_and_faults import make_limit
+from tests.engine.ground import ground, link
 
 A, B, C = "20210127-7", "20210127-8", "20210127-9"
 BOTH = (GET_INCIDENTS, GET_LINKED)

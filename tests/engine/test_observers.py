@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from d3async import CreateTask, D3Client, Settings
+from d3async.engine.observers import AttemptSeen, CallSeen, Observer, OutcomeSeen
 from d3async.errors import NotSentError, RefusedError, UnauthorizedError, UnknownOutcomeError
-from d3async.observe import AttemptSeen, CallSeen, Observer, OutcomeSeen
 from d3async.sandbox import serve
 
 PRIVATE = "quarterly-secret-name"

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from d3async.d3.task_search import mark_of, marks_in
+from d3async.engine.read_back import TaskCounts, reconcile_tasks
 from d3async.errors import FencedError, JournalError
-from d3async.journal.marking import mark_tasks
-from d3async.journal.reconcile import News, hold
-from d3async.readback import TaskCounts, reconcile_tasks
-from d3async.sansio.marks import mark_of, marks_in
-from tests.readback.ground import Ground, ground, link, task
+from d3async.journal.reconcile import News, mark_tasks
+from d3async.journal.sqlite.session import hold
+from tests.engine.ground import Ground, ground, link, task
 
 INCIDENT = "20220125-1"
 

@@ -6,7 +6,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from d3async.wait import Wait
+from d3async.engine.delivery import Wait
 
 
 @pytest.mark.asyncio

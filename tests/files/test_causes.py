@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from d3async.files.causes import alike, find_causes
-from d3async.journal.read import FILE, JournalReader
+from d3async.files.summary import alike, find_causes
+from d3async.journal.sqlite.reader import FILE, JournalReader
 from tests.journal.factory import Entry, invalid, make, unsent
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from d3async.files.causes import Causes
+    from d3async.files.summary import Causes
 
 
 def causes_of(folder: Path, entries: list[Entry], **limits: int) -> Causes:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.files.charts import LATENCIES, column_seconds, latencies, pace, shares, within
+from d3async.files.report_writer import LATENCIES, column_seconds, latencies, pace, shares, within
 
 
 def test_a_bar_is_cut_by_share() -> None:

@@ -13,15 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from python_calamine import CalamineWorkbook
 
-from d3async.files.feedback import marked_object, narrowed, unmarked_object
-from d3async.files.format import Format
-from d3async.files.inputs import Inputs, spans, split
-from d3async.files.marked import same_text
-from d3async.files.read import open_table
-from d3async.files.write import write_folder
-from d3async.sansio.identity import VERSION as IDENTITY
-from d3async.sansio.job import Invalid
-from d3async.sansio.row_marks import Mark, read_mark
+from d3async.files.feedback_reader import same_text
+from d3async.files.feedback_writer import marked_object, narrowed, unmarked_object
+from d3async.files.job_file import open_table
+from d3async.files.results_writer import Inputs, spans, split
+from d3async.files.run_files import write_folder
+from d3async.files.source import Format
+from d3async.jobs.feedback_rows import Mark, read_mark
+from d3async.jobs.identity import VERSION as IDENTITY
+from d3async.jobs.job import Invalid
 from tests.journal.factory import LINK_HEADER, TASK_HEADER, Entry, invalid, make, unsent
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from d3async.errors import JobFileError
-from d3async.files.read import Format, Table, open_table
-from d3async.sansio.job import Row
+from d3async.files.job_file import Table, open_table
+from d3async.files.source import Format
+from d3async.jobs.job import Row
 
 SPECTRUM = Path(__file__).with_name("csv_spectrum")
 

@@ -12,8 +12,8 @@ from xml.sax.saxutils import escape
 import pytest
 
 from d3async.errors import JobFileError
-from d3async.files.read import open_table
-from d3async.sansio.job import Invalid, Row
+from d3async.files.job_file import open_table
+from d3async.jobs.job import Invalid, Row
 
 if TYPE_CHECKING:
     from pathlib import Path

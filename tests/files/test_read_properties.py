@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d3async.errors import JobFileError
-from d3async.files.read import open_table
-from d3async.sansio.job import Row
+from d3async.files.job_file import open_table
+from d3async.jobs.job import Row
 
 NAMES = ("incident", "name", "note")
 CELL = st.text(st.characters(exclude_categories=["Cs", "Cc"], include_characters="\n\r\t"), max_size=12)

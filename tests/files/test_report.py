@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from d3async.files.write import write_folder, write_report
-from d3async.journal.read import FILE
+from d3async.files.run_files import write_folder, write_report
+from d3async.journal.sqlite.reader import FILE
 from tests.files.browser import CHROMIUM, Browser
 from tests.journal.factory import LINK_HEADER, START, Entry, Told, every_outcome, long_run, make, unsent
 

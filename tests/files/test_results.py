@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d3async.files.format import Format
-from d3async.files.inputs import Inputs
-from d3async.files.instants import instants
-from d3async.files.results import COLUMNS, csv_lines, guarded, json_array, json_lines, one_line
-from d3async.journal.records import ItemRecord, RowRecord
+from d3async.files.number_words import instants
+from d3async.files.results_writer import COLUMNS, Inputs, csv_lines, guarded, json_array, json_lines, one_line
+from d3async.files.source import Format
+from d3async.journal.model import ItemRecord, RowRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

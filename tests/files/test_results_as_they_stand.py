@@ -6,10 +6,9 @@ import io
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.files.format import Format
-from d3async.files.inputs import Inputs
-from d3async.files.results import csv_lines, guarded
-from d3async.journal.records import RowRecord
+from d3async.files.results_writer import Inputs, csv_lines, guarded
+from d3async.files.source import Format
+from d3async.journal.model import RowRecord
 
 _CELLS = st.lists(st.text(st.sampled_from('ab ,;"=+-@\t\r\né'), max_size=6), min_size=3, max_size=3)
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from d3async.errors import ConservationError, JournalError
-from d3async.files.aside import aside, write_lines
-from d3async.files.format import Format
-from d3async.files.write import write_again, write_folder, write_summary
-from d3async.journal.read import FILE
+from d3async.files.atomic_write import aside, write_lines
+from d3async.files.run_files import write_again, write_folder, write_summary
+from d3async.files.source import Format
+from d3async.journal.sqlite.reader import FILE
 from tests.journal.factory import LINK_HEADER, START, Entry, Told, every_outcome, long_run, make, unsent
 
 if TYPE_CHECKING:

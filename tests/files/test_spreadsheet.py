@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 from python_calamine import CalamineWorkbook
 
-from d3async.files.format import Format
-from d3async.files.write import write_folder
+from d3async.files.run_files import write_folder
+from d3async.files.source import Format
 from tests.journal.factory import TASK_HEADER, Entry, make, unsent
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from d3async.fleet.ending import BOUNDS, Again, Done, GiveUp, StopRun, what_next
-from d3async.sansio.retry import Stop
+from d3async.fleet.run_chunk import BOUNDS, Again, Done, GiveUp, StopRun, what_next
+from d3async.policy.retry import Stop
 
 
 @pytest.mark.parametrize(

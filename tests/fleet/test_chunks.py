@@ -10,23 +10,21 @@ import psycopg
 import pytest
 from prometheus_client import generate_latest
 
+from d3async.config.database_urls import needed
+from d3async.config.settings import Settings
 from d3async.errors import SettingsError
-from d3async.fleet import rows
-from d3async.fleet.address import needed
-from d3async.fleet.chunks import Chunks
-from d3async.fleet.ending import BOUNDS
 from d3async.fleet.metrics import Metrics
-from d3async.fleet.service import pooled
-from d3async.fleet.tables import prepare
-from d3async.fleet.tenants import Tenants
-from d3async.journal.postgres.intake import submission
-from d3async.journal.postgres.journal import Writer
-from d3async.journal.postgres.untouched import lay_run
-from d3async.journal.sqlite import Selection
-from d3async.limiter import Limiter
+from d3async.fleet.queue import prepare
+from d3async.fleet.run_chunk import BOUNDS, Chunks, Tenants
+from d3async.fleet.worker import pooled
+from d3async.journal.model import Selection
+from d3async.journal.postgres import runs
+from d3async.journal.postgres.chunk_owners import lay_run
+from d3async.journal.postgres.group_commit import Writer
+from d3async.journal.postgres.submission import submission
+from d3async.policy.retry import Stop
+from d3async.ratelimit.limiter import Limiter
 from d3async.sandbox import serve
-from d3async.sansio.retry import Stop
-from d3async.settings import Settings
 from tests.fleet.ground import OUTCOMES
 from tests.fleet.test_late_words import a_job
 
@@ -268,9 +266,9 @@ async def test_a_rule_reached_by_a_worker_that_was_lost_before_it_could_say_so_s
                 await connection.execute(about)
                 await connection.execute("update d3async_job set done_at = null, code = 'interrupted' where id = 3")
                 await connection.execute("update d3async_job set round = 0 where id = 4")
-                at = await rows.next_chunk(connection, "tenant")
+                at = await runs.next_chunk(connection, "tenant")
                 assert at is not None
-                before = await rows.so_far(connection, at)
+                before = await runs.so_far(connection, at)
                 await connection.execute("update d3async_job set done_at = 6 where id = 3")
             again = await turn("tenant")
         requests = d3.backend.ledger.counts()["requests"]
@@ -286,11 +284,11 @@ async def test_a_run_that_was_submitted_again_since_is_not_stopped_for_what_was_
     url = await ready(postgres)
     submit(url, "http://127.0.0.1:9/x")
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-        before = await rows.next_chunk(connection, "tenant")
+        before = await runs.next_chunk(connection, "tenant")
         submit(url, "http://127.0.0.1:9/x")
         assert before is not None
-        await rows.stop(connection, before, Stop("halt", "--halt failed=1: 1 rows failed"), now=5.0)
-        now = await rows.next_chunk(connection, "tenant")
+        await runs.stop(connection, before, Stop("halt", "--halt failed=1: 1 rows failed"), now=5.0)
+        now = await runs.next_chunk(connection, "tenant")
 
     assert now is not None
     assert (before.round, now.round) == (1, 2)
@@ -301,10 +299,10 @@ async def test_a_run_that_is_over_is_finished_though_its_worker_could_not_say_so
     url = await ready(postgres)
     submit(url, "http://127.0.0.1:9/x")
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-        before = await rows.sweep(connection, now=5.0)
+        before = await runs.sweep(connection, now=5.0)
         lay(url)
         await connection.execute("update d3async_job set state = 'ok', todo = false")
-        after = await rows.sweep(connection, now=5.0)
+        after = await runs.sweep(connection, now=5.0)
 
     assert before == {"tenant"}
     assert after == set()

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from d3async.commands.create_task import CreateTask
+from d3async.d3.commands.create_task import CreateTask
+from d3async.jobs.job import Job, asked
+from d3async.journal.model import Selection
 from d3async.journal.postgres import runs
-from d3async.journal.postgres.intake import submission
-from d3async.journal.postgres.journal import Writer, open_chunk
-from d3async.journal.postgres.migrations import migrate
-from d3async.journal.sqlite import Selection
-from d3async.sansio.job import Job, asked
+from d3async.journal.postgres.group_commit import Writer, open_chunk
+from d3async.journal.postgres.schema import migrate
+from d3async.journal.postgres.submission import submission
 
 if TYPE_CHECKING:
     from tests.database import Postgres

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from d3async.journal.postgres.untouched import lay_run
+from d3async.journal.postgres.chunk_owners import lay_run
 from tests.end_to_end.ground import running
 from tests.fleet.ground import Fleet, Ran, fleet
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from d3async.journal.postgres.untouched import lay_run
+from d3async.journal.postgres.chunk_owners import lay_run
 from tests.fleet.ground import Fleet, Ran, fleet
 
 if TYPE_CHECKING:

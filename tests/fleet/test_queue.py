@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from d3async.config.database_urls import needed
 from d3async.errors import JournalError
 from d3async.fleet import queue
-from d3async.fleet.address import needed
-from d3async.fleet.reaper import Reaper
-from d3async.fleet.service import pooled
-from d3async.fleet.tables import prepare
-from d3async.fleet.worker import FleetWorker, Pace
+from d3async.fleet.queue import Reaper, prepare
+from d3async.fleet.worker import FleetWorker, Pace, pooled
 from tests.database import running
 
 if TYPE_CHECKING:
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from procrastinate import App
     from procrastinate.jobs import Job
 
-    from d3async.fleet.patience import PatientConnector
+    from d3async.fleet.queue import PatientConnector
     from tests.database import Postgres
 
 QUICK = Pace(tenants=2, poll=0.1, stalled_after=1.0)

@@ -5,7 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
-from d3async.cli.worker import command
+from d3async.cli.submit_worker_cancel import worker_command
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 UNIT = (SAMPLES / "d3async-worker.service").read_text()
@@ -14,7 +14,7 @@ SETTINGS = {"D3_CONFIG", "D3_FLEET_URL_FILE"}
 
 
 def _options(words: list[str]) -> dict[str, object]:
-    return dict(command.make_context("worker", list(words)).params)
+    return dict(worker_command.make_context("worker", list(words)).params)
 
 
 def _manifest_words() -> list[str]:

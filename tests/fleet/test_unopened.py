@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from d3async.fleet import rows
-from d3async.fleet.standing import standing
 from d3async.journal.postgres import runs
-from d3async.journal.postgres.journal import Writer, open_chunk
-from d3async.journal.postgres.read import PostgresReader
-from d3async.sansio.retry import Stop
+from d3async.journal.postgres.group_commit import Writer, open_chunk
+from d3async.journal.postgres.reader import PostgresReader, standing
+from d3async.policy.retry import Stop
 from tests.fleet.ground import OUTCOMES
 from tests.fleet.test_chunks import asked, ready, submit
 
@@ -36,11 +34,11 @@ async def test_a_run_that_was_only_submitted_waits_whole_and_is_not_over(postgre
     url = await ready(postgres)
     submit(url, NOWHERE, count=5, chunk_rows=2)
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-        at = await rows.next_chunk(connection, "tenant")
-        waiting = await rows.sweep(connection, now=9.0)
-        over = await rows.finish_if_over(connection, 1, now=9.0)
+        at = await runs.next_chunk(connection, "tenant")
+        waiting = await runs.sweep(connection, now=9.0)
+        over = await runs.finish_if_over(connection, 1, now=9.0)
         assert at is not None
-        before = await rows.so_far(connection, at)
+        before = await runs.so_far(connection, at)
 
     assert (at.chunk, waiting, over) == (0, {"tenant"}, False)
     assert (before.counts.total(), before.rows) == (0, 5)
@@ -65,10 +63,10 @@ async def test_an_untouched_chunk_that_is_given_up_stays_unsent_and_says_why(pos
     url = await ready(postgres)
     submit(url, NOWHERE, count=5, chunk_rows=2)
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-        at = await rows.next_chunk(connection, "tenant")
+        at = await runs.next_chunk(connection, "tenant")
         assert at is not None
-        await rows.give_up(connection, at, "crashed", "given up", who="me", now=9.0)
-        after = await rows.next_chunk(connection, "tenant")
+        await runs.give_up(connection, at, "crashed", "given up", who="me", now=9.0)
+        after = await runs.next_chunk(connection, "tenant")
 
     assert after is not None
     assert after.chunk == 1
@@ -88,14 +86,14 @@ async def test_a_run_that_is_stopped_before_anybody_opened_it_is_over_with_all_i
     url = await ready(postgres)
     submit(url, NOWHERE, count=5, chunk_rows=2)
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-        at = await rows.next_chunk(connection, "tenant")
+        at = await runs.next_chunk(connection, "tenant")
         assert at is not None
         if halted:
-            await rows.stop(connection, at, Stop("halt", "--halt failed=1"), now=9.0)
+            await runs.stop(connection, at, Stop("halt", "--halt failed=1"), now=9.0)
         else:
             await runs.cancel(connection, 1, now=9.0)
-        none = await rows.next_chunk(connection, "tenant")
-        waiting = await rows.sweep(connection, now=9.0)
+        none = await runs.next_chunk(connection, "tenant")
+        waiting = await runs.sweep(connection, now=9.0)
 
     [(code, facts)] = await asked(url, "select exit_code, facts from d3async_round where finished_at is not null")
     assert (none, waiting) == (None, set())

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from d3async.sansio.call import Call, fold
-from d3async.sansio.outcome import Verdict, judge
-from d3async.sansio.protocol import ApiResponse, Reply, read
-from tests.sansio.recorded import NAMES, recorded
+from d3async.d3.call import Call, fold
+from d3async.d3.response import ApiResponse, Reply, read
+from d3async.policy.outcome import Verdict, judge
+from tests.d3.recorded import NAMES, recorded
 
 ITEMS = ("a-1", "b-2", "c-3")
 TASK = Call("CreateTask", {}, None, "", 0, "20220125-1", job=1)

@@ -9,14 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from d3async.commands import all_commands
-from d3async.commands.values import Reading
+from d3async.d3.commands import Reading, all_commands
 from d3async.errors import JobFileError
-from d3async.files.read import open_table
-from d3async.journal.sqlite import in_memory
-from d3async.sansio.dates import Zones, due_reader
-from d3async.sansio.job import Invalid, Job
-from d3async.sansio.rows import RowOptions, RowReader
+from d3async.files.job_file import open_table
+from d3async.jobs.dates import Zones, due_reader
+from d3async.jobs.job import Invalid, Job
+from d3async.jobs.row_to_job import RowOptions, RowReader
+from d3async.journal.sqlite.run_folder import in_memory
 
 NAMES = st.sampled_from(
     [

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.commands import all_commands, find
+from d3async.d3.commands import all_commands, find
 from d3async.errors import JobFileError
-from d3async.sansio.headers import RESULTS_COLUMNS, Naming, bare, choose, distance, match, meaning, missing
+from d3async.jobs.columns import RESULTS_COLUMNS, Naming, bare, choose, distance, match, meaning, missing
 
 CREATE, REMOVE = find("CreateTask"), find("RemoveLinkedIncidents")
 assert CREATE is not None

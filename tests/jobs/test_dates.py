@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
 
 from d3async.errors import SettingsError
-from d3async.sansio.dates import Zones, due_reader, strptime_pattern
+from d3async.jobs.dates import Zones, due_reader, strptime_pattern
 
 PARIS, NEW_YORK = ZoneInfo("Europe/Paris"), ZoneInfo("America/New_York")
 BOTH = Zones(PARIS, NEW_YORK)

@@ -4,21 +4,22 @@ from typing import Any
 
 import pytest
 
-from d3async.commands.create_task import CreateTask
-from d3async.commands.remove_linked_incidents import RemoveLinkedIncidents
-from d3async.sansio.feedback_rows import (
+from d3async.d3.commands.create_task import CreateTask
+from d3async.d3.commands.remove_linked_incidents import RemoveLinkedIncidents
+from d3async.jobs.feedback_rows import (
     KnownItem,
     KnownRow,
+    Mark,
     Pair,
     Ruling,
     refusal,
+    row_mark,
     rule,
     rule_job,
     whole,
     with_reasons,
 )
-from d3async.sansio.job import Job, asked
-from d3async.sansio.row_marks import Mark, row_mark
+from d3async.jobs.job import Job, asked
 
 UID = "u"
 NOW, BEFORE = b"now", b"before"

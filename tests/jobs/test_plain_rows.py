@@ -9,12 +9,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import Field, field_validator, model_validator
 
-from d3async.commands.create_task import CreateTask
-from d3async.commands.values import Reading, Text
+from d3async.d3.commands import Reading, Text
+from d3async.d3.commands.create_task import CreateTask
 from d3async.errors import JobFileError
-from d3async.sansio.dates import Zones, due_reader
-from d3async.sansio.job import Invalid, Job, Problem, Row
-from d3async.sansio.rows import RowOptions, RowReader
+from d3async.jobs.dates import Zones, due_reader
+from d3async.jobs.job import Invalid, Job, Problem, Row
+from d3async.jobs.row_to_job import RowOptions, RowReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from d3async.sansio.job import Invalid, Problem
-from d3async.sansio.problems import COLUMNS, SHOWN, Groups, records
+from d3async.jobs.job import Invalid, Problem
+from d3async.jobs.problems import COLUMNS, SHOWN, Groups, records
 
 FIRST_OR_SECOND = "day or month first?"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.sansio.row_marks import Mark, fits, read_mark, row_mark
+from d3async.jobs.feedback_rows import Mark, fits, read_mark, row_mark
 
 UID = "00112233aabbccdd"
 MARK = row_mark(UID, 17, b"content")

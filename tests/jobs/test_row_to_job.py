@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.commands import find
-from d3async.commands.values import Reading
+from d3async.d3.commands import Reading, find
 from d3async.errors import JobFileError
-from d3async.sansio.dates import due_reader
-from d3async.sansio.job import Invalid, Job, Problem, Row
-from d3async.sansio.rows import RowOptions, RowReader
+from d3async.jobs.dates import due_reader
+from d3async.jobs.job import Invalid, Job, Problem, Row
+from d3async.jobs.row_to_job import RowOptions, RowReader
 
 CREATE, REMOVE = find("CreateTask"), find("RemoveLinkedIncidents")
 HEADER = ("incident", "name", "type", "description", "assignee", "due", "required")

@@ -8,9 +8,9 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from d3async.files.format import Format
-from d3async.journal.read import FILE
-from d3async.journal.schema import TABLES, VERSION
+from d3async.files.source import Format
+from d3async.journal.sqlite.reader import FILE
+from d3async.journal.sqlite.schema import TABLES, VERSION
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,16 +4,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from d3async.commands.create_task import CreateTask
-from d3async.commands.remove_linked_incidents import RemoveLinkedIncidents
-from d3async.journal.adopt import Changes
-from d3async.journal.base import RowOutcome, Settlement
-from d3async.journal.sqlite import RunFolder, Selection, open_folder
-from d3async.journal.store import Store
-from d3async.sansio.call import Call
-from d3async.sansio.job import Invalid, Job, Problem, asked
-from d3async.sansio.outcome import judge
-from d3async.sansio.protocol import Answer
+from d3async.d3.call import Call
+from d3async.d3.commands.create_task import CreateTask
+from d3async.d3.commands.remove_linked_incidents import RemoveLinkedIncidents
+from d3async.d3.response import Answer
+from d3async.jobs.job import Invalid, Job, Problem, asked
+from d3async.journal.model import Changes, RowOutcome, Selection, Settlement
+from d3async.journal.sqlite.row_claims import Store
+from d3async.journal.sqlite.run_folder import RunFolder, open_folder
+from d3async.policy.outcome import judge
 
 NOW = 1_796_144_400.0
 Entry = Job | Invalid

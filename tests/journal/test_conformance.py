@@ -11,33 +11,33 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from d3async.d3.response import Answer, Doubtful, ItemError, Refused, Reply
 from d3async.errors import ConservationError, FencedError
-from d3async.files.format import Format
-from d3async.files.write import write_files, write_results, write_summary_of
-from d3async.journal.base import Settlement
-from d3async.journal.read import JournalReader
-from d3async.journal.sqlite import FILE
-from d3async.journal.store import Store
-from d3async.sansio.merge import lane_in_wave, wave_of
-from d3async.sansio.outcome import judge
-from d3async.sansio.protocol import Answer, Doubtful, ItemError, Refused, Reply
-from tests.journal import test_adopt, test_lanes
+from d3async.files.run_files import write_files, write_results, write_summary_of
+from d3async.files.source import Format
+from d3async.journal.model import Settlement
+from d3async.journal.sqlite.reader import JournalReader
+from d3async.journal.sqlite.row_claims import Store
+from d3async.journal.sqlite.run_folder import FILE
+from d3async.policy.batching import lane_in_wave, wave_of
+from d3async.policy.outcome import judge
 from tests.journal.ground import NOW, Entry, Run, broken, changed, links, task
 from tests.journal.postgres.ground import Fleet, FleetPlace, FleetWorld
+from tests.journal.sqlite import test_lanes, test_merge_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from d3async.journal.base import RowOutcome
-    from d3async.sansio.call import Call
+    from d3async.d3.call import Call
+    from d3async.journal.model import RowOutcome
     from tests.database import Postgres
 
 OK = Reply("ok")
 REFUSED = Refused("http_400", "no", 400)
 DOUBT = Doubtful("http_500", "Unexpected Error.", 500)
 NOT_LINKED = "The source incident is not linked to this incident."
-bad = test_adopt.bad
+bad = test_merge_rows.bad
 
 
 class FolderWorld(Run):
@@ -438,7 +438,7 @@ def test_serial_lanes_hand_out_one_row_after_the_other(place: Place) -> None:
 # --- the file again -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("entry", "answer", "state", "sent"), test_adopt.AGAIN)
+@pytest.mark.parametrize(("entry", "answer", "state", "sent"), test_merge_rows.AGAIN)
 def test_what_the_next_run_sends(
     place: Place, entry: Entry, answer: Answer | None, state: str, sent: list[str]
 ) -> None:
@@ -462,13 +462,13 @@ def test_unknown_rows_of_a_task_are_sent_again_only_when_asked_for(place: Place,
     world.end()
 
 
-@pytest.mark.parametrize(("before", "answer", "after", "state", "sent", "counts"), test_adopt.EDITED)
+@pytest.mark.parametrize(("before", "answer", "after", "state", "sent", "counts"), test_merge_rows.EDITED)
 def test_a_row_edited_under_its_id(
     place: Place, before: Entry, answer: Answer | None, after: Entry, state: str, sent: list[str],
     counts: tuple[int, int, int],
 ) -> None:  # fmt: skip
-    ran(place, [test_adopt.with_id(before)], answer)
-    world = place.start([test_adopt.with_id(after)])
+    ran(place, [test_merge_rows.with_id(before)], answer)
+    world = place.start([test_merge_rows.with_id(after)])
 
     assert (world.states(), names(world)) == ([state], sent)
     found = world.changes
@@ -624,7 +624,7 @@ _HISTORIES = count()
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(files=test_adopt.HISTORIES)
+@given(files=test_merge_rows.HISTORIES)
 def test_whatever_the_edits_no_ok_row_is_sent_again_and_every_row_is_counted(
     place: Place, files: list[tuple[list[Entry], list[Answer]]]
 ) -> None:

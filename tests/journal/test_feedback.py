@@ -10,14 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d3async.journal.continuation import Continuation
-from d3async.journal.feedback import FeedbackBook
-from d3async.journal.sqlite import Selection, open_folder
-from d3async.journal.store import Store
-from d3async.sansio.feedback_rows import Ruling
-from d3async.sansio.job import Invalid, Job
-from d3async.sansio.protocol import Answer, Doubtful, ItemError, Refused, Reply
-from d3async.sansio.row_marks import Mark, row_mark
+from d3async.d3.response import Answer, Doubtful, ItemError, Refused, Reply
+from d3async.jobs.feedback_rows import Mark, Ruling, row_mark
+from d3async.jobs.job import Invalid, Job
+from d3async.journal.model import Selection
+from d3async.journal.sqlite.continue_rows import Continuation, FeedbackBook
+from d3async.journal.sqlite.row_claims import Store
+from d3async.journal.sqlite.run_folder import open_folder
 from tests.journal.ground import NOW, Entry, Run, broken, links, load, task
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from d3async.journal import figures
-from d3async.journal.read import FILE, JournalReader
+from d3async.journal import protocols
+from d3async.journal.sqlite.reader import FILE, JournalReader
 from tests.journal.factory import START, Entry, make, unsent
 
 if TYPE_CHECKING:
@@ -42,23 +42,23 @@ def reader(tmp_path: Path) -> Iterator[JournalReader]:
 
 
 def test_a_run_spans_from_its_first_sending_to_its_last_answer(reader: JournalReader) -> None:
-    assert figures.spans(reader) == {1: (START, START + 100), 2: (START, START + 1)}
+    assert protocols.spans(reader) == {1: (START, START + 100), 2: (START, START + 1)}
 
 
 def test_answers_are_counted_by_stretch_of_time_and_run(reader: JournalReader) -> None:
-    assert figures.answered(reader, 1, START, 10) == [(0, 2, 1), (10, 1, 0)]
+    assert protocols.answered(reader, 1, START, 10) == [(0, 2, 1), (10, 1, 0)]
 
 
 def test_429s_are_counted_by_stretch_of_time_and_run(reader: JournalReader) -> None:
-    assert figures.throttled(reader, 1, START, 1) == {1: 2}
+    assert protocols.throttled(reader, 1, START, 1) == {1: 2}
 
 
 def test_a_pause_began_as_long_before_it_was_noted_as_it_lasted_and_an_outage_when_it_was_noted(
     reader: JournalReader,
 ) -> None:
-    assert figures.pauses(reader, 1, 10) == [(START + 20, 8.0), (START + 1.5, 4.5)]
-    assert figures.pauses(reader, 1, 1) == [(START + 20, 8.0)]
+    assert protocols.pauses(reader, 1, 10) == [(START + 20, 8.0), (START + 1.5, 4.5)]
+    assert protocols.pauses(reader, 1, 1) == [(START + 20, 8.0)]
 
 
 def test_each_answer_is_within_the_first_bound_that_holds_it(reader: JournalReader) -> None:
-    assert figures.latency_counts(reader, (0.05, 0.5, 1)) == [1, 1, 2, 1]
+    assert protocols.latency_counts(reader, (0.05, 0.5, 1)) == [1, 1, 2, 1]

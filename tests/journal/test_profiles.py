@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from d3async.commands.remove_linked_incidents import RemoveLinkedIncidents
+from d3async.d3.commands.remove_linked_incidents import RemoveLinkedIncidents
+from d3async.d3.response import Broken, Reply
 from d3async.errors import JournalError
-from d3async.journal.entries import job_entry
-from d3async.journal.read import JournalReader
-from d3async.journal.reconcile import UnknownRows, hold
-from d3async.journal.schema import VERSION
-from d3async.journal.session import FolderSession
-from d3async.journal.sqlite import FILE, open_folder
-from d3async.sansio.job import Job, asked
-from d3async.sansio.merge import wave_of
-from d3async.sansio.protocol import Broken, Reply
+from d3async.jobs.identity import job_entry
+from d3async.jobs.job import Job, asked
+from d3async.journal.reconcile import UnknownRows
+from d3async.journal.sqlite.reader import JournalReader
+from d3async.journal.sqlite.run_folder import FILE, open_folder
+from d3async.journal.sqlite.schema import VERSION
+from d3async.journal.sqlite.session import FolderSession, hold
+from d3async.policy.batching import wave_of
 from tests.journal.ground import Run, changed, links, load, task
 
 HERE = Path(__file__).parent

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from d3async.errors import JournalError
-from d3async.journal import hold
 from d3async.journal.sent_index import KEPT, IndexedRow, SentIndex, WantedRow, server_digest
+from d3async.journal.sqlite import folder_lock
 
 HERE, THERE = server_digest("https://d3.example.com/x"), server_digest("https://other.example.com/x")
 ROW = IndexedRow(similar=7, alike=8, due=1000, job=1)
@@ -140,8 +140,8 @@ def test_the_journal_a_row_was_sent_from_decides(
     journal(folder, "other", (1, state, todo), running=run != "over")
     with SentIndex(path) as index, ExitStack() as ends:
         if run == "goes on":
-            _, lock = hold.take(folder)
-            ends.callback(hold.let_go, folder, lock, created=False)
+            _, lock = folder_lock.take(folder)
+            ends.callback(folder_lock.let_go, folder, lock, created=False)
         enter(index, ROW, folder=str(folder))
 
         assert bool(found(index, ROW)) is known

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from d3async.d3.response import Doubtful, ItemError, Reply
 from d3async.errors import FolderHeldError
-from d3async.journal.postgres.session import RunSession
-from d3async.journal.reconcile import hold
-from d3async.journal.session import FolderSession
+from d3async.jobs.feedback_rows import Mark, row_mark
+from d3async.journal.postgres.submission import RunSession
 from d3async.journal.settle import HandSettlements
-from d3async.sansio.hand_settlement import Hand, RowChoice, parse_rows
-from d3async.sansio.protocol import Doubtful, ItemError, Reply
-from d3async.sansio.row_marks import Mark, row_mark
+from d3async.journal.sqlite.session import FolderSession, hold
+from d3async.policy.hand_settlement import Hand, RowChoice, parse_rows
 from tests.journal import test_conformance
 from tests.journal.ground import NOW, links, task
 from tests.journal.test_conformance import FolderPlace
@@ -23,7 +22,7 @@ from tests.journal.test_conformance import FolderPlace
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from d3async.journal.session import Session
+    from d3async.journal.protocols import Session
     from tests.journal.ground import Entry
     from tests.journal.test_conformance import Place
 

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from d3async.d3.linked_incidents import GET_LINKED
+from d3async.d3.response import Doubtful, Reply
+from d3async.engine.read_back import reconcile_links, reconcile_tasks
 from d3async.errors import FolderHeldError, JournalError
-from d3async.journal.postgres.session import RunSession
+from d3async.journal.postgres.submission import RunSession
 from d3async.journal.reconcile import News, UnknownRows
-from d3async.readback import reconcile_links, reconcile_tasks
-from d3async.sansio.links import GET_LINKED
-from d3async.sansio.protocol import Doubtful, Reply
 from tests.journal import test_conformance
 from tests.journal.ground import links, task
+from tests.journal.postgres import ground
 from tests.journal.test_conformance import FolderPlace
 from tests.journal.test_settle_by_hand import session
 
@@ -147,7 +148,7 @@ def test_a_run_that_is_not_there_cannot_be_reconciled(place: Place) -> None:
 
 
 def test_a_worker_that_comes_meanwhile_is_left_alone(fleet: Any) -> None:
-    place: FleetPlace = test_conformance.FleetPlace(fleet)
+    place: FleetPlace = ground.FleetPlace(fleet)
     world = doubted(place)
     with session(place) as at:
         fleet.db.execute("update d3async_chunk set who = 'me' where run = %s", (world.id,))

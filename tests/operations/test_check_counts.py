@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.cli.tally import Tally
-from d3async.commands.create_task import CreateTask
-from d3async.commands.remove_linked_incidents import RemoveLinkedIncidents
-from d3async.journal.stage import Stage
-from d3async.sansio.job import Invalid, Job, Problem, asked
+from d3async.d3.commands.create_task import CreateTask
+from d3async.d3.commands.remove_linked_incidents import RemoveLinkedIncidents
+from d3async.jobs.job import Invalid, Job, Problem, asked
+from d3async.journal.sqlite.staging import Stage
+from d3async.operations.job_file import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from d3async.commands.base import Command
+    from d3async.d3.commands import Command
 
 FEW = st.sampled_from(["a", "A", "b", "a "])
 TASKS = st.fixed_dictionaries(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.files.distinct import Distinct
+from d3async.operations.job_file import Distinct
 
 
 @given(values=st.lists(st.text(max_size=2), max_size=60))

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.commands import all_commands, find
+from d3async.d3.commands import all_commands, find
 from d3async.errors import JobFileError, SettingsError
-from d3async.sansio.mapping import Target, in_use, options_of, pairs, said, to_keep, together, told, told_saved
+from d3async.operations.mapping import Target, in_use, options_of, pairs, said, to_keep, together, told, told_saved
 
 CREATE, REMOVE = find("CreateTask"), find("RemoveLinkedIncidents")
 assert CREATE is not None

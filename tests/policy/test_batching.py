@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.sansio.call import Call, fold
-from d3async.sansio.merge import ListLimit, Part, worth_splitting
-from d3async.sansio.protocol import Doubtful, Refused, Reply, Throttled
+from d3async.d3.call import Call, fold
+from d3async.d3.response import Doubtful, Refused, Reply, Throttled
+from d3async.policy.batching import ListLimit, Part, worth_splitting
 
 
 def links(*items: str) -> Call:

@@ -13,15 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d3async.commands.remove_linked_incidents import RemoveLinkedIncidents
-from d3async.delivery import Delivered, Stopper
-from d3async.engine import Engine
-from d3async.journal.base import Event, Log, RowOutcome, Settlement
-from d3async.journal.sqlite import Selection, in_memory
-from d3async.journal.store import Store
-from d3async.sansio.call import Call, fold
-from d3async.sansio.job import Job, asked
-from d3async.sansio.protocol import Answer, ItemError, Refused, Reply
+from d3async.d3.call import Call, fold
+from d3async.d3.commands.remove_linked_incidents import RemoveLinkedIncidents
+from d3async.d3.response import Answer, ItemError, Refused, Reply
+from d3async.engine.delivery import Delivered, Stopper
+from d3async.engine.engine import Engine
+from d3async.jobs.job import Job, asked
+from d3async.journal.model import Event, RowOutcome, Selection, Settlement
+from d3async.journal.protocols import Log
+from d3async.journal.sqlite.row_claims import Store
+from d3async.journal.sqlite.run_folder import in_memory
 
 NOT_LINKED = "The source incident is not linked to this incident."
 Link = frozenset[str]

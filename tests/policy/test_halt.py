@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.sansio.exit_code import exit_code
-from d3async.sansio.halt import DEFAULT, Halt, parse, reached, with_default
-from d3async.sansio.retry import Stop
+from d3async.policy.halt_and_exit_codes import DEFAULT, Halt, exit_code, parse, reached, with_default
+from d3async.policy.retry import Stop
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from d3async.sansio.hand_settlement import (
+from d3async.policy.hand_settlement import (
     CODE,
     Hand,
     ItemBefore,
@@ -18,7 +18,7 @@ from d3async.sansio.hand_settlement import (
     why_not_settle,
     why_not_undo,
 )
-from d3async.sansio.outcome import ItemOutcome, row_from_items
+from d3async.policy.outcome import ItemOutcome, row_from_items
 
 BY = Hand("alice", "soc-1", 0.0)
 

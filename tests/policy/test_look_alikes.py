@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.commands.create_task import CreateTask
+from d3async.d3.commands.create_task import CreateTask
 from d3async.errors import SimilarPair
-from d3async.sansio.identity import look_alike
-from d3async.sansio.job import asked
-from d3async.sansio.look_alikes import (
+from d3async.jobs.identity import look_alike
+from d3async.jobs.job import asked
+from d3async.policy.look_alikes import (
     ALL,
     DAY,
     Lines,

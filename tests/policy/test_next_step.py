@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d3async.cli.main import cli
-from d3async.sansio.next_step import (
+from d3async.policy.next_step import (
     APP,
     GONE,
     NEVER,

@@ -7,29 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from d3async.d3.call import Call, fold
+from d3async.d3.response import Answer, Broken, Doubtful, ItemError, Refused, Reply, Throttled, Unauthorized, read
 from d3async.errors import ConservationError
-from d3async.sansio.call import Call, fold
-from d3async.sansio.outcome import (
-    OUTCOMES,
-    ItemOutcome,
-    Verdict,
-    check_rows,
-    first_trouble,
-    judge,
-    sum_up,
-)
-from d3async.sansio.protocol import (
-    Answer,
-    Broken,
-    Doubtful,
-    ItemError,
-    Refused,
-    Reply,
-    Throttled,
-    Unauthorized,
-    read,
-)
-from tests.sansio.recorded import recorded
+from d3async.policy.outcome import OUTCOMES, ItemOutcome, Verdict, check_rows, first_trouble, judge, sum_up
+from tests.d3.recorded import recorded
 
 NOT_LINKED = "The source incident is not linked to this incident."
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.sansio.protocol import Answer, Broken, Doubtful, Refused, Reply, Throttled, Unauthorized
-from d3async.sansio.retry import Again, Budget, Decision, Policy, Settled, Stop, backoff, decide
+from d3async.d3.response import Answer, Broken, Doubtful, Refused, Reply, Throttled, Unauthorized
+from d3async.policy.retry import Again, Budget, Decision, Policy, Settled, Stop, backoff, decide
 
 POLICY = Policy(max_attempts=4, max_wait=300.0)
 

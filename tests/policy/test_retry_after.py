@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.sansio.retry_after import retry_after
+from d3async.policy.retry import retry_after
 
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
 SERVER = {"date": "Wed, 21 Oct 2015 07:28:00 GMT"}  # 1_445_412_480

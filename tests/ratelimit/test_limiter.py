@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.throttle.measures import most_in_a_second
 from benchmarks.throttle.servers import SlidingLog
-from d3async.limiter import Limiter
+from d3async.ratelimit.limiter import Limiter
 
 
 class _Jump(selectors.DefaultSelector):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.sansio.membership import Member, Standing, left_over, own_turn, standing
+from d3async.ratelimit.store_protocol import Member, Standing, left_over, own_turn, standing
 
 
 @pytest.mark.parametrize(

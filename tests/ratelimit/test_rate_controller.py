@@ -6,10 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.sansio.lateness import Lateness
-from d3async.sansio.rate import RateController, burst, paced
-from d3async.sansio.recent import Recent
-from d3async.sansio.regain import Regain
+from d3async.ratelimit.rate_controller import Lateness, RateController, Recent, Regain, burst, paced
 
 
 @pytest.mark.parametrize(("limit", "rate"), [(50, 48.5294), (1, 0.970588), (0.5, 0.485294), (5000, 4852.94)])

@@ -2,9 +2,7 @@
 
 import pytest
 
-from d3async.sansio.in_flight import InFlightCap
-from d3async.sansio.jitter import JitterMargin
-from d3async.sansio.outage import Outage
+from d3async.ratelimit.rate_controller import InFlightCap, JitterMargin, Outage
 
 
 def test_the_outage_gate_doubles_from_half_a_second_to_eight() -> None:

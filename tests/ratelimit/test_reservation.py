@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.sansio.reservation import Bucket, Wish, closed, reserve
+from d3async.ratelimit.store_protocol import Bucket, Wish, closed, reserve
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.sansio.lease import Lease, slots_to_ask
+from d3async.ratelimit.store_protocol import Lease, slots_to_ask
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.sansio.shared_clock import SharedClock
+from d3async.ratelimit.store_protocol import SharedClock
 
 
 def test_the_offset_lies_in_the_middle_of_what_is_possible_and_each_answer_narrows_that() -> None:

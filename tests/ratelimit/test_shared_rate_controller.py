@@ -2,7 +2,7 @@
 
 import pytest
 
-from d3async.sansio.lesson import LONGEST_PAUSE, SharedRate
+from d3async.ratelimit.shared_rate_controller import LONGEST_PAUSE, SharedRate
 
 
 def pair(limit: float | None = 50.0) -> tuple[SharedRate, SharedRate]:

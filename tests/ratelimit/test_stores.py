@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Literal
 import psycopg
 import pytest
 
+from d3async.config.database_urls import limit_url
 from d3async.errors import SettingsError
-from d3async.limit_url import limit_url
-from d3async.sansio.lesson import Lesson
-from d3async.sansio.reservation import Wish
-from d3async.shared_limit import limit_database, shared_limit
-from d3async.shared_limit.base import Beat, Store, StoreError
-from d3async.shared_limit.host import on_network
-from d3async.shared_limit.postgres import PostgresStore
-from d3async.shared_limit.sqlite import SqliteStore
+from d3async.ratelimit.choose_store import limit_database, shared_limit
+from d3async.ratelimit.postgres_store import PostgresStore
+from d3async.ratelimit.shared_rate_controller import Lesson
+from d3async.ratelimit.sqlite_store import SqliteStore, on_network
+from d3async.ratelimit.store_protocol import Beat, Store, StoreError, Wish
 from tests.database import running
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.throttle.measures import most_in_a_second
-from tests.shared_limit.world import Process, World, run
+from tests.ratelimit.world import Process, World, run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,20 +12,17 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any, Self
 
-from d3async.delivery import LATE
-from d3async.limiter import Limiter
-from d3async.sansio.lesson import Lesson
-from d3async.sansio.membership import Member, standing
-from d3async.sansio.reservation import Bucket, closed, reserve
-from d3async.shared_limit.base import Reserved, StoreError, Told
-from d3async.shared_limit.share import Share
-from tests.test_limiter import VirtualLoop
+from d3async.engine.delivery import LATE
+from d3async.ratelimit.limiter import Limiter
+from d3async.ratelimit.shared_limiter import Share
+from d3async.ratelimit.shared_rate_controller import Lesson
+from d3async.ratelimit.store_protocol import Bucket, Member, Reserved, StoreError, Told, closed, reserve, standing
+from tests.ratelimit.test_limiter import VirtualLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
-    from d3async.sansio.reservation import Wish
-    from d3async.shared_limit.base import Beat
+    from d3async.ratelimit.store_protocol import Beat, Wish
 
 
 @dataclass

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from d3async.sandbox import serve
-from d3async.sandbox.samples import SEED, read_links, sample
+from d3async.sandbox.state import SEED, read_links, sample
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 

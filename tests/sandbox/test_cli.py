@@ -11,7 +11,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from d3async.cli.sandbox import command
+from d3async.cli.sandbox import sandbox_command
 from d3async.sandbox import serve
 
 
@@ -19,7 +19,7 @@ from d3async.sandbox import serve
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_it_says_what_to_paste_and_stops_when_asked(number: signal.Signals) -> None:
     run = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "error", "-c", "from d3async.cli.sandbox import command; command()"),
+        *(sys.executable, "-W", "error", "-c", "from d3async.cli.sandbox import sandbox_command; sandbox_command()"),
         *("--port", "0", "--fault", "drop-after=2%", "--latency", "5ms", "--rate", "20"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -58,7 +58,7 @@ async def test_it_says_what_to_paste_and_stops_when_asked(number: signal.Signals
     ],
 )
 def test_what_cannot_be_is_refused_in_a_line(args: list[str], said: str) -> None:
-    result = CliRunner().invoke(command, ["--port", "0", *args])
+    result = CliRunner().invoke(sandbox_command, ["--port", "0", *args])
 
     assert (result.exit_code == 0, said in " ".join(result.output.split())) == (False, True), result.output
 
@@ -67,14 +67,14 @@ def test_what_cannot_be_is_refused_in_a_line(args: list[str], said: str) -> None
 async def test_a_taken_port_is_said_in_a_line() -> None:
     async with serve() as url:
         port = str(url).split(":")[2].split("/")[0]
-        result = await asyncio.to_thread(CliRunner().invoke, command, ["--port", port])
+        result = await asyncio.to_thread(CliRunner().invoke, sandbox_command, ["--port", port])
 
     assert result.exit_code == 1
     assert "the sandbox cannot start" in result.output
 
 
 def test_help_names_every_fault() -> None:
-    text = CliRunner().invoke(command, ["--help"]).output
+    text = CliRunner().invoke(sandbox_command, ["--help"]).output
 
     assert "gzip-bomb" in text
     assert "error-NNN-after" in text

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from d3async.sandbox.commands import Ask
-from d3async.sandbox.faults import FAULTS, Faults, find_fault
+from d3async.sandbox.limits_and_faults import FAULTS, Faults, find_fault
 
 CREATE = Ask(1, "CreateTask", "Admin", {"Incident Number": "A-1"})
 REMOVE = Ask(

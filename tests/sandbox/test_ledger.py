@@ -7,8 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.sandbox.ledger import Entry, Ledger, pieces, whole
-from d3async.sandbox.state import Task, World
+from d3async.sandbox.state import Entry, Ledger, Task, World, pieces, whole
 
 
 def arrive(ledger: Ledger, at: float = 0.0, command: str = "CreateTask", incident: str = "A-1") -> Entry:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.sandbox.limits import (
-    KINDS,
+from d3async.sandbox.limits_and_faults import (
+    LIMIT_KINDS,
     FixedWindow,
     NginxMeter,
     SlidingLog,
@@ -19,7 +19,7 @@ from d3async.sandbox.limits import (
 )
 
 if TYPE_CHECKING:
-    from d3async.sandbox.limits import Kind, Limit, RetryAfter
+    from d3async.sandbox.limits_and_faults import Limit, LimitKind, RetryAfter
 
 
 TABLES = [
@@ -74,8 +74,8 @@ def test_waits_are_those_worked_by_hand(limit: Limit, arrivals: list[tuple[float
 GAPS = st.lists(st.sampled_from([0.0, 0.001, 0.01, 0.02, 0.1, 0.5, 1.0]), min_size=1, max_size=80)
 
 
-@given(kind=st.sampled_from(KINDS), gaps=GAPS)
-def test_whoever_waits_as_told_and_a_millisecond_is_let_in(kind: Kind, gaps: list[float]) -> None:
+@given(kind=st.sampled_from(LIMIT_KINDS), gaps=GAPS)
+def test_whoever_waits_as_told_and_a_millisecond_is_let_in(kind: LimitKind, gaps: list[float]) -> None:
     limit, now = make_limit(kind, 5), 100.0
     for gap in gaps:
         now += gap
@@ -85,7 +85,7 @@ def test_whoever_waits_as_told_and_a_millisecond_is_let_in(kind: Kind, gaps: lis
 
 
 @given(kind=st.sampled_from(["sliding", "counting"]), gaps=GAPS)
-def test_no_second_ever_holds_more_than_the_limit(kind: Kind, gaps: list[float]) -> None:
+def test_no_second_ever_holds_more_than_the_limit(kind: LimitKind, gaps: list[float]) -> None:
     limit, now = make_limit(kind, 5), 100.0
     let_in: list[float] = []
     for gap in gaps:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from d3async.sandbox.answers import is_time
 from d3async.sandbox.commands import LINKED, Look, perform, read_ask
-from d3async.sandbox.listing import is_time
-from d3async.sandbox.samples import SEED, read_links, sample
-from d3async.sandbox.state import World
+from d3async.sandbox.state import SEED, World, read_links, sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

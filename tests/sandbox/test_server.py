@@ -10,7 +10,7 @@ import jwt
 import pytest
 
 from d3async.sandbox import serve
-from d3async.sandbox.limits import FixedWindow
+from d3async.sandbox.limits_and_faults import FixedWindow
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from d3async.sandbox import serve
-from d3async.sandbox.hostile import ANSI_TEXT
+from d3async.sandbox.limits_and_faults import ANSI_TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.pretty import pretty_repr
 
-from d3async.auth import TOKENS_KEPT, Auth
-from d3async.credentials import Credentials
+from d3async.config.credentials import Credentials
+from d3async.config.settings import Settings
 from d3async.errors import SettingsError
-from d3async.settings import Settings
+from d3async.transport.auth import TOKENS_KEPT, Auth
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,10 +12,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from d3async.d3.call import ApiRequest
+from d3async.d3.response import ApiResponse, Broken
 from d3async.errors import SettingsError
-from d3async.network import Network, tls
-from d3async.sansio.protocol import ApiRequest, ApiResponse, Broken
-from d3async.transport import MAX_ANSWER, Transport, broken
+from d3async.transport.http import MAX_ANSWER, Network, Transport, broken, tls
 from tests.end_to_end.faults.wire import Act, Scripted, always, bomb, huge, listening, status
 
 REQUEST = ApiRequest("CreateTask", b'{"Username": "Admin"}')

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from d3async.commands.base import Command
-from d3async.commands.values import AsGiven, DueDate, Text, YesNo
+from d3async.d3.commands import AsGiven, Command, DueDate, Text, YesNo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -4,8 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from d3async.commands.base import Command
-from d3async.commands.values import Numbers, Text
+from d3async.d3.commands import Command, Numbers, Text
 
 
 class RemoveLinkedIncidents(Command):

@@ -1,18 +1,180 @@
-"""Who has a chunk: taking it over from whoever had it, checking that it is still ours, giving it up."""
+"""Who has a chunk: taken over, checked, given up, tried in vain; chunks not opened yet; what a writer can be asked."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from d3async.commands import all_commands
+from d3async.d3.commands import all_commands
 from d3async.errors import FencedError, JournalError
-from d3async.journal.postgres.untouched import lay_chunk
-from d3async.journal.postgres.wishes import Owner
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from asyncio import Future
+    from collections.abc import Collection, Hashable, Iterable, Sequence
 
-    from psycopg import AsyncConnection
+    from psycopg import AsyncConnection, Connection
+
+    from d3async.d3.call import Call
+    from d3async.journal.model import Event, Settlement
+
+HAS_WORK = """(c.untouched or exists (
+    select from d3async_job j where j.run = c.run and j.lane between c.lo and c.hi and j.todo))"""
+"""Whether rows of the chunk `c` are to be sent."""
+ROWS = "(select run, sum(rows) as rows from d3async_chunk where untouched group by run) u"
+"""How many rows of each run are pending and to be sent though no `d3async_job` tells of them."""
+# whoever comes second waits for the chunk and finds it touched
+_LAY = """
+with opened as (
+    update d3async_chunk set untouched = false where run = %(run)s and untouched {} returning run, lo, hi
+)
+insert into d3async_job(run, id, lane, todo, state)
+select run, row, row, true, 'pending' from opened, generate_series(lo, hi) row"""
+_CHUNK = _LAY.format("and chunk = %(chunk)s").encode()
+_RUN = _LAY.format("").encode()
+
+
+async def lay_chunk(db: AsyncConnection[Any], run: int, chunk: int) -> None:
+    """Put the rows of *chunk* into `d3async_job` unless they are there. Inside the transaction that needs them."""
+    await db.execute(_CHUNK, {"run": run, "chunk": chunk})
+
+
+def lay_run(db: Connection[Any], run: int) -> None:
+    """`lay_chunk` for every chunk of *run*."""
+    db.execute(_RUN, {"run": run})
+
+
+class Owner(NamedTuple):
+    """Whoever has a chunk open, and what the chunk is: see `schema`, table chunk."""
+
+    run: int
+    chunk: int
+    epoch: int
+    round: int
+    lo: int
+    hi: int
+    serial: bool
+
+
+@dataclass(slots=True, eq=False)
+class Claim:
+    """A call to mark as sent at *at*, seconds since 1970."""
+
+    call: Call
+    at: float
+
+
+@dataclass(slots=True, eq=False)
+class Release:
+    """A mark to take back; *sent* as in `Log.release`."""
+
+    call: Call
+    sent: bool
+
+
+@dataclass(slots=True, eq=False)
+class Settle:
+    """A last word to record."""
+
+    settlement: Settlement
+
+    @property
+    def call(self) -> Call:
+        """The call it is about."""
+        return self.settlement.call
+
+
+@dataclass(slots=True, eq=False)
+class Note:
+    """An event to write down."""
+
+    event: Event
+
+
+@dataclass(slots=True, eq=False)
+class Lanes:
+    """See `Journal.lanes`."""
+
+    after: int
+    most: int
+
+
+@dataclass(slots=True, eq=False)
+class Take:
+    """See `Journal.take`."""
+
+    lane: int
+    most: int
+
+
+Work = Claim | Release | Settle | Note | Lanes | Take
+
+
+@dataclass(slots=True, eq=False)
+class Wish:
+    """Something asked for by *owner*."""
+
+    owner: Owner
+    work: Work
+    done: Future[Any]
+
+    @property
+    def at_once(self) -> bool:
+        """Whether it fails when the database does not answer, rather than waits."""
+        return isinstance(self.work, Claim | Lanes | Take)
+
+    def undone(self) -> Wish:
+        """What takes back the claim that this wish made and nobody made use of."""
+        if not isinstance(self.work, Claim):
+            raise TypeError(self.work)
+        done = self.done.get_loop().create_future()
+        return Wish(self.owner, Release(self.work.call, sent=False), done)
+
+
+@dataclass(slots=True)
+class Round:
+    """Writes that touch no row twice, and reads that are to see them."""
+
+    writes: list[Wish] = field(default_factory=list)
+    reads: list[Wish] = field(default_factory=list)
+
+    def of(self, kind: type[Work], *, items: bool) -> list[Wish]:
+        """The writes of *kind* whose calls carry *items*, or do not."""
+        return [wish for wish in self.writes if isinstance(wish.work, kind) and bool(_call(wish.work).items) is items]
+
+
+def rounds(wishes: Iterable[Wish]) -> Sequence[Round]:
+    """*wishes* in as few rounds as keep the order of those about the same rows."""
+    found: list[Round] = []
+    next_of: dict[Hashable, int] = {}
+    after_all: dict[Owner, int] = {}
+    for wish in wishes:
+        reads = isinstance(wish.work, Lanes | Take)
+        at = after_all.get(wish.owner, 0) if reads else next_of.get(_rows(wish), 0)
+        while len(found) <= at:
+            found.append(Round())
+        if reads:
+            found[at].reads.append(wish)
+            continue
+        found[at].writes.append(wish)
+        after_all[wish.owner] = max(at, after_all.get(wish.owner, 0))
+        if not isinstance(wish.work, Note):
+            next_of[_rows(wish)] = at + 1
+    return found
+
+
+def _rows(wish: Wish) -> Hashable:
+    """What tells the rows a write touches from those of others: its row, or the source of its items."""
+    if isinstance(wish.work, Note):
+        return None
+    call = _call(wish.work)
+    return wish.owner.run, call.source if call.items else None, call.job
+
+
+def _call(work: Work) -> Call:
+    if isinstance(work, Claim | Release | Settle):
+        return work.call
+    raise TypeError(work)
+
 
 _TAKE = b"""
 update d3async_run set epoch = epoch + 1 where id = %s and round = %s and cancelled_at is null
@@ -110,3 +272,63 @@ async def _no_more(db: AsyncConnection[Any], run: int) -> FencedError:
     if found is not None and found[0] is not None:
         return FencedError(f"Run {run} was cancelled.", code="cancelled")
     return FencedError(f"Run {run} was submitted again since, or is gone.", code="superseded")
+
+
+_COUNT = """
+insert into d3async_queue.d3async_try as t (run, round, chunk, tries, code, message) values (%s, %s, %s, 1, %s, %s)
+on conflict (run, round, chunk) do update set tries = t.tries + 1, code = excluded.code, message = excluded.message
+returning tries, (select (b.code, b.message) from d3async_queue.d3async_try b
+    where b.run = t.run and b.round = t.round and b.chunk = t.chunk)"""
+"""The inner question is answered as the table was before."""
+_RESET = "delete from d3async_queue.d3async_try where run = %s and round = %s and chunk = %s"
+_TOLD = """
+insert into d3async_queue.d3async_try as t (run, round, chunk, tries, code, message) values (%s, %s, %s, %s, %s, %s)
+on conflict (run, round, chunk) do update
+    set tries = excluded.tries, code = excluded.code, message = excluded.message"""
+
+
+class Tried(NamedTuple):
+    """*tries* in a row, this one counted; *code* and *message* of what the one before ran into."""
+
+    tries: int
+    code: str
+    message: str
+
+
+LOST = ("crashed", "the worker was lost")
+"""What a try ran into that told nothing: written down before it begins."""
+
+
+class Place(NamedTuple):
+    """A chunk: its run, the round of that run, its number."""
+
+    run: int
+    round: int
+    chunk: int
+
+
+async def begun(connection: AsyncConnection[Any], at: Place) -> Tried:
+    """Count a try at the chunk; what is known of those before it."""
+    cursor = await connection.execute(_COUNT, (*at, *LOST))
+    tries, before = await cursor.fetchone() or (1, None)
+    return Tried(tries, *(before or ("", "")))
+
+
+async def forget(connection: AsyncConnection[Any], at: Place) -> None:
+    """The chunk was given back in order, or is somebody else's."""
+    await connection.execute(_RESET, at)
+
+
+async def done(connection: AsyncConnection[Any], at: Place) -> None:
+    """The chunk has no more work: it need not be looked at again."""
+    await note(connection, at, 0, "done", "")
+
+
+async def note(connection: AsyncConnection[Any], at: Place, tries: int, code: str, message: str) -> None:
+    """Note how often in a row the chunk has been tried, and what the last try ran into."""
+    await connection.execute(_TOLD, (*at, tries, code, message))
+
+
+async def forget_tries(connection: AsyncConnection[Any], run: int) -> None:
+    """Forget what *run* ran into."""
+    await connection.execute("delete from d3async_queue.d3async_try where run = %s", (run,))

@@ -1,29 +1,39 @@
-"""A job file's rows on their way in: by COPY, straight to where they stay if the run is new, else aside."""
+"""A job file's rows on their way in by binary COPY; which of them repeat others, or are rows of the run already."""
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg.types.string import BytesBinaryDumper
 
-from d3async.commands import all_commands
+from d3async.d3.call import fold
+from d3async.d3.commands import all_commands
+from d3async.d3.task_search import MARK_START, mark_in, mark_of, unmarked
 from d3async.errors import JournalError
-from d3async.journal.entries import Repeated, identity_of_invalid, invalid_words, job_entry, judge_repeat
-from d3async.journal.postgres.scripts import run_all
-from d3async.journal.postgres.texts import kept, told
-from d3async.sansio.call import fold
-from d3async.sansio.job import Invalid, Job
+from d3async.jobs.identity import (
+    PROFILE_MARK,
+    VERSION,
+    Repeated,
+    identity_of_invalid,
+    invalid_words,
+    job_entry,
+    judge_repeat,
+    request_digest,
+)
+from d3async.jobs.job import Invalid, Job
+from d3async.journal.postgres.connections import RunStatements, kept, run_all, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from psycopg import Connection
 
-    from d3async.journal.entries import Rejection
+    from d3async.jobs.identity import Rejection
 
     Entry = Job | Invalid
 
@@ -221,3 +231,152 @@ class Incoming:
 def source_number(lane_key: str) -> int:
     """The number of whoever asks about an incident: 64 bits of a digest; should two ever meet, storing them fails."""
     return int.from_bytes(blake2b(lane_key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), signed=True)
+
+
+_SENT = "(j.attempts > 0 or j.state not in ('pending', 'invalid'))"
+_DONE = "j.state in ('ok', 'unknown', 'sent')"
+_TEXT = "sha256(convert_to({0}, 'UTF8'))"
+_SENT_TEXT = "coalesce(r.sent_raw, r.raw)"
+_PLACE = "concat({0}.command, chr(31), {0}.site)"
+_KNOWN = "from d3async_row r join d3async_job j on j.run = r.run and j.id = r.id where r.run = %(run)s"
+_HERE = "not exists (select from d3async_met m where m.row = i.row)"
+_THERE = "not exists (select from d3async_met m where m.id = r.id)"
+_TABLES = """
+create temp table if not exists d3async_met(row integer primary key, id integer not null unique, by_text boolean);
+create temp table if not exists d3async_repeats(identity bytea primary key);
+truncate d3async_met, d3async_repeats;
+insert into d3async_repeats
+select identity from d3async_row where run = %(run)s and occurrence > 0
+union select identity from d3async_incoming where occurrence > 0"""
+_SINGLE = f"""
+from d3async_incoming i
+join d3async_row r on r.run = %(run)s and r.identity = i.identity and r.occurrence = i.occurrence
+join d3async_job j on j.run = r.run and j.id = r.id
+where i.occurrence = 0 and not exists (select from d3async_repeats s where s.identity = i.identity)
+    and {_HERE} and {_THERE}"""
+# nearly all rows of a file that is submitted again
+_AS_BEFORE = f"insert into d3async_met select i.row, r.id, true {_SINGLE} and {_DONE} and {_SENT_TEXT} = i.raw"
+_LEFT = f"select exists(select {_KNOWN} and {_SENT} and {_THERE})"
+# the n-th is the n-th; where the file has fewer of them than the run, those that are done come first
+_PAIRED = """
+insert into d3async_met
+with file as (
+    select row, key, row_number() over (partition by key order by row) as nth,
+        count(*) over (partition by key) as most from ({file}) f
+), known as (
+    select id, key, row_number() over (partition by key order by done desc, id) as rank from ({known}) k
+), chosen as (
+    select k.id, k.key, row_number() over (partition by k.key order by k.id) as nth
+    from known k join file f on f.key = k.key and f.nth = 1 where k.rank <= f.most
+)
+select f.row, c.id, {by_text} from file f join chosen c on c.key = f.key and c.nth = f.nth"""
+
+
+def _by_text(valid: str, key: str) -> str:
+    known = f"select r.id, {key.format(_TEXT.format(_SENT_TEXT), _PLACE.format('r'))} as key, {_DONE} as done"
+    file = f"select i.row, {key.format(_TEXT.format('i.raw'), _PLACE.format('i'))} as key from d3async_incoming i"
+    return _PAIRED.format(
+        file=f"{file} where {valid} and {_HERE}",
+        known=f"{known} {_KNOWN} and r.command is not null and {_SENT} and {_THERE}",
+        by_text="true",
+    )
+
+
+_BY_TEXT = (
+    _by_text("i.params is not null", "({0}, {1})"),
+    # of a row that cannot be read now it is not known where it would go
+    _by_text("i.params is null", "{0}"),
+)
+_BY_IDENTITY = f"insert into d3async_met select i.row, r.id, false {_SINGLE}"
+_REPEATED_TEXTS = "identity in (select identity from d3async_repeats)"
+_BY_REPEATED = _PAIRED.format(
+    file=f"select i.row, i.identity as key from d3async_incoming i where i.{_REPEATED_TEXTS} and {_HERE}",
+    known=f"select r.id, r.identity as key, {_DONE} as done {_KNOWN} and r.{_REPEATED_TEXTS} and {_THERE}",
+    by_text="false",
+)
+
+
+def match_rows(db: Connection[Any], run: int) -> None:
+    """Fill `d3async_met`: rows of the file (`d3async_incoming`) and those of *run* that they are. New ones have none.
+
+    *by_text* says whether a row that was sent has the text that it had then.
+    """
+    asked = {"run": run}
+    run_all(db, f"{_TABLES};{_AS_BEFORE}", asked)
+    left = db.execute(_LEFT.encode(), asked).fetchone()
+    if left is not None and left[0]:
+        run_all(db, ";".join(_BY_TEXT), asked)
+    run_all(db, f"{_BY_IDENTITY};{_BY_REPEATED}", asked)
+
+
+_PAGE = 2000
+_ROWS = """
+select r.id, r.identity, r.occurrence, r.command, r.site, r.lane_key, r.params,
+    (select array_agg(t.name order by t.pos, t.id) from d3async_item t where t.run = r.run and t.job = r.id)
+from d3async_row r left join d3async_job j on j.run = r.run and j.id = r.id
+where r.run = %(run)s and r.params is not null and r.command = any(%(known)s)
+    and coalesce(j.state, 'pending') <> 'invalid' order by r.id"""
+_ASKS = """
+create temp table if not exists d3async_asks(id integer primary key, asks bytea, mark text);
+truncate d3async_asks"""
+_COPY = b"copy d3async_asks(id, asks, mark) from stdin (format binary)"
+_CONVERT = """
+update d3async_row r set identity = case when r.content is null then a.asks else r.identity end,
+    content = case when r.content is not null then a.asks end, mark = a.mark
+from d3async_asks a where r.run = %(run)s and r.id = a.id;
+update d3async_row r set occurrence = found.place from (
+    select id, row_number() over (partition by identity order by occurrence, id) - 1 as place from d3async_row
+    where run = %(run)s and identity in (
+        select identity from d3async_row where run = %(run)s group by identity having count(*) > 1)
+) found where r.run = %(run)s and r.id = found.id and r.occurrence <> found.place;
+update d3async_row r set sent_raw = '' from d3async_job j
+where r.run = %(run)s and j.run = r.run and j.id = r.id
+    and (j.code = 'changed_after_ok' or (j.state = 'unknown' and j.message = %(in_doubt)s));
+update d3async_run set identity = %(version)s where id = %(run)s"""
+
+
+class _Row(NamedTuple):
+    id: int
+    identity: bytes
+    occurrence: int
+    command: str
+    site: str
+    lane_key: str
+    params: str
+    items: Sequence[str] | None
+
+
+def convert(db: Connection[Any], run: int, *, in_doubt: str) -> None:
+    """Work out the identities of *run* anew from what its rows ask for. Rows with an id of their own keep theirs.
+
+    *in_doubt* is the message of rows that were changed in the file after they may have happened.
+    """
+    salt = RunStatements(db, run, str(run)).salt
+    run_all(db, _ASKS)
+    with db.cursor(name="d3async_convert") as rows:
+        rows.execute(_ROWS.encode(), {"run": run, "known": list(all_commands())})
+        while page := rows.fetchmany(_PAGE):
+            with db.cursor() as cursor:
+                cursor.adapters.register_dumper(bytes, BytesBinaryDumper)
+                with cursor.copy(_COPY) as copy:
+                    copy.set_types(["int4", "bytea", "text"])
+                    for row in map(_Row._make, page):
+                        copy.write_row((row.id, *_asks(row, salt)))
+    run_all(db, _CONVERT, {"run": run, "version": VERSION, "in_doubt": in_doubt})
+
+
+def _asks(row: _Row, salt: str) -> tuple[bytes, str | None]:
+    """What tells *row* from others without its id, and the mark in what it sends: it was made of the old identity."""
+    params, mark = row.params, None
+    if MARK_START in params:
+        known, found = json.loads(params), mark_of(salt, row.identity, row.occurrence)
+        if mark_in(known, found):
+            mark = found
+            params = json.dumps(unmarked(known, found), ensure_ascii=False, separators=(",", ":"))
+    kind, items = all_commands()[row.command], map(told, row.items or ())
+    return request_digest(kind, params, told(row.site), _profile_of(row.lane_key), items), mark
+
+
+def _profile_of(lane_key: str) -> str | None:
+    """The profile that a row names, kept in front of its user."""
+    return told(lane_key[1:].partition(PROFILE_MARK)[0]) if lane_key.startswith(PROFILE_MARK) else None

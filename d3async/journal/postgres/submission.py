@@ -1,30 +1,34 @@
-"""A job file into the fleet's journal: COPY, duplicates, re-run or new, lanes, chunks; one transaction a run."""
+"""A job file submitted in one transaction: duplicates, re-run or new, lanes, chunks; a run held to be changed."""
 
 from __future__ import annotations
 
 import json
 import os
 import socket
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Self
 
-from d3async.commands import all_commands
+import psycopg
+
+from d3async.d3.commands import all_commands
 from d3async.errors import FolderHeldError, JournalError
-from d3async.journal.adopt import Changes
-from d3async.journal.marking import mark_tasks
-from d3async.journal.postgres import adopt, lanes
-from d3async.journal.postgres.dialect import RunStatements
-from d3async.journal.postgres.incoming import Incoming
+from d3async.journal.model import Changes
+from d3async.journal.postgres import merge_rows
+from d3async.journal.postgres.connections import RunStatements, as_journal_error
+from d3async.journal.postgres.merge_rows import settle_leftovers
 from d3async.journal.postgres.schema import check_now
+from d3async.journal.postgres.staging import Incoming
+from d3async.journal.reconcile import mark_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from typing import Any
 
     from psycopg import Connection
 
-    from d3async.journal.sqlite import Selection
-    from d3async.sansio.job import Invalid, Job
+    from d3async.jobs.job import Invalid, Job
+    from d3async.journal.model import Selection
 
 CHUNK_ROWS = 500
 _LOCK = "select pg_try_advisory_xact_lock(hashtextextended('d3async ' || %s, 0))"
@@ -137,8 +141,8 @@ class Submission:
         self._meta |= facts
         if self.new:
             return Changes(0, self.rows, 0, 0, 0, 0)
-        adopt.make_ready(self._db, self.id, self._identity)
-        return adopt.adopt(self._db, self.id, _repeatable())
+        merge_rows.make_ready(self._db, self.id, self._identity)
+        return merge_rows.adopt(self._db, self.id, _repeatable())
 
     def begin(
         self, selection: Selection, *, now: float, facts: Mapping[str, Any], chunk_rows: int = CHUNK_ROWS
@@ -149,10 +153,10 @@ class Submission:
         come = self._incoming
         plain = self.new and not (come.invalid or come.left_out or come.has_items or selection.serial)
         if plain and self.rows:
-            chunks = lanes.cut_evenly(self._db, self.id, self._round, chunk_rows, rows=self.rows)
+            chunks = merge_rows.cut_evenly(self._db, self.id, self._round, chunk_rows, rows=self.rows)
         else:
             self._mark(selection)
-            chunks = lanes.cut(self._db, self.id, self._round, chunk_rows)
+            chunks = merge_rows.cut(self._db, self.id, self._round, chunk_rows)
         rows = self._one("select coalesce(sum(rows), 0) from d3async_chunk where run = %s", self.id)[0]
         return Begun(self.id, self._round, int(rows), range(chunks))
 
@@ -160,9 +164,9 @@ class Submission:
         if self.new:
             self._db.execute(_MIXED.encode(), {"run": self.id})
         else:
-            adopt.mark_todo(self._db, self.id, _repeatable(), retry_unknown=selection.retry_unknown)
+            merge_rows.mark_todo(self._db, self.id, _repeatable(), retry_unknown=selection.retry_unknown)
         if selection.serial or self._incoming.has_items or not self.new:
-            lanes.assign_lanes(self._db, self.id, serial=selection.serial)
+            merge_rows.assign_lanes(self._db, self.id, serial=selection.serial)
 
     def _store_round(self, now: float, facts: Mapping[str, Any], *, serial: bool) -> None:
         who = f"pid {os.getpid()} on {socket.gethostname()}"
@@ -176,7 +180,7 @@ class Submission:
         )
 
     def mark_tasks(self, *, on: bool) -> None:
-        """See `journal.marking.mark_tasks`."""
+        """See `journal.reconcile.mark_tasks`."""
         mark_tasks(RunStatements(self._db, self.id, self.name), on=on)
 
     def commit(self) -> None:
@@ -213,3 +217,62 @@ def submission(
 
 def _repeatable() -> list[str]:
     return [name for name, command in all_commands().items() if command.repeatable]
+
+
+_HELD = "select chunk, who from d3async_chunk where run = :run and who is not null order by chunk limit 1"
+_EXIT_CODE = "update d3async_round set exit_code = :code, facts = :facts where run = :run and round = :round"
+_HOLD_LOCK = "select from d3async_chunk where run = :run order by chunk for update"
+
+
+class RunSession(RunStatements):
+    """`Session` over the run *name*: a context manager with a connection of its own, which blocks.
+
+    What a worker left without an answer is unknown from now on. Raises `JournalError` (`no_run` …), `FolderHeldError`
+    when a worker is at it.
+    """
+
+    def __init__(self, conninfo: str, name: str) -> None:
+        with as_journal_error(f"{name} cannot be changed"):
+            db = psycopg.connect(conninfo, autocommit=True, application_name="d3async reconcile")
+        try:
+            run, round_, self.tenant = _find(db, name)
+            super().__init__(db, run, name, round=round_)
+            with self.changing():
+                settle_leftovers(db, run)
+        except BaseException:
+            db.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """See `Session.changing`."""
+        with self._translated(), self._db.transaction():
+            self.all(_HOLD_LOCK)
+            for chunk, who in self.all(_HELD):
+                message = f"{self.name} is being sent: {who} has chunk {chunk}. Wait for it, or stop it."
+                raise FolderHeldError(message, code="held")
+            yield
+
+    def set_exit_code(self, code: int, facts: Mapping[str, Any] = MappingProxyType({})) -> None:
+        """Keep *code* as the exit code of the last round, and add *facts* to what it wrote about itself."""
+        with self.changing():
+            for (known,) in self.all("select facts from d3async_round where run = :run and round = :round"):
+                merged = json.dumps({**json.loads(known), **facts, "exit_code": code})
+                self.run(_EXIT_CODE, code=code, facts=merged)
+
+
+def _find(db: Connection[Any], name: str) -> tuple[int, int, str]:
+    """The number of the run *name*, that of its last round, and its tenant. Raises `JournalError`."""
+    with as_journal_error(f"{name} cannot be changed"):
+        check_now(db)
+        found = db.execute("select id, round, tenant from d3async_run where name = %s", (name,)).fetchone()
+    if found is None:
+        raise JournalError(f"The database has no run {name}.", code="no_run")
+    run, round_, tenant = found
+    return run, round_, tenant

@@ -1,23 +1,124 @@
-"""Group commit: writes asked for while one group is being stored make up the next."""
+"""Group commit: writes asked for while one group is stored make up the next; on disk before anything is sent."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from enum import IntEnum
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from d3async.errors import D3Error, JournalError
-from d3async.journal.lasting import Log
-from d3async.journal.wishes import Kind, Wish, in_order, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from d3async.journal.base import Event, RowOutcome, Settlement
-    from d3async.journal.store import Store
-    from d3async.sansio.call import Call
+    from d3async.d3.call import Call
+    from d3async.journal.model import Event, RowOutcome, Settlement
+    from d3async.journal.sqlite.row_claims import Store
+
+
+class Kind(IntEnum):
+    """In the order in which the wishes of one group are fulfilled: no call is claimed and settled in one group."""
+
+    SETTLEMENT = 0
+    WORD = 1
+    """A release or an event."""
+    CLAIM = 2
+    """To be on disk before anything is sent, or not to be."""
+    SEARCH = 3
+    """It may read much."""
+
+
+class Wish(NamedTuple):
+    """One thing asked for: what `Store` is to be told, for a word or a search a function."""
+
+    kind: Kind
+    what: Any
+    done: asyncio.Future[Any]
+
+    @property
+    def told(self) -> bool:
+        """Nobody need wait for it: its failure is kept."""
+        return self.kind <= Kind.WORD
+
+
+kind_of = attrgetter("kind")
+
+
+def in_order(group: Sequence[Wish]) -> list[Wish]:
+    """*group* as it is fulfilled, without claims that nobody waits for any more."""
+    wanted = (wish for wish in group if wish.kind is not Kind.CLAIM or not wish.done.cancelled())
+    return sorted(wanted, key=kind_of)
+
+
+_CHECKPOINT = 128
+"""Groups after which the log is worked into the database: as long as SQLite's own 1,000 pages, or a little longer."""
+_QUICK = 0.001
+"""Seconds below which waiting for the disk costs less than having a thread do it."""
+_on_disk = getattr(os, "fdatasync", os.fsync)
+
+
+class Log:
+    """The log of one connection, brought to disk in one call, not in the commit: that goes from thread to thread.
+
+    `synchronous = full` does the same within each commit, and a commit takes hold of the interpreter several times.
+    """
+
+    def __init__(self, db: sqlite3.Connection, *, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._db = db
+        self._clock = clock
+        file = next((file for _, name, file in db.execute("pragma database_list") if name == "main"), "")
+        wal = db.execute("pragma journal_mode").fetchone()[0] == "wal"
+        self._path = f"{file}-wal" if file and wal else None
+        self._file: int | None = None
+        self._synced = 0
+        self._took = _QUICK
+        self.in_commit = bool(file) and not wal
+        """Whether each commit must wait for the disk: where the file system knows no shared memory."""
+        if self._path:
+            db.execute("pragma synchronous = normal")
+            db.execute("pragma wal_autocheckpoint = 0")
+            # at once: later the folder may have been moved
+            with suppress(FileNotFoundError):
+                self._file = self._opened(self._path)
+
+    @property
+    def quick(self) -> bool:
+        """Whether the next `sync` will hardly take time, going by the last."""
+        return self._took < _QUICK and (self._synced + 1) % _CHECKPOINT != 0
+
+    def sync(self) -> None:
+        """Wait until everything that is committed is on disk. Raises OSError."""
+        if self._path is None:
+            return
+        if self._file is None:
+            self._file = self._opened(self._path)
+        began = self._clock()
+        _on_disk(self._file)
+        self._took = self._clock() - began
+        self._synced += 1
+        if self._synced % _CHECKPOINT == 0:
+            # the log holds everything: that it grows does no harm
+            with suppress(sqlite3.Error):
+                self._db.execute("pragma wal_checkpoint(passive)")
+
+    @staticmethod
+    def _opened(path: str) -> int:
+        return os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
 
 _PAUSE = 0.5
 _TURNS = 2
@@ -287,3 +388,24 @@ def _not_written(error: Exception) -> JournalError:
     failure = JournalError(f"The journal cannot be written: {error}.", code="journal")
     failure.__cause__ = error
     return failure
+
+
+class Share:
+    """`Journal` for the engine of one D3: the lanes of *profile*, *page* of them at a time; all else is the whole's."""
+
+    def __init__(self, journal: GroupJournal, profile: str | None, *, page: int) -> None:
+        self._journal = journal
+        self._profile = profile
+        self._page = page
+        # not methods: each row passes through them several times
+        self.take, self.claim, self.release = journal.take, journal.claim, journal.release
+        self.settle, self.flush = journal.settle, journal.flush
+
+    async def lanes(self, after: int, most: int) -> Sequence[tuple[int, Call | None]]:
+        """See `Journal.lanes`."""
+        return await self._journal.lanes(after, min(most, self._page), self._profile)
+
+    def note(self, event: Event) -> None:
+        """See `Journal.note`; the note begins with the profile."""
+        note = f"{self._profile}: {event.note}" if self._profile is not None and event.note else event.note
+        self._journal.note(replace(event, note=note))

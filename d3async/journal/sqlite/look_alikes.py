@@ -1,30 +1,40 @@
-"""Rows about to be sent for the first time, looked up among those that were sent before, here or from elsewhere."""
+"""No row is sent that looks like one sent before, here or from elsewhere, unless the user means it."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from heapq import nsmallest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from d3async.commands import all_commands
-from d3async.errors import LookAlikeError, SimilarPair
-from d3async.journal.sent_index import MAY_HAVE_HAPPENED, IndexedRow, WantedRow, journal_at, server_digest
-from d3async.sansio.look_alikes import Lines, NewRow, SentRow, described, lines_of, matched
-from d3async.sansio.marks import unmarked
+from d3async.errors import JournalError, SimilarPair
+from d3async.journal.model import NOTHING_SIMILAR, OUTCOME, TOLD, Similar, by_line, row_fields
+from d3async.journal.sent_index import (
+    MAY_HAVE_HAPPENED,
+    IndexedRow,
+    SentIndex,
+    WantedRow,
+    index_file,
+    jobs_sent,
+    journal_at,
+    server_digest,
+)
+from d3async.policy.look_alikes import Lines, NewRow, SentRow, lines_of, matched
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
+    from types import TracebackType
+    from typing import Self
 
-    from d3async.journal.sent_index import SentIndex
+    from d3async.journal.sqlite.run_folder import RunFolder
 
-TOLD = 100
-"""Pairs that are told in full."""
-OUTCOME = {"ok": "ok", "partial": "partial", "pending": "unsent", "failed": "unsent"}
-"""What is said of a row that another one looks like, by its state; of others nobody knows."""
+    Tell = Callable[[str], object]
+
 _STATES = ", ".join(f"'{state}'" for state in MAY_HAVE_HAPPENED)
 _OF_SERVER = "coalesce(profile, '') in (select value from json_each(:profiles))"
 _TO_SEND = "todo = 1"
@@ -32,25 +42,6 @@ _CHOSEN = "id in (select job from temp.chosen)"
 _LEFT = "row is not null and similar is not null and not meant and state in ('pending', 'failed')"
 _GONE = f"row is null and state in ({_STATES}) and {_OF_SERVER}"
 _SORTED = "order by similar, coalesce(due, 0), id"
-
-
-@dataclass(frozen=True, slots=True)
-class Similar:
-    """What was found. *count* rows look like rows sent before, the first hundred of them are *pairs*, all are *lines*.
-
-    *other_day* and *other_name* rows only resemble rows sent before.
-    """
-
-    count: int
-    pairs: tuple[SimilarPair, ...]
-    lines: Lines
-    other_day: int
-    other_name: int
-
-    def error(self) -> LookAlikeError:
-        """What is raised where no user can be asked."""
-        words = "\n".join(described(self.pairs, self.count, self.lines))
-        return LookAlikeError(f"Nothing was sent. {words}", pairs=self.pairs, count=self.count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +62,6 @@ class _Among:
     @property
     def never_sent(self) -> str:
         return f"{self.asked} and attempts = 0"
-
-
-NOTHING_SIMILAR = Similar(0, (), Lines(), 0, 0)
 
 
 class SimilarRows:
@@ -238,11 +226,6 @@ class _Counter:
             yield new, sent
 
 
-def by_line(pair: tuple[NewRow, SentRow]) -> tuple[int, int]:
-    """Sorts pairs as their new rows are in the file."""
-    return (pair[0].line or 0, pair[0].job)
-
-
 @dataclass(frozen=True, slots=True)
 class _Fields:
     """A row of a journal in words."""
@@ -260,17 +243,6 @@ def _fields(db: sqlite3.Connection, job: int) -> _Fields:
     return _Fields(row_fields(command, params, mark), state, sent_at, due)
 
 
-def row_fields(command: str, params: str, mark: str | None) -> dict[str, str]:
-    """The fields of a row by name, without its *mark*; *params* is `Asked.params`."""
-    kind = all_commands()[command]
-    asked = json.loads(params)
-    if mark is not None:
-        asked = unmarked(asked, mark)
-    values = {name: asked.get(kind.parameter(name)) for name in kind.model_fields}
-    told = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
-    return {name: value for name, value in told.items() if values[name] is not None}
-
-
 def _fields_if_any(journal: sqlite3.Connection, job: int) -> _Fields | None:
     """As `_fields`, of the journal of another run folder; None where it cannot be read."""
     try:
@@ -282,3 +254,146 @@ def _fields_if_any(journal: sqlite3.Connection, job: int) -> _Fields | None:
 def _with(line: int, new: _Fields, sent: _Fields, *, folder: str, at: float | None) -> SimilarPair:
     outcome = OUTCOME.get(sent.state, "unknown")
     return SimilarPair(line, new.values, sent.values, outcome, sent.sent_at or at, "", folder)
+
+
+T = TypeVar("T")
+_INDEX = "index"
+_WITHOUT = "rows that were sent from other run folders are not looked for"
+
+
+class LookAlikeGuard:
+    """Looks up the rows that the held *folder* is to send; `commit` takes the folder's word and the index's together.
+
+    *servers* are the D3s of its rows by base URL, each with its profiles ("" for rows without one). *again* is the uid
+    of a journal whose rows the user wants to send again, "" for none. An index that cannot be used is said once, to
+    *tell*. Without *change* the index stays as it is.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        servers: Mapping[str, Sequence[str]],
+        *,
+        tell: Tell,
+        again: str = "",
+        change: bool = True,
+    ) -> None:
+        self._folder = folder
+        self._tell = tell
+        self._uid = folder.meta_of("uid") or ""
+        self._place = folder.folder.resolve()
+        self._again = again
+        self._newest = 0
+        index = opened_index(tell)
+        self._rows = SimilarRows(folder.db, index, self._uid, servers)
+        if index is not None and change and not folder.new:
+            self._indexed(lambda: index.correct(self._uid, self._place, partial(jobs_sent, folder.db)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._rows.index is not None:
+            self._rows.index.close()
+
+    def find(self, allowed: Lines = Lines()) -> Similar:  # noqa: B008 - it is frozen
+        """What the rows to be sent look like, but for those on *allowed* lines, which are meant from now on."""
+        if self._again:
+            self._looked_up(partial(self._rows.allow_rows_of, self._again))
+        if allowed:
+            self._looked_up(partial(self._rows.allow, allowed))
+        if (index := self._rows.index) is not None:
+            self._newest = self._indexed(index.newest) or 0
+        if self._idle():
+            return NOTHING_SIMILAR
+        return self._looked_up(self._rows.find)
+
+    def allow(self) -> None:
+        """The rows that `find` found are meant."""
+        self._rows.allow_found()
+
+    def commit(self) -> None:
+        """Commit the folder, once the rows to be sent are entered. Raises `LookAlikeError`, `JournalError`.
+
+        Look-alikes that another process has entered since `find` are found here.
+        """
+        index = self._rows.index
+        if index is None or self._idle():
+            self._folder.commit()
+            return
+        committed = False
+        try:
+            with index.alone():
+                if index.newest() != self._newest and (since := self._rows.find()).count:
+                    raise since.error()
+                self._folder.commit()
+                committed = True
+                self._rows.enter(self._place)
+        except JournalError as error:
+            if not committed and error.code != _INDEX:
+                raise
+            self._lost(error)
+            if not committed:
+                self._folder.commit()
+
+    def _idle(self) -> bool:
+        """Whether no row is to be sent that must not be sent twice."""
+        asked = "select not exists(select 1 from job where todo = 1 and similar is not null)"
+        return bool(self._folder.db.execute(asked).fetchone()[0])
+
+    def _looked_up(self, work: Callable[[], T]) -> T:
+        """What *work* gives, without the index where that cannot be used (any more)."""
+        try:
+            return work()
+        except JournalError as error:
+            self._lost(error)
+            return work()
+
+    def _indexed(self, work: Callable[[], T]) -> T | None:
+        """What *work* gives; None when the index cannot be used (any more)."""
+        try:
+            return work()
+        except JournalError as error:
+            self._lost(error)
+            return None
+
+    def _lost(self, error: JournalError) -> None:
+        index, self._rows.index = self._rows.index, None
+        if index is not None:
+            index.close()
+        self._tell(f"{error.message}: {_WITHOUT}")
+
+
+def opened_index(tell: Tell) -> SentIndex | None:
+    """This user's index; None when it cannot be used, and then *tell* hears why."""
+    try:
+        return SentIndex(index_file())
+    except JournalError as error:
+        tell(f"{error.message}: {_WITHOUT}")
+        return None
+
+
+def knows_any(tell: Tell) -> bool:
+    """Whether this user's index knows any row."""
+    if not index_file().is_file() or (index := opened_index(tell)) is None:
+        return False
+    with index:
+        return index.newest() > 0
+
+
+def correct_index(folder: RunFolder, tell: Tell) -> None:
+    """Take out of the index what the run of *folder*, which has ended, entered and did not send."""
+    if (index := opened_index(tell)) is not None:
+        with index:
+            try:
+                index.correct(folder.meta_of("uid") or "", folder.folder.resolve(), partial(jobs_sent, folder.db))
+            except JournalError as error:
+                tell(f"{error.message}: it takes rows for sent that were not, until the next run over this folder")
+
+
+def folder_moved(uid: str, place: Path) -> None:
+    """Tell the index where the run folder of the journal *uid* is now, if it can be told."""
+    with suppress(JournalError), SentIndex(index_file()) as index:
+        index.moved(uid, place.resolve())

@@ -1,31 +1,31 @@
-"""The journal as it stands at one moment, for everything that is written again from it."""
+"""A run folder's journal at one moment, for all that is written from it; what plan and summary count."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from d3async.d3.commands import all_commands
 from d3async.errors import JournalError
-from d3async.journal.dialect import NAMES
-from d3async.journal.figures import SQLITE
-from d3async.journal.reader_base import ReaderBase
-from d3async.journal.records import ItemRecord, Owner, RowRecord
-from d3async.journal.schema import VERSION
-from d3async.journal.states import INTERRUPTED, outcome_of, states_of
-from d3async.journal.written import WRITTEN
-from d3async.sansio.identity import VERSION as IDENTITY
-from d3async.sansio.outcome import NOT_LINKED, OUTCOMES
-from d3async.sansio.row_marks import row_mark
+from d3async.jobs.feedback_rows import row_mark
+from d3async.jobs.identity import VERSION as IDENTITY
+from d3async.journal.model import INTERRUPTED, ItemRecord, Owner, RowRecord, outcome_of, states_of
+from d3async.journal.protocols import SQLITE, ReaderBase
+from d3async.journal.sqlite.schema import VERSION
+from d3async.journal.sqlite.session import NAMES, WRITTEN
+from d3async.policy.outcome import NOT_LINKED, OUTCOMES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Self
 
-    from d3async.sansio.row_marks import Mark
+    from d3async.d3.commands import Command
+    from d3async.jobs.feedback_rows import Mark
 
 FILE = "journal.sqlite"
 
@@ -190,7 +190,7 @@ class JournalReader(ReaderBase):
         return (row_mark(meta["uid"], job, content) for job, content in self._each(sql, *states))
 
     def written(self) -> dict[str, list[str]]:
-        """What `journal.written` has noted of files, by their names."""
+        """What `journal.sqlite.session` has noted of files, by their names."""
         found: dict[str, list[str]] = json.loads(self.meta().get(WRITTEN) or "{}")
         return found
 
@@ -268,3 +268,120 @@ def _chosen(outcomes: Iterable[str] | None) -> tuple[str, list[str]]:
         return "", []
     states = states_of(outcomes)
     return f"and j.state in ({', '.join('?' * len(states))})", states
+
+
+_LEFT = "select exists(select 1 from job where row is not null and (state != 'ok' or coalesce(code, '') != ''))"
+_UNKNOWN = """
+select command, count(*) from job where row is not null and state in ('unknown', 'sent') {0} group by command"""
+_DUE_ZONES = """
+select substr(json_extract(body, '$.rawData."Due Date"'), 21), count(*) from answer
+join job on job.answer = answer.id where job.command = 'CreateTask' and job.row is not null
+and job.epoch = ? and json_valid(body) group by 1 order by 2 desc limit 20"""
+_LINKS = """
+select coalesce(sum(n), 0), coalesce(sum((n + ? - 1) / ?), 0) from
+    (select count(distinct i.fold) n from item i join job j on j.id = i.job
+    where i.todo = 1 and j.command = ? group by i.source)"""
+_CALLS_BY_PROFILE = """
+select profile, sum((n + ? - 1) / ?) from (select j.profile, count(distinct i.fold) n from item i
+    join job j on j.id = i.job where i.todo = 1 group by i.source) group by profile"""
+_ROWS_BY_PROFILE = """
+select profile, command, count(*) from job where todo = 1 group by profile, command order by command"""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What of one command is to be sent: rows, requests after merging, items; *facets* counts people, incidents …."""
+
+    command: type[Command]
+    rows: int
+    requests: int
+    items: int
+    facets: Mapping[str, int]
+
+
+class ProfileWork(NamedTuple):
+    """What is to be sent to the server of one profile: names of commands, rows, requests after merging."""
+
+    commands: tuple[str, ...]
+    rows: int
+    requests: int
+
+
+def work_to_send(db: sqlite3.Connection, links_per_call: int, *, routed: bool = False) -> tuple[Work, ...]:
+    """The rows marked to be sent, by command; *routed* says whether they go to several servers."""
+    found = db.execute("select command, count(*) from job where todo = 1 group by command order by command")
+    commands = {all_commands()[name]: rows for name, rows in found.fetchall()}
+    return tuple(_work(db, command, rows, links_per_call, routed=routed) for command, rows in commands.items())
+
+
+def _work(db: sqlite3.Connection, command: type[Command], rows: int, links_per_call: int, *, routed: bool) -> Work:
+    items, requests = 0, rows
+    if command.items:
+        items, requests = db.execute(_LINKS, (links_per_call, links_per_call, command.__name__)).fetchone()
+    facets = {
+        name: db.execute(
+            f"select count(distinct {_column(command, field, routed=routed)}) from job where todo = 1 and command = ?",
+            (command.__name__,),
+        ).fetchone()[0]
+        for name, field in command.facets.items()
+    }
+    return Work(command, rows, requests, items, facets)
+
+
+def _column(command: type[Command], field: str, *, routed: bool) -> str:
+    if field == command.subject:
+        # the same number at two servers is two incidents
+        return "coalesce(profile || char(30), '') || label" if routed else "label"
+    return f"json_extract(params, '$.\"{command.parameter(field)}\"')"
+
+
+def work_by_profile(db: sqlite3.Connection, links_per_call: int) -> dict[str | None, ProfileWork]:
+    """The rows marked to be sent, by the profile that they go to; None is that of rows that name none."""
+    commands: dict[str | None, dict[str, int]] = {}
+    for profile, command, rows in db.execute(_ROWS_BY_PROFILE):
+        commands.setdefault(profile, {})[command] = rows
+    calls = dict(db.execute(_CALLS_BY_PROFILE, (links_per_call, links_per_call)).fetchall())
+    return {
+        profile: ProfileWork(tuple(rows), sum(rows.values()), _without_items(rows) + calls.get(profile, 0))
+        for profile, rows in commands.items()
+    }
+
+
+def _without_items(rows: Mapping[str, int]) -> int:
+    """Of *rows* by command, those that take a request each."""
+    return sum(count for name, count in rows.items() if not all_commands()[name].items)
+
+
+def commands_to_send(db: sqlite3.Connection) -> list[str]:
+    """The names of the commands of the rows marked to be sent."""
+    return [name for (name,) in db.execute("select distinct command from job where todo = 1 order by 1")]
+
+
+def is_all_done(db: sqlite3.Connection) -> bool:
+    """Whether every row of the file is ok without a remark."""
+    return not db.execute(_LEFT).fetchone()[0]
+
+
+def vanished_rows(db: sqlite3.Connection) -> int:
+    """Rows that were in an earlier state of the file and are no longer."""
+    return int(db.execute("select count(*) from job where row is null").fetchone()[0])
+
+
+def unknown_by_command(db: sqlite3.Connection, *, staged: bool = False) -> dict[str, int]:
+    """Rows of the file that may have happened, by command; only those that are *staged*, of a feedback file."""
+    among = "and row in (select row from temp.incoming)" if staged else ""
+    return dict(db.execute(_UNKNOWN.format(among)).fetchall())
+
+
+def was_sent_to(db: sqlite3.Connection, profile: str | None) -> bool:
+    """Whether a row of *profile* was ever sent."""
+    found = db.execute("select exists(select 1 from job where profile is ? and attempts > 0)", (profile,))
+    return bool(found.fetchone()[0])
+
+
+def due_zones(db: sqlite3.Connection, epoch: int) -> dict[str, int]:
+    """The time zones that D3 read due dates in, by its answers to the run of *epoch*, with how many tasks.
+
+    D3's pages do not name the zone; its answer does.
+    """
+    return {zone: count for zone, count in db.execute(_DUE_ZONES, (epoch,)).fetchall() if zone}

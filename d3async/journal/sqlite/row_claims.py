@@ -1,23 +1,70 @@
-"""The statements behind the SQLite journal: claims, outcomes, what is to be sent. Synchronous; one thread at a time."""
+"""Rows claimed, released and brought to their outcomes, what to send next; rows as an app gets them."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from d3async.commands import all_commands
+from pydantic import ValidationError
+
+from d3async.d3.call import Call, JsonObject, fold
+from d3async.d3.commands import all_commands
 from d3async.errors import ConservationError, FencedError
-from d3async.journal.base import RowOutcome
-from d3async.journal.rows import row_results
-from d3async.sansio.call import Call, JsonObject, fold
+from d3async.journal.model import INTERRUPTED, JobItem, JobOutcome, RowOutcome, outcome_of
+from d3async.policy.outcome import ItemOutcome, row_from_items, row_result
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from d3async.journal.base import Event, Settlement
-    from d3async.sansio.outcome import ItemOutcome
+    from d3async.d3.commands import Command
+    from d3async.journal.model import Event, Settlement
+    from d3async.policy.outcome import RowResult
+
+_AMONG = "in (select value from json_each(?))"
+
+
+def row_results(db: sqlite3.Connection, jobs: Sequence[int]) -> dict[int, RowResult]:
+    """The result of each of *jobs*. Items are counted only of rows that have none left to send.
+
+    Raises `ConservationError` when an item of such a row has no outcome.
+    """
+    among = (json.dumps(jobs),)
+    rows = db.execute(f"select id, row from job where id {_AMONG} order by row", among).fetchall()
+    waiting = dict(
+        db.execute(f"select job, count(*) from item where todo = 1 and job {_AMONG} group by job", among).fetchall()
+    )
+    done = [job for job in jobs if job not in waiting]
+    counts = _counts(db, done)
+    trouble = _trouble(db, [job for job in done if counts[job].keys() - {"ok"}])
+    return {job: row_result(row, waiting.get(job, 0), counts[job], trouble[job]) for job, row in rows}
+
+
+def outcome_from_items(db: sqlite3.Connection, job: int) -> tuple[str, str | None, str | None]:
+    """State, code and message of row *job* from its items: see `row_from_items`."""
+    return row_from_items(_counts(db, [job])[job], _trouble(db, [job])[job])
+
+
+def _counts(db: sqlite3.Connection, jobs: Sequence[int]) -> Mapping[int, Mapping[str, int]]:
+    counts: defaultdict[int, dict[str, int]] = defaultdict(dict)
+    question = f"select job, state, count(*) from item where job {_AMONG} group by job, state"
+    for job, state, count in db.execute(question, (json.dumps(jobs),)):
+        counts[job][state] = count
+    return counts
+
+
+def _trouble(db: sqlite3.Connection, jobs: Sequence[int]) -> Mapping[int, Sequence[ItemOutcome]]:
+    trouble: defaultdict[int, list[ItemOutcome]] = defaultdict(list)
+    question = (
+        f"select job, name, state, code, message from item where job {_AMONG} and state in ('failed', 'unknown')"
+        " order by job, pos"
+    )
+    for job, name, state, code, message in db.execute(question, (json.dumps(jobs),)):
+        trouble[job].append(ItemOutcome(name, state, code or "", message or ""))
+    return trouble
+
 
 _CALL = "select id, lane, command, username, site, params, label, maybe, row from job"
 _TWINS = "item indexed by item_twin"
@@ -282,3 +329,67 @@ def _line(message: str, anomalies: Sequence[str]) -> str:
         return ""
     parts = [message, *(f"[{text}]" for text in anomalies)]
     return " ".join(" ".join(parts).split())
+
+
+_ROWS = "select id, row, state, code, message, command, params, username, site, http, attempts from job"
+
+
+class TellingStore(Store):
+    """A `Store` whose finished rows come with how they are told."""
+
+    def __init__(self, db: sqlite3.Connection, *, epoch: int) -> None:
+        super().__init__(db, epoch=epoch)
+        self._all = db
+
+    def settle_all(self, settlements: Sequence[Settlement]) -> list[list[RowOutcome]]:
+        """See `Store.settle_all`."""
+        return [[self._finished(row) for row in rows] for rows in super().settle_all(settlements)]
+
+    def _finished(self, row: RowOutcome) -> RowOutcome:
+        found = self._all.execute(f"{_ROWS} where row = ?", (row.row,)).fetchone()
+        return row._replace(told=_told(self._all, found, earlier=False))
+
+
+def rows_told(db: sqlite3.Connection, *, todo: bool, after: int, most: int) -> list[JobOutcome]:
+    """The next *most* rows after row *after*: those this run is still to send, or those it has nothing to do with."""
+    found = db.execute(
+        f"{_ROWS} where row is not null and todo = ? and row > ? order by row limit ?", (todo, after, most)
+    ).fetchall()
+    return [_told(db, row, earlier=not todo) for row in found]
+
+
+def _told(db: sqlite3.Connection, found: Sequence[Any], *, earlier: bool) -> JobOutcome:
+    job, row, state, code, message, name, params, username, site, http, attempts = found
+    items = tuple(
+        JobItem(item, outcome_of(became), why or "", text or "")
+        for item, became, why, text in db.execute(
+            "select name, state, code, message from item where job = ? order by pos", (job,)
+        )
+    )
+    sent = state == "sent"
+    return JobOutcome(
+        row=row,
+        outcome=outcome_of(state),
+        code=("interrupted" if sent else code) or "",
+        message=(INTERRUPTED if sent else message) or "",
+        command=_command(name, params, items),
+        username=username,
+        site=site or "",
+        items=items,
+        http=http,
+        attempts=attempts,
+        earlier=earlier,
+    )
+
+
+def _command(name: str | None, params: str | None, items: Sequence[JobItem]) -> Command | None:
+    kind = all_commands().get(name or "")
+    if kind is None or params is None:
+        return None
+    given = json.loads(params)
+    if kind.items:
+        given[kind.parameter(kind.items)] = [item.item for item in items]
+    try:
+        return kind.model_validate(given)
+    except ValidationError:
+        return None

@@ -1,4 +1,4 @@
-"""The journal of a run folder in SQLite: who owns it, and how a job file's rows meet the rows it knows."""
+"""The journal of a run folder in SQLite: open, commit, finish; rows of a job file brought in."""
 
 from __future__ import annotations
 
@@ -10,45 +10,34 @@ import sqlite3
 import tempfile
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from d3async.commands import all_commands
+from d3async.d3.commands import all_commands
 from d3async.errors import FencedError, FolderGoneError, JournalError
-from d3async.journal import adopt, feedback, hold
-from d3async.journal.functions import add_functions
-from d3async.journal.location import FolderLocation
-from d3async.journal.schema import TABLES, VERSION
-from d3async.journal.stage import Stage
-from d3async.journal.states import counted
-from d3async.journal.upgrade import upgrade
-from d3async.sansio.identity import VERSION as IDENTITY
-from d3async.sansio.next_step import GONE
-from d3async.sansio.outcome import check_rows
+from d3async.jobs.identity import VERSION as IDENTITY
+from d3async.journal.model import counted
+from d3async.journal.sqlite import continue_rows, folder_lock, merge_rows
+from d3async.journal.sqlite.folder_lock import FolderLocation
+from d3async.journal.sqlite.schema import TABLES, VERSION, add_functions, upgrade
+from d3async.journal.sqlite.staging import Stage
+from d3async.policy.next_step import GONE
+from d3async.policy.outcome import check_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from filelock import FileLock
 
-    from d3async.journal.adopt import Changes
+    from d3async.journal.model import Changes, Selection
 
-FILE = hold.JOURNAL
+FILE = folder_lock.JOURNAL
 _SPANS = 200
 _OLDEST = (3, 34)
 """The SQLite of RHEL 9: statements use `update ... from` (3.33), and nothing that came later than 3.34."""
 _MAGIC = b"SQLite format 3\x00"
 _CURE = "Take it away (what was done is then forgotten), or give another folder with -o."
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which rows this run is to send. *retry_unknown* sends `unknown` rows of commands that are not repeatable too."""
-
-    retry_unknown: bool = False
-    serial: bool = False
 
 
 class RunFolder:
@@ -91,17 +80,17 @@ class RunFolder:
         """Bring the staged rows in; *facts* are stored as meta. What was found against earlier runs comes back."""
         with self._written():
             self._meta(facts)
-            return adopt.adopt(self.db, _repeatable())
+            return merge_rows.adopt(self.db, _repeatable())
 
     def continue_rows(self, facts: Mapping[str, str]) -> Changes:
         """Bring the staged rows of a feedback file in; *facts* are stored as meta. No other row changes."""
         with self._written():
             self._meta(facts)
-            return feedback.continue_rows(self.db, _repeatable())
+            return continue_rows.continue_rows(self.db, _repeatable())
 
     def all_ok(self, rows: int) -> bool:
         """Whether all of the *rows* that this run was to send are `ok`."""
-        return feedback.all_ok(self.db, self.epoch, rows)
+        return continue_rows.all_ok(self.db, self.epoch, rows)
 
     def begin(self, selection: Selection, *, now: float, facts: Mapping[str, Any]) -> int:
         """Become the owner: raise the epoch, mark what is to be sent.
@@ -116,7 +105,7 @@ class RunFolder:
                 "insert into run(epoch, pid, host, started_at, facts) values (?, ?, ?, ?, ?)",
                 (self.epoch, owner["pid"], owner["host"], now, json.dumps(dict(facts))),
             )
-            return adopt.mark_todo(
+            return merge_rows.mark_todo(
                 self.db, _repeatable(), retry_unknown=selection.retry_unknown, serial=selection.serial
             )
 
@@ -206,7 +195,7 @@ class RunFolder:
         Raises `FencedError` for a former owner, `ConservationError` when rows are lost or made up.
         """
         with self._owned():
-            adopt.settle_leftovers(self.db)
+            merge_rows.settle_leftovers(self.db)
             outcomes = self.outcomes()
             rows = self.meta_of("rows")
             if rows is not None:
@@ -281,7 +270,7 @@ class RunFolder:
         if self._lock is None:
             return
         if there:
-            hold.let_go(self.folder, self._lock, created=created)
+            folder_lock.let_go(self.folder, self._lock, created=created)
         else:
             # what is at that path now belongs to others
             self._lock.release()
@@ -311,11 +300,11 @@ def open_folder(folder: Path) -> RunFolder:
     """
     if sqlite3.sqlite_version_info < _OLDEST:
         raise JournalError(f"SQLite {sqlite3.sqlite_version} is too old: 3.34 or newer is needed.", code="journal")
-    created, lock = hold.take(folder)
+    created, lock = folder_lock.take(folder)
     try:
         return _open(folder, lock, created=created)
     except BaseException:
-        hold.let_go(folder, lock, created=created)
+        folder_lock.let_go(folder, lock, created=created)
         raise
 
 

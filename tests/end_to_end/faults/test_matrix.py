@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from d3async.connect import Connection, connect
-from d3async.delivery import NoLog, Stopper
-from d3async.engine import Engine
-from d3async.journal.group import GroupJournal
-from d3async.journal.sqlite import Selection, in_memory
-from d3async.journal.store import Store
-from d3async.sansio.call import Call
-from d3async.settings import Settings
+from d3async.config.settings import Settings
+from d3async.d3.call import Call
+from d3async.engine.delivery import Connection, NoLog, Stopper, connect
+from d3async.engine.engine import Engine
+from d3async.journal.model import Selection
+from d3async.journal.sqlite.group_commit import GroupJournal
+from d3async.journal.sqlite.row_claims import Store
+from d3async.journal.sqlite.run_folder import in_memory
 from tests.end_to_end.faults.wire import (
     OK_TASK,
     Act,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from d3async.connect import connect
+from d3async.engine.delivery import connect
 from tests.end_to_end.faults.test_matrix import COMMANDS, carry, connect_to, head, settings
 from tests.end_to_end.faults.wire import Act, Scripted, always, listening, sends
 

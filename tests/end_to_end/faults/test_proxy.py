@@ -11,7 +11,7 @@ import pytest
 from yarl import URL
 
 from d3async import sandbox
-from d3async.connect import connect
+from d3async.engine.delivery import connect
 from d3async.sandbox import Sandbox
 from tests.end_to_end.faults.test_matrix import COMMANDS, carry, settings
 

@@ -10,24 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from d3async.files.format import Format
-from d3async.journal.base import RowOutcome, Settlement
-from d3async.journal.postgres.intake import submission
-from d3async.journal.postgres.journal import PostgresJournal, Writer, open_chunk
-from d3async.journal.postgres.migrations import migrate
-from d3async.journal.postgres.read import PostgresReader
-from d3async.journal.postgres.texts import told
-from d3async.journal.sqlite import Selection
-from d3async.sansio.outcome import judge
+from d3async.files.source import Format
+from d3async.journal.model import RowOutcome, Selection, Settlement
+from d3async.journal.postgres.connections import told
+from d3async.journal.postgres.group_commit import PostgresJournal, Writer, open_chunk
+from d3async.journal.postgres.reader import PostgresReader
+from d3async.journal.postgres.schema import migrate
+from d3async.journal.postgres.submission import submission
+from d3async.policy.outcome import judge
 from tests.journal.ground import NOW, numbered
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
     from typing import Self
 
-    from d3async.journal.base import Event
-    from d3async.sansio.call import Call
-    from d3async.sansio.protocol import Answer
+    from d3async.d3.call import Call
+    from d3async.d3.response import Answer
+    from d3async.journal.model import Event
     from tests.journal.ground import Entry
 
 _NAMES = count(1)

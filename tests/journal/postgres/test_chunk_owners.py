@@ -13,14 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from d3async.d3.response import Reply
 from d3async.errors import ConservationError, FencedError
-from d3async.files.write import write_results
-from d3async.journal.postgres import owners, runs
-from d3async.journal.postgres.intake import submission
-from d3async.journal.postgres.journal import Writer, open_chunk
-from d3async.journal.postgres.untouched import lay_run
-from d3async.journal.sqlite import Selection
-from d3async.sansio.protocol import Reply
+from d3async.files.run_files import write_results
+from d3async.journal.model import Selection
+from d3async.journal.postgres import chunk_owners, runs
+from d3async.journal.postgres.chunk_owners import lay_run
+from d3async.journal.postgres.group_commit import Writer, open_chunk
+from d3async.journal.postgres.submission import submission
 from tests.journal.ground import NOW, broken, changed, links, numbered, task
 from tests.journal.postgres.ground import FleetPlace
 from tests.journal.postgres.test_runs import asked
@@ -170,7 +170,7 @@ def test_a_worker_that_is_killed_while_it_opens_a_chunk_leaves_it_untouched(plac
 
     async def killed() -> None:
         async with await psycopg.AsyncConnection.connect(place.fleet.url) as db:
-            await owners.open_as(db, world.id, 0, 1, who="lost", now=NOW)
+            await chunk_owners.open_as(db, world.id, 0, 1, who="lost", now=NOW)
             place.fleet.query("select pg_terminate_backend(%s)", db.info.backend_pid)
             with suppress(psycopg.Error):
                 await db.commit()

@@ -10,15 +10,14 @@ import psycopg
 import pytest
 import pytest_asyncio
 
+from d3async.d3.response import Reply
 from d3async.errors import FencedError, JournalError
-from d3async.journal.base import Event, Settlement
+from d3async.journal.model import Event, Selection, Settlement
 from d3async.journal.postgres import runs
-from d3async.journal.postgres.intake import submission
-from d3async.journal.postgres.journal import PostgresJournal, Writer, open_chunk
-from d3async.journal.postgres.migrations import migrate
-from d3async.journal.sqlite import Selection
-from d3async.sansio.outcome import judge
-from d3async.sansio.protocol import Reply
+from d3async.journal.postgres.group_commit import PostgresJournal, Writer, open_chunk
+from d3async.journal.postgres.schema import migrate
+from d3async.journal.postgres.submission import submission
+from d3async.policy.outcome import judge
 from tests.database import running
 from tests.journal.ground import NOW, links, numbered, task
 from tests.journal.postgres.proxy import between
@@ -26,8 +25,8 @@ from tests.journal.postgres.proxy import between
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from d3async.journal.base import RowOutcome
-    from d3async.sansio.call import Call
+    from d3async.d3.call import Call
+    from d3async.journal.model import RowOutcome
     from tests.database import Postgres
     from tests.journal.ground import Entry
 

@@ -11,10 +11,10 @@ import pytest
 
 from d3async.errors import JournalError
 from d3async.journal.postgres import schema
-from d3async.journal.postgres.intake import submission
-from d3async.journal.postgres.migrations import migrate
-from d3async.journal.postgres.read import PostgresReader
-from d3async.journal.postgres.writer import Writer
+from d3async.journal.postgres.group_commit import Writer
+from d3async.journal.postgres.reader import PostgresReader
+from d3async.journal.postgres.schema import migrate
+from d3async.journal.postgres.submission import submission
 from tests.journal.ground import NOW
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from d3async.cli.fleet_loading import How, Loader, Unit
-from d3async.cli.jobfile import JobFileOptions
-from d3async.fleet.address import needed
-from d3async.journal.postgres.session import RunSession
+from d3async.config.database_urls import needed
+from d3async.journal.postgres.submission import RunSession
 from d3async.journal.reconcile import UnknownRows
+from d3async.operations.load_fleet import How, Loader, Unit
+from d3async.operations.mapping import JobFileOptions
 from tests.journal.postgres.test_migrations import RELEASED, asked, migrated, released
 
 if TYPE_CHECKING:

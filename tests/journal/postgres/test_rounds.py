@@ -7,9 +7,9 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.journal.base import Event
-from d3async.journal.postgres.wishes import Claim, Note, Owner, Release, Take, Wish, Work, rounds
-from d3async.sansio.call import Call
+from d3async.d3.call import Call
+from d3async.journal.model import Event
+from d3async.journal.postgres.chunk_owners import Claim, Note, Owner, Release, Take, Wish, Work, rounds
 
 OWNERS = [Owner(1, chunk, 1, 1, 0, 9, serial=False) for chunk in range(2)]
 

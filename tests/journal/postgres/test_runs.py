@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from d3async.d3.response import Doubtful, Reply
 from d3async.errors import ConservationError, FencedError, JournalError
-from d3async.journal import figures
-from d3async.journal.base import Event
+from d3async.journal import protocols
+from d3async.journal.model import Event
 from d3async.journal.postgres import runs
-from d3async.journal.postgres.read import PostgresReader
-from d3async.sansio.protocol import Doubtful, Reply
+from d3async.journal.postgres.reader import PostgresReader
 from tests.journal.ground import NOW, broken, links, task
 
 if TYPE_CHECKING:
@@ -176,11 +176,11 @@ def test_figures_are_added_up_by_round(place: FleetPlace) -> None:
         world.note(event)
     world.end()
     with place.reader() as reader:
-        assert figures.spans(reader) == {1: (NOW, NOW + 1)}
-        assert figures.answered(reader, 1, NOW, 0.5) == [(2, 1, 1)]
-        assert figures.throttled(reader, 1, NOW, 2.0) == {1: 1}
-        assert figures.pauses(reader, 1, 10) == [(NOW + 5, 4.0)]
-        assert figures.latency_counts(reader, [0.5, 1.0]) == [0, 2, 0]
+        assert protocols.spans(reader) == {1: (NOW, NOW + 1)}
+        assert protocols.answered(reader, 1, NOW, 0.5) == [(2, 1, 1)]
+        assert protocols.throttled(reader, 1, NOW, 2.0) == {1: 1}
+        assert protocols.pauses(reader, 1, 10) == [(NOW + 5, 4.0)]
+        assert protocols.latency_counts(reader, [0.5, 1.0]) == [0, 2, 0]
 
 
 def test_a_run_that_is_not_there_and_a_server_that_is_not_there_are_told(fleet: Fleet) -> None:

@@ -9,20 +9,20 @@ import psycopg
 import pytest
 
 from d3async.errors import FolderHeldError
-from d3async.journal.postgres.intake import Begun, submission
+from d3async.journal.model import Selection
+from d3async.journal.postgres.chunk_owners import lay_run
+from d3async.journal.postgres.look_alikes import SimilarSubmitted, lock_tenant
 from d3async.journal.postgres.runs import drop
-from d3async.journal.postgres.similar_rows import SimilarSubmitted, lock_tenant
-from d3async.journal.postgres.untouched import lay_run
-from d3async.journal.sqlite import Selection
-from d3async.sansio.look_alikes import ALL, Lines
+from d3async.journal.postgres.submission import Begun, submission
+from d3async.policy.look_alikes import ALL, Lines
 from tests.journal.ground import NOW, numbered, task
 from tests.journal.postgres.ground import Fleet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from d3async.journal.similar_rows import Similar
-    from d3async.sansio.job import Job
+    from d3async.jobs.job import Job
+    from d3async.journal.model import Similar
     from tests.database import Postgres
 
 D3 = "https://d3.example.com/x"

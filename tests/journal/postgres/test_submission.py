@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from d3async.d3.response import Reply
 from d3async.errors import FolderHeldError, JournalError
-from d3async.journal.postgres.intake import submission
-from d3async.journal.postgres.texts import kept, told
-from d3async.journal.sqlite import Selection
-from d3async.sansio.protocol import Reply
+from d3async.journal.model import Selection
+from d3async.journal.postgres.connections import kept, told
+from d3async.journal.postgres.submission import submission
 from tests.journal.ground import NOW, broken, changed, links, numbered, task
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from d3async.errors import FolderGoneError
-from d3async.journal.hold import is_held
-from d3async.journal.location import FolderLocation
-from d3async.journal.sqlite import FILE, Selection, open_folder
+from d3async.journal.model import Selection
+from d3async.journal.sqlite.folder_lock import FolderLocation, is_held
+from d3async.journal.sqlite.run_folder import FILE, open_folder
 from tests.journal.ground import NOW, load, task
 
 if TYPE_CHECKING:

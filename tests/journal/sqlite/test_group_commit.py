@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
+from d3async.d3.call import Call
+from d3async.d3.response import Reply
 from d3async.errors import FencedError, JournalError
-from d3async.journal.base import Event, Settlement
-from d3async.journal.group import GroupJournal
-from d3async.journal.sqlite import RunFolder, Selection, in_memory
-from d3async.journal.store import Store
-from d3async.sansio.call import Call
-from d3async.sansio.outcome import judge
-from d3async.sansio.protocol import Reply
+from d3async.journal.model import Event, Selection, Settlement
+from d3async.journal.sqlite.group_commit import GroupJournal
+from d3async.journal.sqlite.row_claims import Store
+from d3async.journal.sqlite.run_folder import RunFolder, in_memory
+from d3async.policy.outcome import judge
 from tests.journal.ground import NOW, load, task
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from d3async.journal.lanes import count_mirrored
-from d3async.sansio.merge import lane_in_wave, later_waves, wave_of
-from d3async.sansio.protocol import Doubtful, ItemError, Reply
+from d3async.d3.response import Doubtful, ItemError, Reply
+from d3async.journal.sqlite.merge_rows import count_mirrored
+from d3async.policy.batching import lane_in_wave, later_waves, wave_of
 from tests.journal.ground import NOW, Entry, Run, links, task
 
 NOT_LINKED = "The source incident is not linked to this incident."

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from d3async.errors import LookAlikeError
-from d3async.journal.look_alike_guard import LookAlikeGuard, correct_index
-from d3async.journal.marking import mark_tasks
-from d3async.journal.session import FolderSession
-from d3async.journal.similar_rows import Similar
-from d3async.journal.sqlite import RunFolder, Selection, open_folder
-from d3async.sansio.job import Job
-from d3async.sansio.look_alikes import ALL, Lines
+from d3async.jobs.job import Job
+from d3async.journal.model import Selection, Similar
+from d3async.journal.reconcile import mark_tasks
+from d3async.journal.sqlite.look_alikes import LookAlikeGuard, correct_index
+from d3async.journal.sqlite.run_folder import RunFolder, open_folder
+from d3async.journal.sqlite.session import FolderSession
+from d3async.policy.look_alikes import ALL, Lines
 from tests.journal.ground import NOW, load, task
 
 D3 = {"https://d3.example.com/x": [""]}

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d3async.journal.read import JournalReader
-from d3async.journal.sqlite import FILE, in_memory
-from d3async.sansio.job import Job
-from d3async.sansio.protocol import Answer, Broken, Doubtful, ItemError, Refused, Reply
+from d3async.d3.response import Answer, Broken, Doubtful, ItemError, Refused, Reply
+from d3async.jobs.job import Job
+from d3async.journal.sqlite.reader import JournalReader
+from d3async.journal.sqlite.run_folder import FILE, in_memory
 from tests.journal.ground import Entry, Run, broken, changed, links, task
 
 OK = Reply("ok")

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from d3async.errors import ConservationError, JournalError
-from d3async.journal.read import FILE, JournalReader
-from d3async.journal.records import Owner
-from d3async.journal.states import INTERRUPTED
+from d3async.journal.model import INTERRUPTED, Owner
+from d3async.journal.sqlite.reader import FILE, JournalReader
 from tests.journal.factory import LINK_HEADER, START, Entry, Told, every_outcome, make, unsent
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from d3async.d3.call import Call
+from d3async.d3.response import Doubtful, ItemError, Refused, Reply
 from d3async.errors import ConservationError, FencedError
-from d3async.journal.base import Event, Settlement
-from d3async.journal.store import Store
-from d3async.sansio.call import Call
-from d3async.sansio.outcome import judge
-from d3async.sansio.protocol import Doubtful, ItemError, Refused, Reply
+from d3async.journal.model import Event, Settlement
+from d3async.journal.sqlite.row_claims import Store
+from d3async.policy.outcome import judge
 from tests.journal.ground import NOW, Run, links, task
 
 OK = Reply("ok")

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from d3async.d3.response import Reply
 from d3async.errors import ConservationError, FencedError, FolderHeldError, JournalError
-from d3async.journal.schema import VERSION
-from d3async.journal.sqlite import Selection, in_memory, open_folder
-from d3async.sansio.protocol import Reply
+from d3async.journal.model import Selection
+from d3async.journal.sqlite.run_folder import in_memory, open_folder
+from d3async.journal.sqlite.schema import VERSION
 from tests.journal.ground import NOW, Run, broken, links, load, task
 
 OK = Reply("ok")
@@ -67,7 +68,7 @@ def test_a_second_owner_is_told_who_holds_the_folder_and_since_when(tmp_path: Pa
     run = Run(tmp_path, [task("a")])
     script = (
         "import sys; from pathlib import Path; from d3async.errors import FolderHeldError\n"
-        "from d3async.journal.sqlite import open_folder\n"
+        "from d3async.journal.sqlite.run_folder import open_folder\n"
         "try: open_folder(Path(sys.argv[1]))\n"
         "except FolderHeldError as error: print(error.message)"
     )

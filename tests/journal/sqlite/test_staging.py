@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.journal.entries import Repeated, judge_repeat
-from d3async.journal.sqlite import RunFolder, in_memory
-from d3async.sansio.identity import digest
+from d3async.jobs.identity import Repeated, digest, judge_repeat
+from d3async.journal.sqlite.run_folder import RunFolder, in_memory
 from tests.journal.ground import broken, links, numbered, task
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from d3async.journal.group import GroupJournal
-from d3async.journal.lasting import Log
-from d3async.journal.sqlite import FILE, Selection, open_folder
-from d3async.journal.store import Store
+from d3async.journal.model import Selection
+from d3async.journal.sqlite.group_commit import GroupJournal, Log
+from d3async.journal.sqlite.row_claims import Store
+from d3async.journal.sqlite.run_folder import FILE, open_folder
 from tests.journal.ground import NOW, load, task
 
 

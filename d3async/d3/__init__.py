@@ -1,0 +1,1 @@
+"""Pure: D3's commands, requests, answers, links and logs."""

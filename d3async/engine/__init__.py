@@ -1,0 +1,1 @@
+"""Brings every row that is to be sent to its outcome."""

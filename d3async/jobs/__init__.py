@@ -1,0 +1,1 @@
+"""Pure: a row of a job file becomes a job or problems."""
