@@ -27,10 +27,10 @@ from benchmarks import jobs
 from benchmarks.harness import Line, Scale, folder, python, spend
 from d3async.d3.response import Reply
 from d3async.files.run_files import write_results
-from d3async.journal.model import Selection, Settlement
+from d3async.journal.model import CallResult, Selection
 from d3async.journal.postgres import runs
 from d3async.journal.postgres.group_commit import Writer, open_chunk
-from d3async.journal.postgres.reader import PostgresReader
+from d3async.journal.postgres.reader import FleetRunReader
 from d3async.journal.postgres.schema import migrate
 from d3async.journal.postgres.submission import submission
 from d3async.operations.job_file import open_job_file
@@ -155,7 +155,7 @@ async def _worked(url: str, count: int) -> float:
 async def _work(journal: PostgresJournal, at_once: int) -> int:
     async def carry(call: Call) -> None:
         await journal.claim(call, time.time())
-        await journal.settle(Settlement(call, judge(call, Reply("ok")), '{"error": ""}', time.time()))
+        await journal.settle(CallResult(call, judge(call, Reply("ok")), '{"error": ""}', time.time()))
 
     calls = [call for _, call in await journal.lanes(-1, 1000) if call]
     for first in range(0, len(calls), at_once):
@@ -166,7 +166,7 @@ async def _work(journal: PostgresJournal, at_once: int) -> int:
 def _results(url: str, place: Path, rows: int) -> Line:
     with psycopg.connect(url) as db:
         _submit(db, jobs.write_tasks(place / "large.csv", rows))
-    with PostgresReader(url, "large", folder=place) as reader:
+    with FleetRunReader(url, "large", folder=place) as reader:
         started = time.perf_counter()
         reader.check()
         with (place / "results.csv").open("wb") as file:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from d3async.files.run_files import write_results
 from d3async.files.source import Format
-from d3async.journal.sqlite.reader import FILE, JournalReader
+from d3async.journal.sqlite.reader import FILE, FolderReader
 from d3async.journal.sqlite.schema import TABLES, VERSION
 
 HEADER = ("incident", "name", "assignee", "due")
@@ -66,7 +66,7 @@ def _job(row: int, *, items: bool) -> tuple[object, ...]:
 def ours(folder: Path) -> None:
     """One timed writing, in this process; prints seconds and peak memory."""
     before = time.perf_counter()
-    with JournalReader(folder / FILE) as reader, (folder / "results.csv").open("wb") as file:
+    with FolderReader(folder / FILE) as reader, (folder / "results.csv").open("wb") as file:
         write_results(file, reader, "csv")
     spent = time.perf_counter() - before
     print(json.dumps([spent, _peak_memory()]))

@@ -10,33 +10,33 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import anyio
 
-from d3async.batch_journal import Book, chunks
+from d3async.batch_journal import BatchJournal, chunks
 from d3async.engine.engine import Engine
-from d3async.engine.observers import TICK, Noted, OutcomeSeen, counted, every
+from d3async.engine.observers import TICK, EventRecorder, OutcomeSeen, call_every, counted
 from d3async.errors import D3Error, JournalError
-from d3async.journal.sqlite.group_commit import GroupJournal
-from d3async.journal.sqlite.row_claims import TellingStore
-from d3async.policy.halt_and_exit_codes import GRACE, error_of, stop_of, with_default
+from d3async.journal.sqlite.group_commit import GroupCommitJournal
+from d3async.journal.sqlite.row_claims import RowStoreWithOutcomes
+from d3async.policy.halt_and_exit_codes import GRACE, error_for_stop, stop_of, with_default
 from d3async.policy.next_step import GONE
 from d3async.policy.retry import Stop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from d3async.batch_journal import Jobs, Terms
+    from d3async.batch_journal import BatchOptions, Jobs
     from d3async.d3.call import Call
     from d3async.engine.delivery import Delivered, Stopper
-    from d3async.engine.engine import Carrier
-    from d3async.engine.observers import Watch
+    from d3async.engine.engine import CallSender
+    from d3async.engine.observers import ObserverHub
     from d3async.journal.model import JobOutcome, RowOutcome
-    from d3async.journal.protocols import Log
+    from d3async.journal.protocols import AttemptLog
     from d3async.journal.sqlite.run_folder import RunFolder
     from d3async.ratelimit.limiter import LimiterNumbers
 
 T = TypeVar("T")
 
 
-class Outbox(Generic[T]):
+class OutcomeQueue(Generic[T]):
     """One takes, several put. *most* is when makers are to wait; what is under way then may still be put."""
 
     def __init__(self, most: int) -> None:
@@ -99,11 +99,11 @@ class JobRun:
     def __init__(
         self,
         jobs: Jobs,
-        terms: Terms,
-        book: Book,
+        terms: BatchOptions,
+        book: BatchJournal,
         *,
-        carrier: Carrier,
-        watch: Watch,
+        carrier: CallSender,
+        watch: ObserverHub,
         numbers: Callable[[], LimiterNumbers],
     ) -> None:
         self.counts: Counter[str] = Counter()
@@ -115,7 +115,7 @@ class JobRun:
         self._carrier = carrier
         self._watch = watch
         self._numbers = numbers
-        self._outbox: Outbox[JobOutcome] = Outbox(terms.ahead)
+        self._outbox: OutcomeQueue[JobOutcome] = OutcomeQueue(terms.ahead)
         self._owner: asyncio.Task[None] | None = None
         self._engine: Engine | None = None
         self._loading = True
@@ -136,7 +136,7 @@ class JobRun:
             await self.aclose()
         stop = self.stop or (_LEFT if self._left and self._owner.cancelled() else None)
         if stop is not None and (stop.code != "halt" or self.counts["unsent"]):
-            raise error_of(stop, attempts=self.requests)
+            raise error_for_stop(stop, attempts=self.requests)
 
     async def __aenter__(self) -> Self:
         return self
@@ -208,9 +208,9 @@ class JobRun:
         if self._left or not rows:
             return _LEFT if self._left else None
         folder = self._book.folder
-        journal = GroupJournal(
+        journal = GroupCommitJournal(
             folder.db,
-            TellingStore(folder.db, epoch=folder.epoch),
+            RowStoreWithOutcomes(folder.db, epoch=folder.epoch),
             patience=max(self._terms.drain, 1.0),
             gone=folder.gone,
         )
@@ -224,7 +224,7 @@ class JobRun:
             drain=self._terms.drain,
             on_row=self._finished,
         )
-        noted = Noted(journal, self._numbers())
+        noted = EventRecorder(journal, self._numbers())
         # every attempt of the client's, whoever made it: they share one limiter
         self._watch.noting.append(noted.attempt)
 
@@ -232,7 +232,7 @@ class JobRun:
             noted.look(self._numbers())
             self._look_for(folder)
 
-        looking = asyncio.create_task(every(TICK, look))
+        looking = asyncio.create_task(call_every(TICK, look))
         try:
             stop = await self._engine.run()
             noted.look(self._numbers())
@@ -254,7 +254,7 @@ class JobRun:
             engine.stop(Stop(error.code, error.message))
             asyncio.get_running_loop().call_later(GRACE, engine.cancel)
 
-    async def deliver(self, call: Call, *, repeatable: bool, log: Log, stopper: Stopper) -> Delivered:
+    async def deliver(self, call: Call, *, repeatable: bool, log: AttemptLog, stopper: Stopper) -> Delivered:
         """The engine's way to D3: no further ahead than whoever iterates allows."""
         with stopper.before_the_wire():
             await self._outbox.room()

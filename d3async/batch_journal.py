@@ -51,7 +51,7 @@ _PAGE = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class BatchOptions:
     """How a run is to go. *drain* in seconds; *ahead* is how many outcomes may wait to be taken."""
 
     journal: Path | None = None
@@ -66,10 +66,10 @@ class Terms:
     ahead: int = 100
 
 
-class Book:
+class BatchJournal:
     """Opens, fills, reads and closes the journal; *auth* says whether there is a key for each command."""
 
-    def __init__(self, terms: Terms, settings: Settings, auth: Auth) -> None:
+    def __init__(self, terms: BatchOptions, settings: Settings, auth: Auth) -> None:
         self._terms = terms
         self._settings = settings
         self._auth = auth

@@ -13,17 +13,17 @@ import anyio
 from pydantic import ValidationError
 
 from d3async.batch import JobRun
-from d3async.batch_journal import Book, Terms
+from d3async.batch_journal import BatchJournal, BatchOptions
 from d3async.d3 import response
-from d3async.d3.call import Call, fold
+from d3async.d3.call import Call, normalize_number
 from d3async.d3.commands import Command, find
 from d3async.d3.commands.create_task import CreateTask
 from d3async.d3.commands.remove_linked_incidents import RemoveLinkedIncidents
-from d3async.d3.response import Broken, Doubtful, ItemError, Refused, Reply
+from d3async.d3.response import AmbiguousAnswer, ItemError, Refused, Reply, TransportFailure
 from d3async.engine.delivery import Stopper, connect
-from d3async.engine.observers import Calling, OutcomeSeen, Watch, counted
+from d3async.engine.observers import CallbackObserver, ObserverHub, OutcomeSeen, counted
 from d3async.errors import NotSentError, RefusedError, SettingsError, UnknownOutcomeError
-from d3async.policy.halt_and_exit_codes import error_of, parse
+from d3async.policy.halt_and_exit_codes import error_for_stop, parse
 from d3async.policy.outcome import judge
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from d3async.batch_journal import Jobs
     from d3async.config.settings import Settings
     from d3async.engine.delivery import Delivered
-    from d3async.engine.engine import Carrier
+    from d3async.engine.engine import CallSender
     from d3async.engine.observers import AttemptSeen, Observer
     from d3async.errors import D3Error
-    from d3async.journal.protocols import Log
+    from d3async.journal.protocols import AttemptLog
     from d3async.policy.outcome import Verdict
     from d3async.ratelimit.limiter import Limiter, LimiterNumbers
 
@@ -67,7 +67,7 @@ class RemovedLinks:
     remaining: list[str] | None
 
 
-class Marks:
+class MemoryAttemptLog:
     """A `Log` that remembers whether an attempt may have reached D3, for a call whose time is up."""
 
     def __init__(self) -> None:
@@ -99,16 +99,16 @@ class OneSourceAtATime:
     *site* is the site of calls that name none.
     """
 
-    def __init__(self, carrier: Carrier, *, site: str) -> None:
+    def __init__(self, carrier: CallSender, *, site: str) -> None:
         self._carrier = carrier
         self._site = site
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
-    async def deliver(self, call: Call, *, repeatable: bool, log: Log, stopper: Stopper) -> Delivered:
+    async def deliver(self, call: Call, *, repeatable: bool, log: AttemptLog, stopper: Stopper) -> Delivered:
         """See `Delivery.deliver`."""
         async with AsyncExitStack() as held:
             if call.items:
-                lock = self._locks.setdefault((call.site or self._site, fold(call.label)), asyncio.Lock())
+                lock = self._locks.setdefault((call.site or self._site, normalize_number(call.label)), asyncio.Lock())
                 with stopper.before_the_wire():
                     await held.enter_async_context(lock)
             return await self._carrier.deliver(call, repeatable=repeatable, log=log, stopper=stopper)
@@ -116,9 +116,9 @@ class OneSourceAtATime:
 
 def joined(one: RemovedLinks, other: RemovedLinks) -> RemovedLinks:
     """What two requests about one source, one after the other, have done together."""
-    gone = {fold(item) for item in other.removed}
+    gone = {normalize_number(item) for item in other.removed}
     left = other.remaining if other.remaining is not None else one.remaining
-    remaining = None if left is None else [item for item in left if fold(item) not in gone]
+    remaining = None if left is None else [item for item in left if normalize_number(item) not in gone]
     return RemovedLinks(one.removed + other.removed, one.refused + other.refused, remaining)
 
 
@@ -138,7 +138,7 @@ def reply_of(done: Delivered) -> Reply:
         return answer
     if isinstance(answer, Refused):
         raise RefusedError(answer.message, code=answer.code, status=answer.status, attempts=done.attempts, sent=True)
-    if isinstance(answer, Doubtful | Broken):
+    if isinstance(answer, AmbiguousAnswer | TransportFailure):
         raise UnknownOutcomeError(
             answer.message, code=answer.code, status=answer.status, attempts=done.attempts, sent=True
         )
@@ -171,9 +171,9 @@ class D3Client:
         observers: Sequence[Observer] = (),
     ) -> None:
         if on_attempt or on_outcome:
-            observers = (*observers, Calling(on_attempt, on_outcome))
+            observers = (*observers, CallbackObserver(on_attempt, on_outcome))
         self._settings = settings
-        self._watch = Watch(observers, lambda: self.limiter)
+        self._watch = ObserverHub(observers, lambda: self.limiter)
         self._parts = connect(
             settings,
             session=session,
@@ -325,7 +325,7 @@ class D3Client:
             repeatable = known.repeatable if known else name.lower().startswith(("get", "search"))
         call = Call(name, params, username, site or "", 0, "")
         done = await self._deliver(call, repeatable=repeatable, seconds=timeout)
-        if done.response is None or isinstance(done.answer, Broken | Refused) or done.response.status != 200:  # noqa: PLR2004 - D3 knows no other success
+        if done.response is None or isinstance(done.answer, TransportFailure | Refused) or done.response.status != 200:  # noqa: PLR2004 - D3 knows no other success
             self._judged(done)
             reply_of(done)
         answer = response.returned(done.response) if done.response else None
@@ -365,7 +365,7 @@ class D3Client:
         after the last outcome what ended the run early: `UnauthorizedError`, `ThrottledError`, `NotSentError`.
         """
         self._check_open()
-        terms = Terms(
+        terms = BatchOptions(
             journal=None if journal is None else Path(journal),
             retry_unknown=retry_unknown,
             allow_duplicates=allow_duplicates,
@@ -376,7 +376,7 @@ class D3Client:
             drain=drain,
             workers=self._settings.concurrency,
         )
-        book = Book(terms, self._settings, self._parts.auth)
+        book = BatchJournal(terms, self._settings, self._parts.auth)
         run = JobRun(jobs, terms, book, carrier=self._carrier, watch=self._watch, numbers=lambda: self.limiter)
         self._runs.add(run)
         return run
@@ -391,14 +391,14 @@ class D3Client:
 
     async def _deliver(self, call: Call, *, repeatable: bool, seconds: float | None) -> Delivered:
         self._check_open()
-        stopper, marks = Stopper(), Marks()
+        stopper, marks = Stopper(), MemoryAttemptLog()
         done: Delivered | None = None
         with anyio.move_on_after(seconds):
             done = await self._carrier.deliver(call, repeatable=repeatable, log=marks, stopper=stopper)
         if done is None:
             raise self._told(call, marks.too_late(seconds))
         if stopper.reason is not None and done.answer is None:
-            raise self._told(call, error_of(stopper.reason, attempts=done.attempts))
+            raise self._told(call, error_for_stop(stopper.reason, attempts=done.attempts))
         return done
 
     def _told(self, call: Call, error: D3Error) -> D3Error:

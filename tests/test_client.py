@@ -22,7 +22,7 @@ from d3async.errors import (
     UnauthorizedError,
     UnknownOutcomeError,
 )
-from d3async.jobs.job import Invalid, Job, Problem, asked
+from d3async.jobs.job import Invalid, Job, Problem, request_of
 from d3async.sandbox import serve
 
 LINKS = [("s-1", "a"), ("s-1", "b"), ("s-2", "a")]
@@ -84,7 +84,7 @@ async def test_jobs_may_come_from_an_async_iterable_and_from_a_row_reader() -> N
         for number in range(3):
             await asyncio.sleep(0)
             yield task(number)
-        yield Job(9, 30, "x;y", asked(task(7)), None, "")
+        yield Job(9, 30, "x;y", request_of(task(7)), None, "")
         yield Invalid(10, 31, "broken", (Problem("due", "Due Date", "soon", "is not a date"),))
 
     async with serve(rate=0) as url, D3Client(settings(url)) as d3:

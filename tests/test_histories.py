@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from d3async.d3.call import Account, ApiRequest
-from d3async.d3.response import ApiResponse, Broken
+from d3async.d3.response import ApiResponse, TransportFailure
 from d3async.engine.delivery import Delivery
 from d3async.engine.engine import Engine
 from d3async.errors import JournalError
-from d3async.journal.sqlite.group_commit import GroupJournal
+from d3async.journal.sqlite.group_commit import GroupCommitJournal
 from d3async.journal.sqlite.run_folder import in_memory
 from d3async.policy.retry import Policy, Stop
 from tests.journal.ground import NOW, Entry, Run, broken, links, task
@@ -85,13 +85,13 @@ class Line:
 
     async def send(
         self, request: ApiRequest, headers: Any, *, on_sent: Callable[[], None] | None = None
-    ) -> ApiResponse | Broken:
+    ) -> ApiResponse | TransportFailure:
         await asyncio.sleep(0)
         what = self.script.pop(0) if self.script else "ok"
         if what == "kill unsent":
             self.kill()
         if what == "unsent":
-            return Broken(sent=False, code="refused", message="")
+            return TransportFailure(sent=False, code="refused", message="")
         assert on_sent
         on_sent()
         return self.answer(what, request)
@@ -100,7 +100,7 @@ class Line:
         self.disk.dead = True
         raise Killed
 
-    def answer(self, what: str, request: ApiRequest) -> ApiResponse | Broken:
+    def answer(self, what: str, request: ApiRequest) -> ApiResponse | TransportFailure:
         word, _, when = what.partition(" ")
         if word == "kill" and when == "before":
             self.kill()
@@ -115,7 +115,7 @@ class Line:
         if word == "stop":
             self.stop()
         if word in {"lost", "cut"}:
-            return Broken(sent=True, code="connection_lost", message="")
+            return TransportFailure(sent=True, code="connection_lost", message="")
         return ApiResponse(500 if word == "500" else 200, {}, b"<html>" if word in {"500", "html"} else body)
 
     def headers(self, command: str, *, username: str, site: str) -> dict[str, str]:
@@ -218,7 +218,7 @@ class Histories(RuleBasedStateMachine):
         run.again(self.rows[: max(1, len(self.rows) // 2)] if pilot else self.rows)
         disk: Any = Disk(db)
         run.store._db = disk
-        journal = GroupJournal(disk, run.store, patience=0.0)
+        journal = GroupCommitJournal(disk, run.store, patience=0.0)
         engine = Engine(carrier=self, journal=journal, rows=run.to_send, workers=3, links_per_call=3)  # type: ignore[arg-type] - `deliver` is set below
         line: Any = Line(self.d3, script, disk, lambda: engine.stop(Stop("interrupted", "")))
         self.deliver = Delivery(

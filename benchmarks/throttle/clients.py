@@ -6,7 +6,7 @@ import math
 import random
 from typing import Protocol
 
-from d3async.ratelimit.rate_controller import Lateness, RateController, burst
+from d3async.ratelimit.rate_controller import LatenessAllowance, RateController, burst
 
 LIMIT = 50.0
 
@@ -139,7 +139,7 @@ class Ours:
     def __init__(self, dice: random.Random, limit: float | None = LIMIT) -> None:
         self.mind = RateController(limit)
         self._dice = dice
-        self._lateness = Lateness()
+        self._lateness = LatenessAllowance()
         self._next = self._due = -math.inf
 
     def ready_at(self, now: float) -> float:

@@ -15,7 +15,7 @@ from d3async.cli.options import settings_options
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from d3async.operations.doctor_network import Finding
+    from d3async.operations.doctor_network import Check
 
 _SIGNS = {"ok": "✓", "bad": "✗", "note": "–"}  # noqa: RUF001 - the sign the README shows
 _PLAIN_SIGNS = {"ok": "ok ", "bad": "BAD", "note": "-  "}
@@ -46,7 +46,7 @@ def doctor_command(*, options: Mapping[str, Any], as_json: bool) -> int:
     return MEND if wrong else 0
 
 
-def _line(found: Finding) -> str:
+def _line(found: Check) -> str:
     signs = _SIGNS if _can_show(_SIGNS["ok"]) else _PLAIN_SIGNS
     cure = f"\n  {'':<14} {'→' if _can_show('→') else '>'} {found.cure}" if found.cure else ""
     return f"{signs[found.state]} {found.check:<14} {found.text}{cure}"
@@ -60,5 +60,5 @@ def _can_show(sign: str) -> bool:
     return True
 
 
-def _bad(findings: Sequence[Finding]) -> bool:
+def _bad(findings: Sequence[Check]) -> bool:
     return any(found.state == "bad" for found in findings)

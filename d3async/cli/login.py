@@ -41,14 +41,14 @@ def login_command(*, name: str, kind: str, profile: str | None, config: Path | N
     """
     from d3async.config import secret_sources  # noqa: PLC0415 - as above
     from d3async.config.config_file import load_profile  # noqa: PLC0415 - as above
-    from d3async.config.credentials import Credential, Kind, Level, checked, plain  # noqa: PLC0415 - `--help` is quick
+    from d3async.config.credentials import Credential, CredentialKind, Precedence, checked, plain  # noqa: PLC0415 - `--help` is quick
     from d3async.errors import SettingsError  # noqa: PLC0415 - as above
 
-    which = Kind(KINDS[kind])
+    which = CredentialKind(KINDS[kind])
     chosen = load_profile(config, profile, os.environ)
     entry = chosen.keyring_entry(which, name) or secret_sources.entry_name(chosen.name, which, name)
     what = f"{which.label} for {name or 'every command'}"
-    credential = Credential(which, plain(name), "login", Level.LOGIN, _read(what, from_stdin=from_stdin))
+    credential = Credential(which, plain(name), "login", Precedence.LOGIN, _read(what, from_stdin=from_stdin))
     if problem := checked(credential).problem:
         raise SettingsError(problem, code="bad_key")
     secret_sources.store_in_keyring(entry, credential.secret, chosen.path.parent)
@@ -68,9 +68,9 @@ def _read(what: str, *, from_stdin: bool) -> Secret:
 
 
 def _say_what_comes_first(kind: str, name: str) -> None:
-    from d3async.config.credentials import Kind, variable  # noqa: PLC0415 - as above
+    from d3async.config.credentials import CredentialKind, variable  # noqa: PLC0415 - as above
 
-    for found in sorted({variable(Kind(kind), name), variable(Kind(kind))}):
+    for found in sorted({variable(CredentialKind(kind), name), variable(CredentialKind(kind))}):
         for spelling in (found, f"{found}_FILE"):
             if os.environ.get(spelling, "").strip():
                 say(f"But {spelling} is set here, and comes first.")
@@ -83,7 +83,7 @@ def logout_command(*, name: str, kind: str, profile: str | None, config: Path | 
     """Take a key out of the system keyring. A key that is not there is no error."""
     from d3async.config import secret_sources  # noqa: PLC0415 - as above
     from d3async.config.config_file import config_path, load_profile  # noqa: PLC0415 - as above
-    from d3async.config.credentials import Kind  # noqa: PLC0415 - `--help` is quick
+    from d3async.config.credentials import CredentialKind  # noqa: PLC0415 - `--help` is quick
 
     if everything:
         folder = config_path(config, os.environ).parent
@@ -91,7 +91,7 @@ def logout_command(*, name: str, kind: str, profile: str | None, config: Path | 
     else:
         chosen = load_profile(config, profile, os.environ)
         folder = chosen.path.parent
-        which = Kind(KINDS[kind])
+        which = CredentialKind(KINDS[kind])
         entries = [chosen.keyring_entry(which, name) or secret_sources.entry_name(chosen.name, which, name)]
     for entry in entries:
         there = secret_sources.remove_from_keyring(entry, folder)

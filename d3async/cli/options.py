@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from click import Context, Parameter
 
     from d3async.config.settings import Settings
-    from d3async.operations.settle import FleetRun
+    from d3async.operations.settle import FleetRunName
 
 JOURNAL = "journal.sqlite"
 
@@ -59,15 +59,15 @@ def fleet_option(function: F) -> F:
     )
 
 
-def run_or_folder(target: Path, option: str | None) -> Path | FleetRun:
+def run_or_folder(target: Path, option: str | None) -> Path | FleetRunName:
     """The run folder, or the run of the fleet, that *target* names. Raises `SettingsError` and `JournalError`."""
     address = fleet_meant(target, option)
     if address is None:
         return run_folder(target)
-    from d3async.operations.settle import FleetRun  # noqa: PLC0415 - `--help` need not load it
+    from d3async.operations.settle import FleetRunName  # noqa: PLC0415 - `--help` need not load it
 
     with installed():
-        return FleetRun(address.conninfo, str(target))
+        return FleetRunName(address.conninfo, str(target))
 
 
 _MANY, _FLAG = {"multiple": True}, {"is_flag": True}

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-    from d3async.engine.observers import Sight
+    from d3async.engine.observers import ServerProgress
     from d3async.journal.model import RowOutcome
     from d3async.operations.observer import Progress
     from d3async.ratelimit.limiter import LimiterNumbers
 
 
-def why_not_faster(at: Sequence[Sight]) -> str:
+def why_not_faster(at: Sequence[ServerProgress]) -> str:
     """`lost` of each server that has something to say, by its name where there are several."""
     said = [f"{server.name}: {why}" if server.name else why for server in at if (why := lost(server.numbers))]
     more = [f"and {len(said) - _NAMED} more"] if len(said) > _NAMED else []
@@ -40,7 +40,7 @@ def lost(numbers: LimiterNumbers) -> str:
     return f"429s {numbers.throttled:,}" if numbers.throttled else ""
 
 
-def left_at(server: Sight) -> float:
+def left_at(server: ServerProgress) -> float:
     """Seconds until *server* is done, by its limit alone."""
     numbers = server.numbers
     return (server.rows - server.done) / numbers.rate + numbers.opens_in if numbers.rate > 0 else 0.0
@@ -57,7 +57,7 @@ def limits(numbers: LimiterNumbers) -> dict[str, object]:
     }
 
 
-def seen(server: Sight) -> dict[str, object]:
+def seen(server: ServerProgress) -> dict[str, object]:
     """What programs are told of one server of several."""
     return {"name": server.name, "done": server.done, "rows": server.rows, **limits(server.numbers)}
 
@@ -66,7 +66,7 @@ _PLAIN_EVERY = 10.0
 _JSON_EVERY = 1.0
 
 
-class Tally:
+class ProgressCounts:
     """Counts of finished rows, and the speed of late, for whoever shows them."""
 
     def __init__(self, rows: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -85,7 +85,7 @@ class Tally:
         """Seconds since the start."""
         return self._clock() - self.started
 
-    def left(self, at: Sequence[Sight], waiting: int) -> float | None:
+    def left(self, at: Sequence[ServerProgress], waiting: int) -> float | None:
         """Seconds still to go: by the limits, or by the pace so far where that is slower; None when nobody can say."""
         remaining = sum(server.rows - server.done for server in at) + waiting
         if remaining <= 0:
@@ -117,7 +117,7 @@ class NoProgress:
     def row(self, row: RowOutcome) -> None:
         """Nothing."""
 
-    def tick(self, at: Sequence[Sight], waiting: int) -> None:
+    def tick(self, at: Sequence[ServerProgress], waiting: int) -> None:
         """Nothing."""
 
     def tell(self, text: str) -> None:
@@ -132,14 +132,14 @@ class PlainProgress(NoProgress):
     """One line every ten seconds."""
 
     def __init__(self, rows: int) -> None:
-        self._tally = Tally(rows)
+        self._tally = ProgressCounts(rows)
         self._next = _PLAIN_EVERY
 
     def row(self, row: RowOutcome) -> None:
         """Count it."""
         self._tally.counts[row.outcome] += 1
 
-    def tick(self, at: Sequence[Sight], waiting: int) -> None:
+    def tick(self, at: Sequence[ServerProgress], waiting: int) -> None:
         """Say a line when it is time."""
         tally = self._tally
         if tally.elapsed < self._next:
@@ -156,7 +156,7 @@ class JsonProgress(NoProgress):
     """One JSON object a line on stderr: `{"event": "progress", …}` every second, `{"event": "message", …}`."""
 
     def __init__(self, rows: int) -> None:
-        self._tally = Tally(rows)
+        self._tally = ProgressCounts(rows)
         self._next = _JSON_EVERY
 
     def row(self, row: RowOutcome) -> None:
@@ -165,13 +165,13 @@ class JsonProgress(NoProgress):
         if row.outcome != "ok":
             self._event("row", row=row.row, outcome=row.outcome, code=row.code, message=row.message)
 
-    def tick(self, at: Sequence[Sight], waiting: int) -> None:
+    def tick(self, at: Sequence[ServerProgress], waiting: int) -> None:
         """Report when it is time."""
         if at and self._tally.elapsed >= self._next:
             self._next = self._tally.elapsed + _JSON_EVERY
             self._report(at, waiting)
 
-    def _report(self, at: Sequence[Sight], waiting: int) -> None:
+    def _report(self, at: Sequence[ServerProgress], waiting: int) -> None:
         numbers = together([server.numbers for server in at])
         several = {"servers": [seen(server) for server in at], "waiting": waiting} if at[0].name else {}
         self._event(
@@ -198,7 +198,7 @@ class BarProgress(NoProgress):
     """rich's bar: done of all, outcomes, rate against the limit, time left, and what holds it up."""
 
     def __init__(self, rows: int) -> None:
-        self._tally = Tally(rows)
+        self._tally = ProgressCounts(rows)
         self._bar, self._task = _rich_bar(rows)
         self._recent: list[tuple[float, int]] = []
 
@@ -206,7 +206,7 @@ class BarProgress(NoProgress):
         """Count it."""
         self._tally.counts[row.outcome] += 1
 
-    def tick(self, at: Sequence[Sight], waiting: int) -> None:
+    def tick(self, at: Sequence[ServerProgress], waiting: int) -> None:
         """Draw anew."""
         numbers = together([server.numbers for server in at])
         ceiling = f" of {numbers.ceiling:g}" if numbers and numbers.ceiling else ""

@@ -199,7 +199,7 @@ def reconcile_command(target: Path, fleet: str | None, options: Mapping[str, Any
     """  # noqa: D301 - the \\b is click's mark for lines that are not re-flowed
     from d3async.operations.reconcile import ReconcileOptions, reconcile  # noqa: PLC0415 - as above
     from d3async.operations.server_settings import Servers  # noqa: PLC0415 - `--help` need not load what talks to D3
-    from d3async.operations.settle import FleetRun  # noqa: PLC0415 - as above
+    from d3async.operations.settle import FleetRunName  # noqa: PLC0415 - as above
 
     as_json = given.pop("as_json")
     address = fleet_meant(target, fleet)
@@ -211,7 +211,7 @@ def reconcile_command(target: Path, fleet: str | None, options: Mapping[str, Any
         profiles = Profiles(**{name: value for name, value in options.items() if name != "profile"})
         with installed():
             result = reconcile(
-                FleetRun(address.conninfo, str(target)),
+                FleetRunName(address.conninfo, str(target)),
                 lambda profile: profiles.settings(str(profile)),
                 ReconcileOptions(**given),
                 Terminal(),

@@ -11,17 +11,17 @@ from d3async.files.number_words import duration, moment, number
 from d3async.files.suggestions import suggested_lines
 from d3async.operations.server_settings import name_of
 from d3async.policy.halt_and_exit_codes import INTERRUPTED, TERMINATED
-from d3async.policy.next_step import Command, Steps
+from d3async.policy.next_step import Steps, SuggestedCommand
 from d3async.policy.outcome import OUTCOMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from d3async.config.database_urls import Address
-    from d3async.files.run_files import Written
+    from d3async.config.database_urls import FleetUrl
+    from d3async.files.run_files import WrittenFiles
     from d3async.files.summary import Cause
-    from d3async.journal.postgres.reader import FleetStanding, RunStanding, WorkerSeen
+    from d3async.journal.postgres.reader import FleetSnapshot, RunStatus, WorkerStatus
     from d3async.operations.finish_run import FinishedRun
     from d3async.operations.status import FleetStatus, FolderStatus
     from d3async.policy.next_step import Note
@@ -58,7 +58,7 @@ def last_words(
     stop: Stop | None,
     *,
     causes: Sequence[Cause],
-    written: Written,
+    written: WrittenFiles,
     folder: Path,
     steps: Sequence[Note],
     code: int,
@@ -78,7 +78,7 @@ def last_words(
     return lines + [f"{label:<9} {text}" for label, text in steps]
 
 
-def left_lines(written: Written) -> list[str]:
+def left_lines(written: WrittenFiles) -> list[str]:
     """A line for each feedback file that was not written again, as the user has changed it."""
     return [f"left {path} (changed since it was written; not overwritten)" for path in written.left]
 
@@ -103,7 +103,7 @@ def _stopped(servers: Sequence[tuple[str | None, Stop | None, int]], now: float)
 
 
 def _cure(profile: str | None) -> str:
-    examine = Command("to mend", ("d3async", "doctor", *(() if profile is None else ("--profile", profile))))
+    examine = SuggestedCommand("to mend", ("d3async", "doctor", *(() if profile is None else ("--profile", profile))))
     return f"; to mend: {suggested_lines(Steps((examine,)))[0].text}"
 
 
@@ -211,7 +211,7 @@ def _where_words(at: FolderStatus) -> list[str]:
     return lines + [f"{label:<9} {text}" for label, text in suggested_lines(at.steps)]
 
 
-def fleet_lines(at: FleetStanding, address: Address) -> Iterator[str]:
+def fleet_lines(at: FleetSnapshot, address: FleetUrl) -> Iterator[str]:
     """The lines a user reads."""
     rows = sum(run.rows for run in at.runs)
     counts = ((len(at.runs), "run"), (rows, "row"), (sum(map(_alive, at.workers)), "worker"))
@@ -242,12 +242,12 @@ def run_lines(at: FleetStatus, where: str) -> Iterator[str]:
     yield from (f"{label:<9} {text}" for label, text in suggested_lines(at.steps))
 
 
-def _counts(run: RunStanding) -> str:
+def _counts(run: RunStatus) -> str:
     outcomes = {**run.outcomes, "unknown": run.outcomes["unknown"] - run.in_flight}
     return counts_words(outcomes) + (f" · {run.in_flight:,} in flight" if run.in_flight else "")
 
 
-def _how(run: RunStanding, at: FleetStanding) -> str:
+def _how(run: RunStatus, at: FleetSnapshot) -> str:
     if run.cancelled_at is not None:
         stop = run.facts.get("stop")
         why = stop["message"] if isinstance(stop, dict) and stop.get("message") else "cancelled"
@@ -264,18 +264,18 @@ def _how(run: RunStanding, at: FleetStanding) -> str:
     return f"{number(run.rate)} rows/s{left}"
 
 
-def _details(run: RunStanding) -> Iterator[str]:
+def _details(run: RunStatus) -> Iterator[str]:
     for trouble in run.troubles:
         tries = f" ({trouble.tries} tries)" if trouble.tries > 1 else ""
         told = f"chunk {trouble.chunk}: {trouble.message}{tries}"
         yield shorten(told, _LINE, placeholder=" …")
 
 
-def _alive(worker: WorkerSeen) -> bool:
+def _alive(worker: WorkerStatus) -> bool:
     return worker.silent < _SILENT
 
 
-def _worker(worker: WorkerSeen, at: FleetStanding) -> str:
+def _worker(worker: WorkerStatus, at: FleetSnapshot) -> str:
     busy = sum(working.who == worker.who for run in at.runs for working in run.working)
     silent = f", silent for {duration(worker.silent)}" if not _alive(worker) else ""
     serves = f"serves {len(worker.tenants):,} tenants, {worker.places} at a time"

@@ -148,6 +148,6 @@ def check_command(file: Path, job_file: JobFileOptions, options: Mapping[str, An
     Exit codes: 0 every row can be sent · 2 the file or an option cannot be used, or rows look like
     rows sent before · 3 rows are invalid
     """  # noqa: D301 - the \\b is click's mark for lines that are not re-flowed
-    from d3async.operations.check import Options, check  # noqa: PLC0415 - `--help` need not load what reads files
+    from d3async.operations.check import CheckOptions, check  # noqa: PLC0415 - `--help` need not load what reads files
 
-    return check(file, job_file, Options(settings=options, **given))
+    return check(file, job_file, CheckOptions(settings=options, **given))

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from click import Context, Parameter
 
-    from d3async.config.database_urls import Address
-    from d3async.operations.settle import FleetRun
+    from d3async.config.database_urls import FleetUrl
+    from d3async.operations.settle import FleetRunName
 
 _FORMATS = ("csv", "jsonl", "json")
 _PIPE = 141
@@ -80,7 +80,7 @@ def _write_again(folder: Path, form: str | None) -> int:
     return 0
 
 
-def _write_selection(place: Path | FleetRun, form: str | None, outcomes: tuple[str, ...], output: str) -> int:
+def _write_selection(place: Path | FleetRunName, form: str | None, outcomes: tuple[str, ...], output: str) -> int:
     from d3async.operations.status import write_selection, write_selection_to  # noqa: PLC0415 - as above
 
     form = form or _by_ending(output)
@@ -124,7 +124,7 @@ def _folder(folder: Path, *, as_json: bool) -> int:
     return _show(folder_json(found)) if as_json else _print(folder_lines(found))
 
 
-def _fleet(address: Address, name: str | None, where: str, *, as_json: bool) -> int:
+def _fleet(address: FleetUrl, name: str | None, where: str, *, as_json: bool) -> int:
     from d3async.cli.result_text import fleet_lines, run_lines  # noqa: PLC0415 - not for `--help`
     from d3async.operations.status import fleet_json, fleet_status, run_json  # noqa: PLC0415 - as above
 

@@ -22,7 +22,7 @@ from d3async.config.database_urls import fleet_address, fleet_words, installed
 from d3async.policy.halt_and_exit_codes import OK
 
 if TYPE_CHECKING:
-    from d3async.config.database_urls import Address
+    from d3async.config.database_urls import FleetUrl
     from d3async.operations.mapping import JobFileOptions
 
 
@@ -60,9 +60,9 @@ def submit_command(files: tuple[Path, ...], fleet: str | None, job_file: JobFile
       d3async submit tasks.csv --profile vsoc --run night-2027-03-01
     Exit codes: 0 submitted · 2 usage, settings or look-alikes · 3 invalid rows, nothing submitted · 130 interrupted
     """  # noqa: D301 - the \\b is click's mark for lines that are not re-flowed
-    from d3async.operations.submit import Options, submit  # noqa: PLC0415 - `--help` need not load what reads files
+    from d3async.operations.submit import SubmitOptions, submit  # noqa: PLC0415 - `--help` need not load what reads files
 
-    return submit(files, fleet, job_file, Options(**given))
+    return submit(files, fleet, job_file, SubmitOptions(**given))
 
 
 @click.command("worker")
@@ -109,7 +109,7 @@ def worker_command(fleet: str | None, **given: Any) -> int:
 class _Lines(logging.Handler):
     """Log records as lines on stderr, with the time, and without what the fleet's URL keeps secret."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: FleetUrl) -> None:
         super().__init__()
         self._address = address
 
@@ -119,7 +119,7 @@ class _Lines(logging.Handler):
         say(self._address.mask(f"{at} {record.levelname.lower():<7} {self.format(record)}"))
 
 
-def _log_to_stderr(address: Address, *, verbose: bool) -> None:
+def _log_to_stderr(address: FleetUrl, *, verbose: bool) -> None:
     """What is wrong goes to stderr, where systemd and Kubernetes look for it."""
     lines = _Lines(address)
     lines.setFormatter(logging.Formatter("%(message)s"))

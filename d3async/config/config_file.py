@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from d3async.config.credentials import Hidden, Kind, Level, Secret, plain
-from d3async.config.secret_sources import How, Reference
+from d3async.config.credentials import CredentialKind, Hidden, Precedence, Secret, plain
+from d3async.config.secret_sources import Reference, SecretForm
 from d3async.config.setting_fields import BY_FIELD, at_home
 from d3async.errors import D3Error, SettingsError
 
@@ -55,9 +55,9 @@ def wrong_in(place: str, files: Hidden) -> Iterator[str]:
     )
 
 
-TABLES = {Kind.API_KEY: "keys", Kind.JWT: "jwts", Kind.JWT_SECRET: "jwt_secrets"}
-_GENERAL = {f"{kind}{how}": (kind, how) for kind in Kind for how in How}
-_LIMIT_URL = {f"limit_url{how}": how for how in How}
+TABLES = {CredentialKind.API_KEY: "keys", CredentialKind.JWT: "jwts", CredentialKind.JWT_SECRET: "jwt_secrets"}
+_GENERAL = {f"{kind}{how}": (kind, how) for kind in CredentialKind for how in SecretForm}
+_LIMIT_URL = {f"limit_url{how}": how for how in SecretForm}
 _KNOWN = (*BY_FIELD, *_GENERAL, *_LIMIT_URL, *TABLES.values(), TABLE)
 
 
@@ -84,7 +84,7 @@ class Profile:
                 command, how = _split(name)
                 yield self._reference(kind, plain(command), how, f"{title}.{name}", value)
 
-    def limit_url(self) -> Iterator[tuple[str, How, Secret]]:
+    def limit_url(self) -> Iterator[tuple[str, SecretForm, Secret]]:
         """Where it says the URL of the limit's database is: the name it says so by, how, and the place."""
         for name, how in _LIMIT_URL.items():
             if name in self.table:
@@ -95,16 +95,16 @@ class Profile:
         """How it says job files are read: `map` and `set` as texts like `Theirs=ours`, the others one text each."""
         return options_in(self.table)
 
-    def keyring_entry(self, kind: Kind, command: str) -> str:
+    def keyring_entry(self, kind: CredentialKind, command: str) -> str:
         """The keyring entry it names for this credential; "" when it names none."""
-        wanted = (kind, plain(command), How.KEYRING)
+        wanted = (kind, plain(command), SecretForm.KEYRING)
         entries = [ref.value.reveal() for ref in self.references() if (ref.kind, ref.command, ref.how) == wanted]
         return entries[0] if entries else ""
 
-    def _reference(self, kind: Kind, command: str, how: How, name: str, value: Any) -> Reference:
+    def _reference(self, kind: CredentialKind, command: str, how: SecretForm, name: str, value: Any) -> Reference:
         origin = f"{name} of {self.origin}"
         text = value if isinstance(value, str) else ""
-        return Reference(kind, command, origin, Level.PROFILE, how, Secret(text), self.path.parent)
+        return Reference(kind, command, origin, Precedence.PROFILE, how, Secret(text), self.path.parent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +218,7 @@ def _wrong_in_files(place: str, files: Any) -> Iterator[str]:
     yield from wrong_in(place, files)
 
 
-def _said_twice(place: str, names: list[tuple[str, How, str]]) -> Iterator[str]:
+def _said_twice(place: str, names: list[tuple[str, SecretForm, str]]) -> Iterator[str]:
     seen: dict[str, str] = {}
     for what, _, name in names:
         other = seen.setdefault(plain(what), name)
@@ -239,18 +239,20 @@ def _absent(tree: Hidden, wanted: str) -> Iterator[str]:
         yield f'there is no profile "{wanted}" in it (it has: {", ".join(profiles) or "none"})'
 
 
-def _split(name: str) -> tuple[str, How]:
-    for how in (How.ENV, How.FILE, How.KEYRING):
+def _split(name: str) -> tuple[str, SecretForm]:
+    for how in (SecretForm.ENV, SecretForm.FILE, SecretForm.KEYRING):
         if name.endswith(how):
             return name.removesuffix(how), how
-    return name, How.PLAIN
+    return name, SecretForm.PLAIN
 
 
 def _tells(tree: Hidden) -> bool:
     """Whether a secret itself stands in the file, in any profile."""
     profiles = [Profile(name, Path(), table) for name, table in tree.get("profiles", Hidden({})).items()]
-    keys = any(reference.how is How.PLAIN for profile in profiles for reference in profile.references())
-    return keys or any(how is How.PLAIN and "@" in url.reveal() for one in profiles for _, how, url in one.limit_url())
+    keys = any(reference.how is SecretForm.PLAIN for profile in profiles for reference in profile.references())
+    return keys or any(
+        how is SecretForm.PLAIN and "@" in url.reveal() for one in profiles for _, how, url in one.limit_url()
+    )
 
 
 def _open_to_others(path: Path) -> int:

@@ -77,7 +77,7 @@ class Hidden(Mapping[str, Any]):
         return f"Hidden({len(self)} names)"
 
 
-class Kind(StrEnum):
+class CredentialKind(StrEnum):
     """What a credential is; for one command they are tried in this order."""
 
     API_KEY = "api_key"
@@ -90,7 +90,7 @@ class Kind(StrEnum):
         return {"api_key": "key", "jwt": "token", "jwt_secret": "JWT secret"}[self]
 
 
-class Level(IntEnum):
+class Precedence(IntEnum):
     """Where a credential came from, the strongest first."""
 
     OPTION = 0
@@ -103,10 +103,10 @@ class Level(IntEnum):
 class Credential:
     """One key, token or signing secret. *command* is "" for every command; *problem* says why it cannot be used."""
 
-    kind: Kind
+    kind: CredentialKind
     command: str
     origin: str
-    level: Level
+    level: Precedence
     secret: Secret
     problem: str = ""
 
@@ -140,13 +140,13 @@ class Credentials:
     ) -> Credentials:
         """Credentials an app brings itself: for every command, and by D3's command name."""
         tables = (
-            (Kind.API_KEY, {"": api_key, **(api_keys or {})}),
-            (Kind.JWT, {"": jwt, **(jwts or {})}),
-            (Kind.JWT_SECRET, {"": jwt_secret, **(jwt_secrets or {})}),
+            (CredentialKind.API_KEY, {"": api_key, **(api_keys or {})}),
+            (CredentialKind.JWT, {"": jwt, **(jwts or {})}),
+            (CredentialKind.JWT_SECRET, {"": jwt_secret, **(jwt_secrets or {})}),
         )
         return cls(
             tuple(
-                checked(Credential(kind, plain(command), f"given {kind}", Level.OPTION, Secret(text)))
+                checked(Credential(kind, plain(command), f"given {kind}", Precedence.OPTION, Secret(text)))
                 for kind, table in tables
                 for command, text in table.items()
                 if text
@@ -173,14 +173,14 @@ def upper_snake(command: str) -> str:
     return _WORD_STARTS.sub("_", command).replace("-", "_").replace(" ", "_").upper()
 
 
-def variable(kind: Kind, command: str = "") -> str:
+def variable(kind: CredentialKind, command: str = "") -> str:
     """The environment variable of one credential: `D3_API_KEY_CREATE_TASK`."""
     return "_".join(["D3", kind.upper(), *([upper_snake(command)] if command else [])])
 
 
 def how_to_set(command: str) -> str:
     """What to do when *command* has no credential."""
-    own, general = variable(Kind.API_KEY, command), variable(Kind.API_KEY)
+    own, general = variable(CredentialKind.API_KEY, command), variable(CredentialKind.API_KEY)
     return (
         f"no key for {command}: set {own} (or {general} for every command, or {own}_FILE), "
         f"give --api-key-file, or type: d3async login --command {command}"
@@ -188,7 +188,7 @@ def how_to_set(command: str) -> str:
 
 
 def _rank(entry: Credential) -> tuple[bool, bool, int]:
-    return (entry.level is not Level.OPTION, entry.command == "", list(Kind).index(entry.kind))
+    return (entry.level is not Precedence.OPTION, entry.command == "", list(CredentialKind).index(entry.kind))
 
 
 def _flaw(credential: Credential) -> str:
@@ -198,7 +198,7 @@ def _flaw(credential: Credential) -> str:
         return "is empty"
     if len(text) >= LONGEST:
         return "is far too long"
-    header = credential.kind is not Kind.JWT_SECRET
+    header = credential.kind is not CredentialKind.JWT_SECRET
     bad = [at for at, letter in enumerate(text, 1) if not letter.isprintable() or (header and not letter.isascii())]
     if bad:
         return f"has a character that cannot be part of it (number {bad[0]}): was it copied whole and alone?"

@@ -85,7 +85,7 @@ _CURE = f"give --fleet {_FORM}, or set {VARIABLE}, or {VARIABLE}_FILE to a file 
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class FleetUrl:
     """A PostgreSQL. *url* is for the driver alone; `str()` leaves the password out."""
 
     url: Secret
@@ -117,7 +117,7 @@ class Address:
         return [form for text in told for form in (text, unquote(text)) if form]
 
 
-def find(option: str | None, environ: Mapping[str, str]) -> Address | None:
+def find(option: str | None, environ: Mapping[str, str]) -> FleetUrl | None:
     """The fleet that *option*, else the environment, names; None where nothing does. Raises `SettingsError`."""
     if option:
         return _read(option, "--fleet")
@@ -127,7 +127,7 @@ def find(option: str | None, environ: Mapping[str, str]) -> Address | None:
     return _read(_from_file(Path(name)), f"{VARIABLE}_FILE") if name else None
 
 
-def needed(option: str | None, environ: Mapping[str, str]) -> Address:
+def needed(option: str | None, environ: Mapping[str, str]) -> FleetUrl:
     """As `find`; raises `SettingsError` where nothing names a fleet."""
     found = find(option, environ)
     if found is None:
@@ -135,7 +135,7 @@ def needed(option: str | None, environ: Mapping[str, str]) -> Address:
     return found
 
 
-def _read(text: str, origin: str) -> Address:
+def _read(text: str, origin: str) -> FleetUrl:
     text = text.strip()
     try:
         parts = urlsplit(text)
@@ -147,7 +147,7 @@ def _read(text: str, origin: str) -> Address:
         raise SettingsError(f"{origin} is no URL of a PostgreSQL: it looks like {_FORM}", code="fleet")
     if why := misread(text):
         raise SettingsError(f"{origin} {why}", code="fleet")
-    return Address(Secret(text))
+    return FleetUrl(Secret(text))
 
 
 def _from_file(path: Path) -> str:
@@ -170,12 +170,12 @@ def installed() -> Iterator[None]:
         raise SettingsError("A fleet needs more than the core: pip install 'd3async[fleet]'", code="extra") from None
 
 
-def fleet_address(option: str | None) -> Address:
+def fleet_address(option: str | None) -> FleetUrl:
     """The fleet that `--fleet` or the environment names. Raises `SettingsError` where none does."""
     return needed(option, os.environ)
 
 
-def fleet_meant(target: Path | None, option: str | None) -> Address | None:
+def fleet_meant(target: Path | None, option: str | None) -> FleetUrl | None:
     """The fleet that a command about *target* is about; None where it is about a run folder.
 
     `--fleet` says so, or the environment where *target* is nothing that is here. Raises `SettingsError`.
@@ -185,6 +185,6 @@ def fleet_meant(target: Path | None, option: str | None) -> Address | None:
     return find(option, os.environ)
 
 
-def fleet_words(option: str | None, address: Address) -> str:
+def fleet_words(option: str | None, address: FleetUrl) -> str:
     """What is to be typed behind a command to reach the same fleet: nothing where the environment says it."""
     return f" --fleet {address}" if option else ""

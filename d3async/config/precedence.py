@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from d3async.config import secret_sources
 from d3async.config.config_file import Profile, load_profile
-from d3async.config.credentials import Credentials, Hidden, Kind, Level, Secret, how_to_set, plain
-from d3async.config.secret_sources import How, Reference, fetch, secret_at
+from d3async.config.credentials import CredentialKind, Credentials, Hidden, Precedence, Secret, how_to_set, plain
+from d3async.config.secret_sources import Reference, SecretForm, fetch, secret_at
 from d3async.config.setting_fields import BY_FIELD, FILES, REQUIRED, SETTINGS, Setting, at_home, read
 from d3async.errors import SettingsError
 
@@ -24,8 +24,10 @@ SHARED = frozenset(
 """What options and variables say for every D3 of a run; all else is said for one D3, and never tells another."""
 LIMIT_URL = ("limit_url", "limit_url_file")
 OTHERS = frozenset({"D3_PROFILE", "D3_CONFIG", "D3_LIMIT_URL_FILE", "D3_FLEET_URL", "D3_FLEET_URL_FILE"})
-_PREFIXES = tuple((kind, f"D3_{kind.upper()}") for kind in (Kind.API_KEY, Kind.JWT_SECRET, Kind.JWT))
-_SECRET_OPTIONS = {f"{kind}{ending}": (kind, ending) for kind in Kind for ending in ("", "s", "_file")}
+_PREFIXES = tuple(
+    (kind, f"D3_{kind.upper()}") for kind in (CredentialKind.API_KEY, CredentialKind.JWT_SECRET, CredentialKind.JWT)
+)
+_SECRET_OPTIONS = {f"{kind}{ending}": (kind, ending) for kind in CredentialKind for ending in ("", "s", "_file")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def collect_profile(profile: Profile, environ: Hidden, *, needs: Iterable[str], 
     weaker = {BY_FIELD[name].variable for name in SHARED if name not in profile.table}
     if not any(profile.limit_url()):
         weaker |= {f"D3_{name.upper()}" for name in LIMIT_URL}
-    weaker |= {place.reveal() for _, how, place in profile.limit_url() if how is How.ENV}
+    weaker |= {place.reveal() for _, how, place in profile.limit_url() if how is SecretForm.ENV}
     environ = Hidden({name: environ[name] for name in weaker if name in environ})
     for setting in SETTINGS:
         if setting.default is REQUIRED and setting.field not in profile.table:
@@ -120,7 +122,7 @@ def _first_secret(setting: Setting, options: Hidden, environ: Hidden, profile: P
     places = [
         *(
             (f"option --{name.replace('_', '-')}", how, Path(), options[name])
-            for name, how in ((setting.field, How.PLAIN), (f"{setting.field}_file", How.FILE))
+            for name, how in ((setting.field, SecretForm.PLAIN), (f"{setting.field}_file", SecretForm.FILE))
             if options.get(name)
         ),
         *_in_variables(setting.variable, environ),
@@ -137,8 +139,8 @@ def _first_secret(setting: Setting, options: Hidden, environ: Hidden, profile: P
     return secret, origin, name
 
 
-def _in_variables(variable: str, environ: Hidden) -> Iterator[tuple[str, How, Path, Secret]]:
-    names = ((variable, How.PLAIN), (f"{variable}_FILE", How.FILE))
+def _in_variables(variable: str, environ: Hidden) -> Iterator[tuple[str, SecretForm, Path, Secret]]:
+    names = ((variable, SecretForm.PLAIN), (f"{variable}_FILE", SecretForm.FILE))
     said = [(name, how) for name, how in names if environ.get(name, "").strip()]
     if len(said) > 1:
         raise SettingsError(f"{variable} and {variable}_FILE say the same thing: unset one of them")
@@ -161,7 +163,7 @@ def _misfits(values: Mapping[str, Any]) -> Iterator[str]:
 
 def _key_problems(credentials: Credentials, needs: Iterable[str], environ: Hidden) -> list[str]:
     """What an option or a variable says must be usable; a profile's keys only when they are needed."""
-    early = [entry.problem for entry in credentials.entries if entry.level < Level.PROFILE and entry.problem]
+    early = [entry.problem for entry in credentials.entries if entry.level < Precedence.PROFILE and entry.problem]
     chosen = [(command, credentials.best(command)) for command in needs]
     hint = _near_miss("D3_API_KEY", environ)
     late = [entry.problem if entry else how_to_set(command) + hint for command, entry in chosen]
@@ -169,7 +171,7 @@ def _key_problems(credentials: Credentials, needs: Iterable[str], environ: Hidde
 
 
 def _credentials(options: Hidden, environ: Hidden, profile: Profile, needs: tuple[str, ...]) -> Credentials:
-    first: dict[tuple[bool, Kind, str], Reference] = {}
+    first: dict[tuple[bool, CredentialKind, str], Reference] = {}
     for reference in (*_from_options(options), *_from_environment(environ), *profile.references()):
         first.setdefault(reference.slot, reference)
     return _fetched(first.values(), environ, profile, needs)
@@ -186,33 +188,35 @@ def _from_options(options: Hidden) -> Iterator[Reference]:
         value = options.get(name)
         if not value:
             continue
-        how = How.FILE if ending == "_file" else How.PLAIN
+        how = SecretForm.FILE if ending == "_file" else SecretForm.PLAIN
         table = Hidden(value) if ending == "s" else Hidden({"": value})
         origin = f"option --{name.replace('_', '-')}"
         for command in table:
             text = table[command] if isinstance(table[command], Secret) else str(table[command])
-            yield Reference(kind, plain(command), origin, Level.OPTION, how, Secret(text), Path())
+            yield Reference(kind, plain(command), origin, Precedence.OPTION, how, Secret(text), Path())
 
 
 def _from_environment(environ: Hidden) -> Iterator[Reference]:
-    first: dict[tuple[bool, Kind, str], Reference] = {}
+    first: dict[tuple[bool, CredentialKind, str], Reference] = {}
     for name in sorted(environ):
         parsed = _parse_variable(name)
         if parsed is None or not environ[name].strip():
             continue
         kind, command, how = parsed
-        new = Reference(kind, command, f"environment {name}", Level.ENVIRONMENT, how, Secret(environ[name]), Path())
+        new = Reference(
+            kind, command, f"environment {name}", Precedence.ENVIRONMENT, how, Secret(environ[name]), Path()
+        )
         old = first.setdefault(new.slot, new)
         if old is not new:
             first[new.slot] = replace(old, problem=f"{old.origin} and {name} say the same thing: unset one of them")
     yield from first.values()
 
 
-def _parse_variable(name: str) -> tuple[Kind, str, How] | None:
+def _parse_variable(name: str) -> tuple[CredentialKind, str, SecretForm] | None:
     """`D3_JWT_SECRET_CREATE_TASK_FILE` as (JWT secret, createtask, file)."""
     if name in RESERVED:
         return None
-    how = How.FILE if name.endswith("_FILE") else How.PLAIN
+    how = SecretForm.FILE if name.endswith("_FILE") else SecretForm.PLAIN
     stem = name.removesuffix("_FILE")
     for kind, prefix in _PREFIXES:
         if stem == prefix or stem.startswith(f"{prefix}_"):
@@ -229,11 +233,11 @@ def _from_logins(profile: Profile, others: Credentials, needs: tuple[str, ...]) 
         for kind, command in _readings(entry, profile.name):
             if others.best(command) is None and (not needs or command in {"", *map(plain, wanted)}):
                 origin = f"keyring entry {entry}"
-                yield Reference(kind, command, origin, Level.LOGIN, How.KEYRING, Secret(entry), Path())
+                yield Reference(kind, command, origin, Precedence.LOGIN, SecretForm.KEYRING, Secret(entry), Path())
 
 
-def _readings(entry: str, profile: str) -> Iterator[tuple[Kind, str]]:
-    for kind in Kind:
+def _readings(entry: str, profile: str) -> Iterator[tuple[CredentialKind, str]]:
+    for kind in CredentialKind:
         command = entry.rpartition("/")[2]
         if entry == secret_sources.entry_name(profile, kind, command):
             yield kind, command

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from d3async.config.credentials import LONGEST, Credential, Kind, Level, Secret, checked, plain
+from d3async.config.credentials import LONGEST, Credential, CredentialKind, Precedence, Secret, checked, plain
 from d3async.config.setting_fields import at_home
 from d3async.errors import SettingsError
 
@@ -21,7 +21,7 @@ SERVICE = "d3async"
 _LIST = "logins.json"
 
 
-def entry_name(profile: str, kind: Kind, command: str) -> str:
+def entry_name(profile: str, kind: CredentialKind, command: str) -> str:
     """The keyring entry of one credential: `vsoc/api_key/createtask`; profile and command may be empty."""
     return "/".join(part for part in (profile, str(kind), plain(command)) if part)
 
@@ -96,7 +96,7 @@ def _problem(error: Exception) -> str:
     return f"the keyring said no ({type(error).__name__}): is it unlocked?"
 
 
-class How(StrEnum):
+class SecretForm(StrEnum):
     """What the value of a reference is; also the ending of its name in a profile."""
 
     PLAIN = ""
@@ -109,19 +109,19 @@ class How(StrEnum):
 class Reference:
     """A credential not yet fetched. *value* is the secret itself or the name of the place; it is never printed."""
 
-    kind: Kind
+    kind: CredentialKind
     command: str
     origin: str
-    level: Level
-    how: How
+    level: Precedence
+    how: SecretForm
     value: Secret
     folder: Path
     problem: str = ""
 
     @property
-    def slot(self) -> tuple[bool, Kind, str]:
+    def slot(self) -> tuple[bool, CredentialKind, str]:
         """What at most one reference can fill; an option stands above all others."""
-        return (self.level is Level.OPTION, self.kind, self.command)
+        return (self.level is Precedence.OPTION, self.kind, self.command)
 
     @property
     def blank(self) -> Credential:
@@ -141,14 +141,14 @@ def fetch(reference: Reference, environ: Mapping[str, str]) -> Credential:
     return checked(replace(blank, secret=secret))
 
 
-def secret_at(how: How, value: Secret, folder: Path, environ: Mapping[str, str]) -> Secret:
+def secret_at(how: SecretForm, value: Secret, folder: Path, environ: Mapping[str, str]) -> Secret:
     """The secret that *value* is, or is the place of; paths are relative to *folder*. Raises SettingsError."""
     match how:
-        case How.ENV:
+        case SecretForm.ENV:
             return _from_variable(value.reveal(), environ)
-        case How.FILE:
+        case SecretForm.FILE:
             return _from_file(folder, value.reveal())
-        case How.KEYRING:
+        case SecretForm.KEYRING:
             return fetch_from_keyring(value.reveal())
         case _:
             return value

@@ -89,10 +89,10 @@ class Call(NamedTuple):
 
     def after_doubt(self) -> Call:
         """The same call once an attempt of it may have reached D3."""
-        return self._replace(tried=self.tried | {fold(item) for item in self.items}, maybe=True)
+        return self._replace(tried=self.tried | {normalize_number(item) for item in self.items}, maybe=True)
 
 
-def fold(number: str) -> str:
+def normalize_number(number: str) -> str:
     """An incident number as numbers are compared: blanks around it, letter case and Unicode's form do not matter."""
     if number.isascii():
         return number.strip().casefold()
@@ -104,7 +104,7 @@ def folded(numbers: Iterable[str]) -> frozenset[str]:
     known = list(numbers)
     if all(map(str.isascii, known)):
         return frozenset(map(str.casefold, map(str.strip, known)))
-    return frozenset(map(fold, known))
+    return frozenset(map(normalize_number, known))
 
 
 API_PATH = "/api/Command/"

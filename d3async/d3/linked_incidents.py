@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from d3async.d3.call import fold
+from d3async.d3.call import normalize_number
 from d3async.d3.response import error_text, loose_field, objects, opened, plain_key
 
 if TYPE_CHECKING:
@@ -78,11 +78,11 @@ def judge(item: str, reading: Reading) -> tuple[Word, str]:
     """
     if isinstance(reading, CannotTell):
         return "cannot_tell", reading.why
-    if fold(item) in reading.numbers:
+    if normalize_number(item) in reading.numbers:
         if reading.direct:
             return "linked", ""
         return "cannot_tell", "it can be reached from the source, perhaps through another incident"
-    if reading.numbers and _form(fold(item)) not in reading.forms:
+    if reading.numbers and _form(normalize_number(item)) not in reading.forms:
         return "cannot_tell", f"D3 lists links in another form: {min(reading.numbers)}"
     return "gone", ""
 
@@ -169,7 +169,7 @@ def read_linked(answer: Any, source: str) -> Reading:
     numbers = numbers_of(loose_field(loose_field(answer, "returndata"), "data"))
     if numbers is None:
         return CannotTell("the list of linked incidents cannot be read")
-    if fold(source) not in numbers:
+    if normalize_number(source) not in numbers:
         return CannotTell("the list of linked incidents lacks the source itself, which belongs in it")
     return Links(numbers, direct=False)
 
@@ -192,12 +192,12 @@ def numbers_of(value: Any) -> frozenset[str] | None:
 
 def _in_text(text: str) -> frozenset[str] | None:
     parts = [part for part in _BETWEEN.split(text) if part]
-    return frozenset(map(fold, parts)) if all(map(_NUMBER.fullmatch, parts)) else None
+    return frozenset(map(normalize_number, parts)) if all(map(_NUMBER.fullmatch, parts)) else None
 
 
 def _in_object(value: dict[str, Any]) -> frozenset[str] | None:
     """Every text of an object that is a number, and the numbers inside of it; None when there is neither."""
-    own = {fold(text) for pair in value.items() for text in pair if _is_number(text)}
+    own = {normalize_number(text) for pair in value.items() for text in pair if _is_number(text)}
     inner = [numbers_of(part) for part in map(opened, value.values()) if isinstance(part, list | dict) and part]
     if not own and None in inner:
         return None
@@ -215,7 +215,7 @@ def _rows(answer: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _number_of(row: dict[str, Any]) -> str:
     number = next((found for name in _NUMBER_KEYS if (found := loose_field(row, name)) is not None), None)
-    return fold(str(number)) if isinstance(number, str | int) else ""
+    return normalize_number(str(number)) if isinstance(number, str | int) else ""
 
 
 def _shown(row: dict[str, Any]) -> Any:

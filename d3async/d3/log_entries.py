@@ -23,7 +23,7 @@ _PAIR_SIZE = 2
 
 
 @dataclass(frozen=True)
-class Leaf:
+class LogValue:
     """One text of an entry under its key, in the forms in which texts are compared."""
 
     key: str
@@ -43,10 +43,10 @@ class Leaf:
 
 
 @dataclass(frozen=True)
-class Entry:
+class LogEntry:
     """One entry and all that it says."""
 
-    leaves: tuple[Leaf, ...]
+    leaves: tuple[LogValue, ...]
 
     @cached_property
     def said(self) -> str:
@@ -64,7 +64,7 @@ def _folded(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
-def entries(answer: Any) -> Sequence[Entry]:
+def entries(answer: Any) -> Sequence[LogEntry]:
     """Everything in *answer* that may be an entry: objects, rows of a table, texts in a list.
 
     An entry says what its texts and the objects in it say. Of two or more elements of a list, and of two or more
@@ -77,14 +77,14 @@ def entries(answer: Any) -> Sequence[Entry]:
 
 class _Walk:
     def __init__(self) -> None:
-        self.entries: list[Entry] = []
+        self.entries: list[LogEntry] = []
 
-    def add(self, leaves: list[Leaf]) -> None:
+    def add(self, leaves: list[LogValue]) -> None:
         """What is said in one entry, and in no other."""
         if leaves:
-            self.entries.append(Entry(tuple(leaves)))
+            self.entries.append(LogEntry(tuple(leaves)))
 
-    def visit(self, node: Any, key: str, depth: int) -> list[Leaf]:
+    def visit(self, node: Any, key: str, depth: int) -> list[LogValue]:
         """What *node* says as a part of what it stands in; entries in it are added on the way."""
         node = opened(node)
         if depth > _DEEPEST or node is None or isinstance(node, bool):
@@ -93,9 +93,9 @@ class _Walk:
             return self._list(node, key, depth)
         if isinstance(node, dict):
             return self._object(node, depth)
-        return [Leaf(plain_key(key), str(node))]
+        return [LogValue(plain_key(key), str(node))]
 
-    def _list(self, node: list[Any], key: str, depth: int) -> list[Leaf]:
+    def _list(self, node: list[Any], key: str, depth: int) -> list[LogValue]:
         if len(node) == 1:
             return self.visit(node[0], key, depth + 1)
         if _is_pairs(node):
@@ -107,7 +107,7 @@ class _Walk:
                 self.add(self.visit(part, key, depth + 1))
         return []
 
-    def _object(self, node: dict[str, Any], depth: int) -> list[Leaf]:
+    def _object(self, node: dict[str, Any], depth: int) -> list[LogValue]:
         parts = [(key, opened(part)) for key, part in node.items()]
         alike = _alike(part for _, part in parts)
         said = []

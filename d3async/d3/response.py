@@ -123,7 +123,7 @@ class ApiResponse(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
+class TransportFailure:
     """No whole answer. *sent* is False only when the request provably never left us.
 
     *code* is `dns`, `refused`, `tls`, `proxy`, `bad_url`, `connect_timeout`, `connect_failed`, or, once it was sent,
@@ -184,7 +184,7 @@ class Throttled:
 
 
 @dataclass(frozen=True, slots=True)
-class Doubtful:
+class AmbiguousAnswer:
     """Something answered, and it proves nothing: 3xx, 5xx, HTML, an empty or unreadable body."""
 
     code: str
@@ -192,7 +192,7 @@ class Doubtful:
     status: int
 
 
-Answer = Reply | Refused | Unauthorized | Throttled | Doubtful | Broken
+Answer = Reply | Refused | Unauthorized | Throttled | AmbiguousAnswer | TransportFailure
 
 
 def read(response: ApiResponse, *, retry_after: float | None = None) -> Answer:
@@ -207,9 +207,9 @@ def read(response: ApiResponse, *, retry_after: float | None = None) -> Answer:
     if 400 <= status < 500 and status != 408:  # noqa: PLR2004 - a gateway's 408 may come after D3 was asked
         return Refused(f"http_{status}", said or f"D3 answered HTTP {status}.", status)
     if status != 200:  # noqa: PLR2004 - D3's pages know no other success
-        return Doubtful(f"http_{status}", said or f"HTTP {status} does not say whether it happened.", status)
+        return AmbiguousAnswer(f"http_{status}", said or f"HTTP {status} does not say whether it happened.", status)
     if not isinstance(body, dict):
-        return Doubtful("bad_response", _unreadable(response, body), status)
+        return AmbiguousAnswer("bad_response", _unreadable(response, body), status)
     return _read_success(body, said)
 
 
@@ -265,7 +265,7 @@ def _read_success(body: dict[str, Any], said: str) -> Answer:
 
 def _proves_nothing(
     content: Any, status: str, errors: tuple[ItemError, ...], remaining: tuple[str, ...] | None
-) -> Doubtful | None:
+) -> AmbiguousAnswer | None:
     if not status:
         empty = content in ("", None, [], {})
         message = "D3 answered with nothing in it" if empty else f"D3 answered returnData {shown(content)}"
@@ -277,8 +277,8 @@ def _proves_nothing(
     return None
 
 
-def _doubtful(code: str, message: str) -> Doubtful:
-    return Doubtful(code, message, 200)
+def _doubtful(code: str, message: str) -> AmbiguousAnswer:
+    return AmbiguousAnswer(code, message, 200)
 
 
 def _status(content: Any) -> Literal["ok", "partial", "failed", ""]:

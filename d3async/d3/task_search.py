@@ -22,7 +22,7 @@ from d3async.d3.log_entries import entries, forms, told_time
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from d3async.d3.log_entries import Entry, Leaf
+    from d3async.d3.log_entries import LogEntry, LogValue
 
     Trace = tuple[int, int]
 
@@ -116,7 +116,7 @@ class SentTask:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class TaskMatch:
     """What is known of a task now: only `proven` and `absent` may settle it, `absent` only if the user says so."""
 
     word: Literal["proven", "absent", "ambiguous", "not_proven"]
@@ -133,7 +133,7 @@ def logs_query(incident: str, log_type: int) -> dict[str, Any]:
 
 def search(
     unknown: Sequence[SentTask], known: Sequence[SentTask], logs: Mapping[int, Any], *, now: float
-) -> dict[int, Finding]:
+) -> dict[int, TaskMatch]:
     """What *logs* (answers by log type) of one incident say of the tasks *unknown*, by job.
 
     *known* are tasks of ours in the same incident that D3 said it created. *now* in seconds since 1970.
@@ -151,28 +151,30 @@ def search(
     return found
 
 
-def _by_mark(task: SentTask, known: Sequence[SentTask], log: _Log, now: float) -> Finding:
+def _by_mark(task: SentTask, known: Sequence[SentTask], log: _Log, now: float) -> TaskMatch:
     if task.mark in log.marks:
-        return Finding("proven", "its mark stands in the incident's log")
+        return TaskMatch("proven", "its mark stands in the incident's log")
     others = [other.mark for other in known if other.mark is not None]
     shown = sum(mark in log.marks for mark in others)
     if not log.entries:
-        return Finding("not_proven", "the incident's log lists nothing")
+        return TaskMatch("not_proven", "the incident's log lists nothing")
     if not others or shown < len(others):
         seen = f"of {len(others)} created tasks it shows {shown}" if others else "no other marked task is known there"
-        return Finding("not_proven", f"its mark is not in the incident's log, which proves nothing: {seen}")
+        return TaskMatch("not_proven", f"its mark is not in the incident's log, which proves nothing: {seen}")
     if now - task.last < SETTLED:
-        return Finding("not_proven", f"its mark is not in the incident's log yet: sent {now - task.last:.0f} s ago")
-    return Finding("absent", f"its mark is not in the incident's log, which shows all {shown} others that were created")
+        return TaskMatch("not_proven", f"its mark is not in the incident's log yet: sent {now - task.last:.0f} s ago")
+    return TaskMatch(
+        "absent", f"its mark is not in the incident's log, which shows all {shown} others that were created"
+    )
 
 
-def _by_content(tasks: int, shown: int) -> Finding:
+def _by_content(tasks: int, shown: int) -> TaskMatch:
     """Of a task and its rivals, *tasks* in all, the log shows *shown*: the rivals, who come first, or all of them."""
     if shown >= tasks:
-        return Finding("proven", "the incident's log shows it")
+        return TaskMatch("proven", "the incident's log shows it")
     if shown:
-        return Finding("ambiguous", f"{tasks} tasks of ours look like this one, the incident's log shows {shown}")
-    return Finding("not_proven", "not found in the incident's log, which does not prove its absence")
+        return TaskMatch("ambiguous", f"{tasks} tasks of ours look like this one, the incident's log shows {shown}")
+    return TaskMatch("not_proven", "not found in the incident's log, which does not prove its absence")
 
 
 class _Log:
@@ -224,7 +226,7 @@ def _both(by_text: Mapping[str, set[int]], task: SentTask) -> set[int]:
     return named & set[int]().union(*(by_text.get(form, ()) for form in forms(task.description)))
 
 
-def _index(found: Sequence[Entry]) -> dict[str, set[int]]:
+def _index(found: Sequence[LogEntry]) -> dict[str, set[int]]:
     """Places of entries by each text in them."""
     by_text = defaultdict(set)
     for place, entry in enumerate(found):
@@ -234,7 +236,7 @@ def _index(found: Sequence[Entry]) -> dict[str, set[int]]:
     return by_text
 
 
-def _fits(entry: Entry, task: SentTask) -> bool:
+def _fits(entry: LogEntry, task: SentTask) -> bool:
     """Whether *entry* shows all of *task*. Where a key says what stands under it, only that counts."""
     name, description = forms(task.name), forms(task.description)
     labelled = _under(entry, "taskname", "tasktitle")
@@ -251,7 +253,7 @@ def _fits(entry: Entry, task: SentTask) -> bool:
     return _assigned(others, task, name)
 
 
-def _under(entry: Entry, *words: str) -> list[Leaf]:
+def _under(entry: LogEntry, *words: str) -> list[LogValue]:
     return [leaf for leaf in entry.leaves if leaf.text.strip() and any(word in leaf.key for word in words)]
 
 
@@ -262,7 +264,7 @@ def _says_due(text: str, due: datetime) -> bool:
     return re.search(rf"(?<![\w-]){due:%Y-%m-%d}[ T]{due:%H:%M:%S}(?![\w])", text) is not None
 
 
-def _assigned(leaves: Sequence[Leaf], task: SentTask, name: frozenset[str]) -> bool:
+def _assigned(leaves: Sequence[LogValue], task: SentTask, name: frozenset[str]) -> bool:
     """Whether *leaves* say that the task is *task*'s assignee's. Who only wrote it down is not meant."""
     wanted = forms(task.assignee)
     labelled = [leaf for leaf in leaves if "assign" in leaf.key and not any(word in leaf.key for word in _NOT_ASSIGNED)]
@@ -282,13 +284,13 @@ def _given_to(person: str, sentence: str) -> bool:
     return re.search(rf"(?<![\w-])(?:for|to) {re.escape(person)}{after}", sentence) is not None
 
 
-def _too_early(entry: Entry, since: float, due: datetime) -> bool:
+def _too_early(entry: LogEntry, since: float, due: datetime) -> bool:
     """Whether some time in *entry*, other than a due date, was before the task was sent first."""
     times = [told_time(leaf.text) for leaf in entry.leaves if "due" not in leaf.key]
     return any(told.before(since) for told in times if told is not None and not told.same(due))
 
 
-def _type_of(entry: Entry) -> int | None:
+def _type_of(entry: LogEntry) -> int | None:
     """The log type an entry says it is of."""
     for leaf in entry.leaves:
         if "logtype" in leaf.key and leaf.text.strip().isdecimal():

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from d3async.d3 import response as d3_response
 from d3async.d3.call import Account, request_for
-from d3async.d3.response import Broken, Doubtful, Throttled
-from d3async.policy.retry import SETTLED, Again, Budget, Policy, Settled, Stop, decide, retry_after
+from d3async.d3.response import AmbiguousAnswer, Throttled, TransportFailure
+from d3async.policy.retry import FINAL, Budget, Final, Policy, Retry, Stop, decide, retry_after
 from d3async.ratelimit.choose_store import host_share, library_share
 from d3async.ratelimit.limiter import Limiter
 from d3async.transport.auth import Auth
-from d3async.transport.http import Network, Transport
+from d3async.transport.http import HttpSettings, Transport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from d3async.config.settings import Settings
     from d3async.d3.call import Call
     from d3async.d3.response import Answer, ApiResponse
-    from d3async.journal.protocols import Log
+    from d3async.journal.protocols import AttemptLog
 
 
-class Wait(AbstractContextManager[None]):
+class Interruptible(AbstractContextManager[None]):
     """A block that `end` lets its task leave, if it waits there; what follows the block goes on.
 
     As `asyncio.timeout` does it, at a tenth of what a cancel scope of anyio costs. *waits* holds the blocks that can
@@ -41,7 +41,7 @@ class Wait(AbstractContextManager[None]):
 
     __slots__ = ("_before", "_cancelled", "_ending", "_over", "_task", "_waits")
 
-    def __init__(self, waits: set[Wait], *, over: bool) -> None:
+    def __init__(self, waits: set[Interruptible], *, over: bool) -> None:
         self._waits = waits
         self._over = over
         self._ending: asyncio.Handle | None = None
@@ -76,12 +76,12 @@ class Wait(AbstractContextManager[None]):
 
 _UNTIL_REACHED = 6
 """Failed connections in a row, half a minute of them, that are borne while D3 was never reached: a slip in the URL."""
-LATE = 0.05
+STALE_AFTER = 0.05
 """Seconds between token and wire after which the token is stale: a stalled disk must not let a burst go."""
-_CANCELLED = Broken(sent=True, code="cancelled", message="Stopped while waiting for the answer.")
+_CANCELLED = TransportFailure(sent=True, code="cancelled", message="Stopped while waiting for the answer.")
 
 
-class NoLog:
+class NoAttemptLog:
     """A `Log` for calls nobody resumes: writes nothing."""
 
     async def claim(self, call: Call, at: float) -> None:
@@ -97,7 +97,7 @@ class Stopper:
     def __init__(self, on_stop: Callable[[Stop], None] | None = None) -> None:
         self.reason: Stop | None = None
         self._on_stop = on_stop or (lambda _: None)
-        self._waits: set[Wait] = set()
+        self._waits: set[Interruptible] = set()
 
     def stop(self, reason: Stop) -> None:
         """Start nothing new from now on; the first reason stands."""
@@ -109,7 +109,7 @@ class Stopper:
 
     def before_the_wire(self) -> AbstractContextManager[None]:
         """A block whose waiting ends when the run stops: the block is left, what follows it goes on."""
-        return Wait(self._waits, over=self.reason is not None)
+        return Interruptible(self._waits, over=self.reason is not None)
 
 
 class Attempt(NamedTuple):
@@ -161,7 +161,7 @@ class Delivery:
         self._on_attempt = on_attempt
         self._budget = Budget()
 
-    async def deliver(self, call: Call, *, repeatable: bool, log: Log, stopper: Stopper) -> Delivered:
+    async def deliver(self, call: Call, *, repeatable: bool, log: AttemptLog, stopper: Stopper) -> Delivered:
         """Send *call* until its last word. Raises `FencedError` and `JournalError` from *log*, `SettingsError`."""
         if not (self.limiter.slot_now() or await self._slot(stopper)):
             return Delivered(call, None, 0)
@@ -179,7 +179,7 @@ class Delivery:
             return True
         return False
 
-    async def _attempts(self, call: Call, *, repeatable: bool, log: Log, stopper: Stopper) -> Delivered:
+    async def _attempts(self, call: Call, *, repeatable: bool, log: AttemptLog, stopper: Stopper) -> Delivered:
         charged, left, first = 1, 0, True
         known = Delivered(call, None, 0)
         while True:
@@ -189,9 +189,9 @@ class Delivery:
             answer, response = await self._attempt(call, granted, log, left + 1)
             left, first = left + _left(answer), False
             decision = self._decide(answer, repeatable=repeatable, attempt=charged)
-            if isinstance(decision, Settled):
+            if isinstance(decision, Final):
                 return Delivered(call, answer, left, response)
-            if isinstance(decision, Again) and decision.happened:
+            if isinstance(decision, Retry) and decision.happened:
                 call = call.after_doubt()
                 known = Delivered(call, answer, left, response)
                 self._budget = self._budget.spent()
@@ -205,7 +205,7 @@ class Delivery:
             with stopper.before_the_wire():
                 await asyncio.sleep(decision.delay)
 
-    async def _turn(self, call: Call, log: Log, stopper: Stopper, *, head: bool) -> float | None:
+    async def _turn(self, call: Call, log: AttemptLog, stopper: Stopper, *, head: bool) -> float | None:
         """Token, then the durable mark; None when the run stopped meanwhile: then neither is left behind."""
         granted = await self._token(stopper, head=head)
         if granted is None:
@@ -215,7 +215,7 @@ class Delivery:
         except BaseException:
             self.limiter.unused(granted)
             raise
-        if stopper.reason is None and self._clock() - granted <= LATE:
+        if stopper.reason is None and self._clock() - granted <= STALE_AFTER:
             return granted
         fresh: float | None = None
         try:
@@ -228,7 +228,7 @@ class Delivery:
     async def _fresh(self, granted: float, stopper: Stopper) -> float | None:
         """*granted*, or a new token where the mark took too long; None when the run stopped meanwhile."""
         token: float | None = granted
-        while token is not None and self._clock() - token > LATE:
+        while token is not None and self._clock() - token > STALE_AFTER:
             self.limiter.unused(token)
             token = await self._token(stopper, head=True)
         return self._unless_stopped(token, stopper)
@@ -247,7 +247,9 @@ class Delivery:
         self.limiter.unused(granted)
         return None
 
-    async def _attempt(self, call: Call, granted: float, log: Log, number: int) -> tuple[Answer, ApiResponse | None]:
+    async def _attempt(
+        self, call: Call, granted: float, log: AttemptLog, number: int
+    ) -> tuple[Answer, ApiResponse | None]:
         wire = _Wire(self.limiter, granted, self._clock)
         at = self._wall()
         try:
@@ -264,10 +266,10 @@ class Delivery:
                 log.release(call, sent=False)
             raise
         response = self._masked(response)
-        answer = response if isinstance(response, Broken) else self._read(response)
+        answer = response if isinstance(response, TransportFailure) else self._read(response)
         self._report(answer, granted)
         self._tell(Attempt(call, number, answer, at, self._clock() - granted))
-        return answer, None if isinstance(response, Broken) else response
+        return answer, None if isinstance(response, TransportFailure) else response
 
     def _tell(self, attempt: Attempt) -> None:
         if self._on_attempt and _left(attempt.answer):
@@ -278,9 +280,9 @@ class Delivery:
             return d3_response.read(response)
         return d3_response.read(response, retry_after=retry_after(response.headers, now=self._wall()))
 
-    def _masked(self, response: ApiResponse | Broken) -> ApiResponse | Broken:
+    def _masked(self, response: ApiResponse | TransportFailure) -> ApiResponse | TransportFailure:
         """A server or proxy may say our key back to us: it goes no further."""
-        if isinstance(response, Broken):
+        if isinstance(response, TransportFailure):
             return replace(response, message=self._auth.mask(response.message))
         text = response.body.decode("utf-8", "surrogateescape")
         masked = self._auth.mask(text)
@@ -293,18 +295,18 @@ class Delivery:
         self._patience = self._max_outages
         if isinstance(answer, Throttled):
             self.limiter.throttled(granted, answer.retry_after)
-        elif isinstance(answer, (Broken, Doubtful)):
+        elif isinstance(answer, (TransportFailure, AmbiguousAnswer)):
             self.limiter.strained(granted)
         else:
             self._budget = self._budget.earned()
             self.limiter.accepted(granted)
 
-    def _decide(self, answer: Answer, *, repeatable: bool, attempt: int) -> Settled | Again | Stop:
+    def _decide(self, answer: Answer, *, repeatable: bool, attempt: int) -> Final | Retry | Stop:
         dice, budget = self._random(), self._budget.left
         decision = decide(answer, repeatable=repeatable, attempt=attempt, policy=self.policy, dice=dice, budget=budget)
-        if decision is SETTLED:
+        if decision is FINAL:
             return decision
-        if isinstance(answer, Broken) and not answer.sent and self.limiter.outages >= self._patience:
+        if isinstance(answer, TransportFailure) and not answer.sent and self.limiter.outages >= self._patience:
             return Stop("unreachable", f"D3 cannot be reached, {self.limiter.outages} times in a row: {answer.message}")
         if isinstance(answer, Throttled) and self.limiter.blocked_for > self.policy.max_wait:
             return Stop("throttled", "D3 has answered nothing but 429 for longer than --max-wait", answer.retry_after)
@@ -327,7 +329,7 @@ class _Wire:
 
 def _left(answer: Answer) -> bool:
     """Whether a request left us at all."""
-    return not isinstance(answer, Broken) or answer.sent
+    return not isinstance(answer, TransportFailure) or answer.sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,7 +363,7 @@ def connect(
     """
     auth = Auth(settings)
     transport = Transport(
-        Network(
+        HttpSettings(
             base_url=settings.base_url,
             timeout=settings.timeout,
             concurrency=settings.concurrency,

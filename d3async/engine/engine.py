@@ -14,8 +14,8 @@ from d3async.d3.commands import all_commands
 from d3async.d3.response import Reply
 from d3async.engine.delivery import Stopper
 from d3async.errors import FencedError, FolderGoneError, JournalError, first_failure
-from d3async.journal.model import Event, Settlement
-from d3async.policy.batching import ListLimit, Part, wave_of, worth_splitting
+from d3async.journal.model import CallResult, Event
+from d3async.policy.batching import ListLimit, SentPart, wave_of, worth_splitting
 from d3async.policy.halt_and_exit_codes import reached
 from d3async.policy.outcome import judge
 from d3async.policy.retry import Stop
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from d3async.d3.response import Answer
     from d3async.engine.delivery import Delivered
     from d3async.journal.model import RowOutcome
-    from d3async.journal.protocols import Journal, Log
+    from d3async.journal.protocols import AttemptLog, Journal
     from d3async.policy.halt_and_exit_codes import Halt
 
     Lane = tuple[int, Call | None]
 
 
-class Line:
+class WorkQueue:
     """First come, first served; one feeder, many workers. A stream would switch tasks for every lane, this does not."""
 
     def __init__(self) -> None:
@@ -90,10 +90,10 @@ _ANSWER_KEPT = 16_384
 """Characters of D3's answer kept in the journal."""
 
 
-class Carrier(Protocol):
+class CallSender(Protocol):
     """What the engine needs of `delivery.Delivery`."""
 
-    async def deliver(self, call: Call, *, repeatable: bool, log: Log, stopper: Stopper) -> Delivered:
+    async def deliver(self, call: Call, *, repeatable: bool, log: AttemptLog, stopper: Stopper) -> Delivered:
         """Bring *call* to its last word."""
         ...
 
@@ -107,7 +107,7 @@ class Engine:
     def __init__(
         self,
         *,
-        carrier: Carrier,
+        carrier: CallSender,
         journal: Journal,
         rows: int,
         workers: int = 32,
@@ -129,7 +129,7 @@ class Engine:
         self._on_row = on_row
         self._wall = wall
         self._scope = anyio.CancelScope()
-        self._line = Line()
+        self._line = WorkQueue()
 
     async def run(self) -> Stop | None:
         """Send what is to be sent; the reason why it ended early, or None.
@@ -223,7 +223,7 @@ class Engine:
             await self._carry(call)
             self._limit.done(size)
 
-    async def _carry(self, call: Call) -> tuple[Part, ...]:
+    async def _carry(self, call: Call) -> tuple[SentPart, ...]:
         """Bring *call* to its outcome; the parts its items were sent in."""
         if self.stopper.reason is not None:
             return ()
@@ -236,15 +236,15 @@ class Engine:
         self._settle(done, done.answer)
         return self._learnt(call, done.answer) if call.items else ()
 
-    def _learnt(self, call: Call, answer: Answer) -> tuple[Part, ...]:
+    def _learnt(self, call: Call, answer: Answer) -> tuple[SentPart, ...]:
         taken = isinstance(answer, Reply)
         if taken:
             self._limit.taken(len(call.items))
-        return (Part(len(call.items), taken=taken),)
+        return (SentPart(len(call.items), taken=taken),)
 
-    async def _split(self, call: Call) -> tuple[Part, ...]:
+    async def _split(self, call: Call) -> tuple[SentPart, ...]:
         self._journal.release(call, sent=True)
-        parts: tuple[Part, ...] = ()
+        parts: tuple[SentPart, ...] = ()
         for half in call.halves():
             parts += await self._carry(half)
         if sum(part.size for part in parts) == len(call.items):
@@ -256,7 +256,7 @@ class Engine:
         if done.response is not None:
             said = done.response.body[: 4 * _ANSWER_KEPT].decode("utf-8", "replace")[:_ANSWER_KEPT]
         verdict = judge(done.call, answer)
-        future = self._journal.settle(Settlement(done.call, verdict, said, self._wall()))
+        future = self._journal.settle(CallResult(done.call, verdict, said, self._wall()))
         future.add_done_callback(self._rows_done)
 
     def _rows_done(self, future: Future[list[RowOutcome]]) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from d3async.d3.call import Call
     from d3async.d3.response import Answer
     from d3async.engine.delivery import Attempt, Delivered, Delivery, Stopper
-    from d3async.journal.protocols import Log
+    from d3async.journal.protocols import AttemptLog
     from d3async.ratelimit.limiter import LimiterNumbers
 
 log = logging.getLogger("d3async")
@@ -86,7 +86,7 @@ class Observer:
         """A row has its outcome, or a call outside a run."""
 
 
-class Calling(Observer):
+class CallbackObserver(Observer):
     """Plain functions as an observer."""
 
     def __init__(
@@ -108,7 +108,7 @@ class Calling(Observer):
             self._on_outcome(seen)
 
 
-class Watch:
+class ObserverHub:
     """Tells *observers*, and the logger `d3async`: attempts at DEBUG, outcomes at INFO, with structured `extra`."""
 
     def __init__(self, observers: Sequence[Observer], numbers: Callable[[], LimiterNumbers]) -> None:
@@ -126,7 +126,18 @@ class Watch:
             return
         seen = attempt_seen(attempt, self._numbers())
         if logged:
-            _log(logging.DEBUG, said(attempt), seen, "command", "row", "items", "attempt", "status", "code", "elapsed")
+            _log(
+                logging.DEBUG,
+                log_line(attempt),
+                seen,
+                "command",
+                "row",
+                "items",
+                "attempt",
+                "status",
+                "code",
+                "elapsed",
+            )
         for observer in self._observers:
             with _guarded(observer):
                 observer.attempt(seen)
@@ -140,19 +151,19 @@ class Watch:
             with _guarded(observer):
                 observer.outcome(seen)
 
-    def carrier(self, delivery: Delivery) -> Delivery | Watched:
+    def carrier(self, delivery: Delivery) -> Delivery | ObservedSender:
         """*delivery* with every call seen, or itself where nobody looks."""
-        return Watched(delivery, self._observers) if self._observers else delivery
+        return ObservedSender(delivery, self._observers) if self._observers else delivery
 
 
-class Watched:
+class ObservedSender:
     """A carrier that tells of each call."""
 
     def __init__(self, delivery: Delivery, observers: Sequence[Observer]) -> None:
         self._delivery = delivery
         self._observers = observers
 
-    async def deliver(self, call: Call, *, repeatable: bool, log: Log, stopper: Stopper) -> Delivered:
+    async def deliver(self, call: Call, *, repeatable: bool, log: AttemptLog, stopper: Stopper) -> Delivered:
         """See `Delivery.deliver`."""
         seen = CallSeen(call.command, call.row, len(call.items))
         with ExitStack() as around:
@@ -160,7 +171,7 @@ class Watched:
                 with _guarded(observer):
                     around.enter_context(_forgiving(observer, seen))
             done = await self._delivery.deliver(call, repeatable=repeatable, log=log, stopper=stopper)
-            status, code = meaning(done.answer)
+            status, code = status_and_code(done.answer)
             for observer in self._observers:
                 with _guarded(observer):
                     observer.answered(seen, status=status, code=code, attempts=done.attempts)
@@ -176,7 +187,7 @@ def counted(outcomes: Iterable[str]) -> tuple[int, int, int]:
 def attempt_seen(attempt: Attempt, numbers: LimiterNumbers) -> AttemptSeen:
     """What may be told of *attempt*: everything but what it says."""
     call, answer = attempt.call, attempt.answer
-    status, code = meaning(answer)
+    status, code = status_and_code(answer)
     wait = answer.retry_after if isinstance(answer, Throttled) else None
     items = len(call.items)
     return AttemptSeen(
@@ -184,10 +195,10 @@ def attempt_seen(attempt: Attempt, numbers: LimiterNumbers) -> AttemptSeen:
     )
 
 
-def said(attempt: Attempt) -> str:
+def log_line(attempt: Attempt) -> str:
     """`row 12 CreateTask, attempt 2: 503 (http_503) after 0.113 s`: nothing of what the server wrote."""
     call, answer = attempt.call, attempt.answer
-    status, code = meaning(answer)
+    status, code = status_and_code(answer)
     links = f" of {len(call.items)} links" if call.items else ""
     came = f"{status or 'no answer'}{f' ({code})' if code else ''}"
     pause = ""
@@ -197,7 +208,7 @@ def said(attempt: Attempt) -> str:
     return f"{name}{links}, attempt {attempt.number}: {came} after {attempt.elapsed:.3f} s{pause}"
 
 
-def meaning(answer: Answer | None) -> tuple[int | None, str]:
+def status_and_code(answer: Answer | None) -> tuple[int | None, str]:
     """HTTP status and code of *answer*; "" for one that was understood."""
     match answer:
         case None:
@@ -249,7 +260,7 @@ TICK = 0.25
 """Seconds between two looks at the limiter; also the shortest pause that is noted."""
 
 
-class Notes(Protocol):
+class EventLog(Protocol):
     """What is needed of a journal."""
 
     def note(self, event: Event) -> None:
@@ -257,14 +268,14 @@ class Notes(Protocol):
         ...
 
 
-class Noted:
+class EventRecorder:
     """Notes each 429 when it comes, and pauses, outages and rates when `look` finds them.
 
     *numbers* are those of a limiter that was there before the run; *wall* tells seconds since 1970.
     """
 
     def __init__(
-        self, journal: Notes, numbers: LimiterNumbers | None = None, wall: Callable[[], float] = time.time
+        self, journal: EventLog, numbers: LimiterNumbers | None = None, wall: Callable[[], float] = time.time
     ) -> None:
         self._journal = journal
         self._wall = wall
@@ -290,7 +301,7 @@ class Noted:
         self._outages = numbers.outages
 
 
-async def every(seconds: float, tick: Callable[[], None]) -> None:
+async def call_every(seconds: float, tick: Callable[[], None]) -> None:
     """Call *tick* at once and then every so many *seconds*, until cancelled."""
     while True:
         tick()
@@ -300,7 +311,7 @@ async def every(seconds: float, tick: Callable[[], None]) -> None:
 _NAMED = 2
 
 
-class Sight(NamedTuple):
+class ServerProgress(NamedTuple):
     """One D3 that is worked on, at one moment: rows done of those it is to be sent. *name* is "" for the only one."""
 
     name: str

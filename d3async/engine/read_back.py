@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import anyio
 
 from d3async.config.credentials import how_to_set
-from d3async.d3.call import fold
+from d3async.d3.call import normalize_number
 from d3async.d3.linked_incidents import (
     GET_INCIDENTS,
     GET_LINKED,
@@ -25,7 +25,7 @@ from d3async.d3.linked_incidents import (
     read_linked,
     read_page,
 )
-from d3async.d3.task_search import GET_LOGS, HISTORY, TASKS, Finding, logs_query, search
+from d3async.d3.task_search import GET_LOGS, HISTORY, TASKS, TaskMatch, logs_query, search
 from d3async.errors import (
     D3Error,
     NotSentError,
@@ -35,7 +35,7 @@ from d3async.errors import (
     UnauthorizedError,
     UnknownOutcomeError,
 )
-from d3async.journal.reconcile import LinksToLookUp, News, UnknownRows
+from d3async.journal.reconcile import LinksToLookUp, LookupResult, UnknownRows
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from d3async.d3.linked_incidents import Period, Reading
     from d3async.d3.task_search import SentTask
     from d3async.journal.protocols import Session
-    from d3async.journal.reconcile import Pair, Source, TaskIncident
+    from d3async.journal.reconcile import Link, SourceIncident, TaskIncident
 
 T = TypeVar("T")
 
@@ -71,20 +71,22 @@ class LinkReader:
     ways: Sequence[str]
     wall: Callable[[], float] = field(default=time.time)
 
-    async def read(self, pairs: LinksToLookUp, found: Callable[[Source, Reading], None]) -> None:
+    async def read(self, pairs: LinksToLookUp, found: Callable[[SourceIncident, Reading], None]) -> None:
         """Tell *found* what is known of each source of *pairs*, as it becomes known.
 
         Raises `UnauthorizedError`, `NotSentError` and `ThrottledError`; what was found until then stands.
         """
 
-        async def work(batch: Sequence[Source]) -> None:
+        async def work(batch: Sequence[SourceIncident]) -> None:
             for source, reading in (await self._batch(batch)).items():
                 found(source, reading)
 
         await each(pairs.batches(BATCH if GET_INCIDENTS in self.ways else 1), work)
 
-    async def _batch(self, batch: Sequence[Source]) -> dict[Source, Reading]:
-        readings: dict[Source, Reading] = dict.fromkeys(batch, CannotTell("no key for a command that reads links"))
+    async def _batch(self, batch: Sequence[SourceIncident]) -> dict[SourceIncident, Reading]:
+        readings: dict[SourceIncident, Reading] = dict.fromkeys(
+            batch, CannotTell("no key for a command that reads links")
+        )
         for way in self.ways:
             left = [source for source, reading in readings.items() if isinstance(reading, CannotTell)]
             if way == GET_INCIDENTS:
@@ -93,8 +95,8 @@ class LinkReader:
                 readings |= {source: await self._recursive(source) for source in left}
         return readings
 
-    async def _direct(self, batch: Sequence[Source]) -> dict[Source, Reading]:
-        wanted = {fold(source.number): source for source in batch}
+    async def _direct(self, batch: Sequence[SourceIncident]) -> dict[SourceIncident, Reading]:
+        wanted = {normalize_number(source.number): source for source in batch}
         readings: dict[str, Reading] = {}
         for period in periods([source.number for source in batch], now=self._now()):
             missing = {number: source for number, source in wanted.items() if number not in readings}
@@ -103,7 +105,7 @@ class LinkReader:
         nowhere = CannotTell("D3 lists no such incident; its user may not see it")
         return {source: readings.get(number, nowhere) for number, source in wanted.items()}
 
-    async def _pages(self, missing: Mapping[str, Source], period: Period) -> dict[str, Reading]:
+    async def _pages(self, missing: Mapping[str, SourceIncident], period: Period) -> dict[str, Reading]:
         readings: dict[str, Reading] = {}
         numbers = [source.number for source in missing.values()]
         one = next(iter(missing.values()))
@@ -117,7 +119,7 @@ class LinkReader:
             index += 1
         return readings
 
-    async def _recursive(self, source: Source) -> Reading:
+    async def _recursive(self, source: SourceIncident) -> Reading:
         async def ask() -> dict[str, Reading]:
             params = linked_query(source.number)
             answer = await self.asker.call(GET_LINKED, params, username=source.username, site=source.site)
@@ -218,7 +220,7 @@ async def reconcile_links(
     pairs = rows.links()
     words: Counter[str] = Counter()
 
-    def found(source: Source, reading: Reading) -> None:
+    def found(source: SourceIncident, reading: Reading) -> None:
         rows.settle_items(_news(chain.from_iterable(pairs.of(source)), reading, words, gone=_GONE, there=_NOT_HAPPENED))
 
     await LinkReader(asker, ways, wall).read(pairs, found)
@@ -242,7 +244,7 @@ async def verify(
     rows = UnknownRows(session, profile)
     words: Counter[str] = Counter()
 
-    def found(source: Source, reading: Reading) -> None:
+    def found(source: SourceIncident, reading: Reading) -> None:
         news = _news(chain.from_iterable(pairs.of(source)), reading, words, gone=None, there=_NOT_REMOVED)
         rows.settle_items((one for one in news if one.outcome), was="ok")
 
@@ -257,7 +259,7 @@ async def against(
     session: Session,
     ways: Sequence[str],
     *,
-    not_linked: Callable[[Source, Pair], None],
+    not_linked: Callable[[SourceIncident, Link], None],
     profile: str | None = None,
     wall: Callable[[], float] = time.time,
 ) -> LinkCounts:
@@ -267,7 +269,7 @@ async def against(
     """
     words: Counter[str] = Counter()
 
-    def found(source: Source, reading: Reading) -> None:
+    def found(source: SourceIncident, reading: Reading) -> None:
         for pair in chain.from_iterable(pairs.of(source)):
             word, _ = judge(pair.name, reading)
             words[word] += 1
@@ -281,18 +283,18 @@ async def against(
 
 
 def _news(
-    pairs: Iterator[Pair],
+    pairs: Iterator[Link],
     reading: Reading,
     words: Counter[str],
     *,
     gone: tuple[str, str, str] | None,
     there: tuple[str, str, str],
-) -> Iterator[News]:
+) -> Iterator[LookupResult]:
     for pair in pairs:
         word, why = judge(pair.name, reading)
         words[word] += 1
         outcome = {"gone": gone, "linked": there, "cannot_tell": None}[word] or ("", "", why)
-        yield News(pair.job, pair.item, *outcome)
+        yield LookupResult(pair.job, pair.item, *outcome)
 
 
 async def reconcile_tasks(
@@ -325,19 +327,19 @@ def _findings(
     logs: Mapping[int, object] | CannotTell,
     *,
     now: float,
-) -> dict[int, Finding]:
+) -> dict[int, TaskMatch]:
     if isinstance(logs, CannotTell):
-        return {task.job: Finding("not_proven", logs.why) for task in unknown}
+        return {task.job: TaskMatch("not_proven", logs.why) for task in unknown}
     return search(unknown, rows.created_tasks(incident), logs, now=now)
 
 
-def _task_news(job: int, finding: Finding, *, not_found_is_failed: bool) -> News:
+def _task_news(job: int, finding: TaskMatch, *, not_found_is_failed: bool) -> LookupResult:
     if finding.word == "proven":
-        return News(job, None, "ok", "found", f"Looked up in D3: {finding.why}.")
+        return LookupResult(job, None, "ok", "found", f"Looked up in D3: {finding.why}.")
     if finding.word == "absent" and not_found_is_failed:
-        return News(job, None, "failed", "not_found", f"Looked up in D3: {finding.why}.")
+        return LookupResult(job, None, "failed", "not_found", f"Looked up in D3: {finding.why}.")
     advice = "; --not-found-is-failed takes that for a no" if finding.word == "absent" else ""
-    return News(job, None, "", "", finding.why + advice)
+    return LookupResult(job, None, "", "", finding.why + advice)
 
 
 USING = {"get-incidents": GET_INCIDENTS, "get-linked-incidents": GET_LINKED, "logs": GET_LOGS}

@@ -25,7 +25,7 @@ def _utf8(text: str) -> bytes:
 
 
 @contextmanager
-def aside(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """A new file that takes the place of *path* when the block ends well; mode 0600.
 
     Raises `JournalError` when the disk or the folder refuses it.
@@ -60,12 +60,12 @@ def _refused(path: Path, error: OSError) -> JournalError:
     return JournalError(f"{path} cannot be written: {reason}{hint}; nothing is lost, `d3async results` writes it again")
 
 
-def marks(paths: Iterable[Path]) -> Marks:
+def file_stamps(paths: Iterable[Path]) -> Marks:
     """What tells those of *paths* that there are from what anybody else may make of them."""
     return {path.name: mark for path in paths if (mark := _mark(path)) is not None}
 
 
-def stands(path: Path, known: Marks) -> bool:
+def is_unchanged(path: Path, known: Marks) -> bool:
     """Whether *path* is there and has the mark that is *known* of it."""
     mark = _mark(path)
     return mark is not None and mark == known.get(path.name)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from d3async.errors import JobFileError
-    from d3async.files.source import Scan, Source
+    from d3async.files.source import InputFile, Scan
 
 _SEPARATOR_LINE = re.compile(r"\ufeff?sep=(.)", re.IGNORECASE)
 _LONE_CR = re.compile(r"\r(?!\r*\n|$)")
@@ -30,7 +30,7 @@ _BLANK_BEFORE_QUOTE = Problem("quotes", "", "", "has a blank before a quote", "r
 class CsvRows:
     """A CSV file whose header has been read. Iterating starts at the first row, as often as wanted."""
 
-    def __init__(self, source: Source, scan: Scan, delimiter: str | None = None) -> None:
+    def __init__(self, source: InputFile, scan: Scan, delimiter: str | None = None) -> None:
         self._source = source
         self._scan = scan
         self._newline = _newline(source, scan)
@@ -161,7 +161,7 @@ class CsvRows:
         return self._source.error(f"line {line} has a quote where none can be: {_QUOTE}")
 
 
-def _newline(source: Source, scan: Scan) -> str:
+def _newline(source: InputFile, scan: Scan) -> str:
     """Where lines end: at CR in a file without LF, at either where the first line has stray CRs, else at LF."""
     if scan.cr_only:
         return "\r"
@@ -169,14 +169,14 @@ def _newline(source: Source, scan: Scan) -> str:
         return "" if _LONE_CR.search(text.readline(LINE_LIMIT)) else "\n"
 
 
-def _lines(readline: Callable[[int], str], source: Source) -> Iterator[str]:
+def _lines(readline: Callable[[int], str], source: InputFile) -> Iterator[str]:
     taken: list[str] = []
     for line in _feed(readline, taken, source, 0):
         taken.clear()
         yield line
 
 
-def _feed(readline: Callable[[int], str], taken: list[str], source: Source, done: int) -> Iterator[str]:
+def _feed(readline: Callable[[int], str], taken: list[str], source: InputFile, done: int) -> Iterator[str]:
     """Lines for the csv reader, kept in *taken* until the row they belong to is complete."""
     size = 0
     while line := readline(LINE_LIMIT):

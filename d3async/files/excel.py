@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from python_calamine import CalamineSheet
 
-    from d3async.files.source import Source
+    from d3async.files.source import InputFile
 
 SIZE_LIMIT = 512 << 20
 """Bytes a workbook may have when unpacked."""
@@ -36,7 +36,7 @@ _STORED, _DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 class ExcelRows:
     """One sheet of a workbook whose header has been read. Its rows are rendered to CSV as their raw text."""
 
-    def __init__(self, source: Source, sheet: str | None = None) -> None:
+    def __init__(self, source: InputFile, sheet: str | None = None) -> None:
         self._source = source
         errors = _look_inside(source)
         self._sheet, doubts = _sheet(source, sheet)
@@ -79,7 +79,7 @@ class ExcelRows:
                 yield Row(number, line, self.header, cells[: self._width], raw)
 
 
-def _sheet(source: Source, name: str | None) -> tuple[CalamineSheet, tuple[str, ...]]:
+def _sheet(source: InputFile, name: str | None) -> tuple[CalamineSheet, tuple[str, ...]]:
     try:
         import python_calamine as calamine  # noqa: PLC0415 - an extra, imported by those who read workbooks
     except ImportError:
@@ -139,7 +139,7 @@ def _shown(cell: object) -> str:
     return str(cell)
 
 
-def _look_inside(source: Source) -> bool:
+def _look_inside(source: InputFile) -> bool:
     """Refuse what would fill the memory; say whether cells hold Excel errors. Raises `JobFileError`."""
     source.file.seek(0)
     try:
@@ -149,7 +149,7 @@ def _look_inside(source: Source) -> bool:
         raise source.error("is no Excel workbook (.xlsx)") from error
 
 
-def _look_at_parts(source: Source, archive: zipfile.ZipFile) -> bool:
+def _look_at_parts(source: InputFile, archive: zipfile.ZipFile) -> bool:
     size, errors = 0, False
     for part in archive.infolist():
         area, tail = _Area(), b""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from d3async.files.results_writer import Inputs
+    from d3async.files.results_writer import InputRows
 
 T = TypeVar("T")
 _HEAD = 1 << 16
@@ -43,7 +43,7 @@ class MarkedTable:
     The text of each row is what it would be in that file, whatever was made of the feedback file since.
     """
 
-    def __init__(self, table: Table, inputs: Inputs) -> None:
+    def __init__(self, table: Table, inputs: InputRows) -> None:
         self._table = table
         self._inputs = inputs
         self._place = _place(table.header)
@@ -98,7 +98,7 @@ class MarkedTable:
         return text.getvalue()
 
 
-def same_text(mended: str, known: str, inputs: Inputs) -> bool:
+def same_text(mended: str, known: str, inputs: InputRows) -> bool:
     """Whether the text of a row of a feedback file, its mark taken out, says what *known* says."""
     if inputs.is_json:
         return mended in {known, unmarked_object(marked_object(known, _ANY))[0]}

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from d3async.files.atomic_write import aside, write_lines
+from d3async.files.atomic_write import atomic_write, write_lines
 from d3async.files.excel import can_write_workbooks, write_sheet
 from d3async.files.results_writer import compact, parsed, spans, split, with_items
 from d3async.jobs.feedback_rows import COLUMN, Mark, read_mark
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from d3async.files.results_writer import Inputs
+    from d3async.files.results_writer import InputRows
     from d3async.files.source import Format
-    from d3async.journal.protocols import Reader
+    from d3async.journal.protocols import RunReader
 
 _MARK_KEY = re.compile(rf'(?:,\s*)?"{COLUMN}"\s*:\s*"([^"\\]*)"')
 _BETWEEN_ITEMS = re.compile(r"[;,\s]+")
@@ -41,7 +41,7 @@ Records = Iterator[tuple[str, Mark | None]]
 """Texts of rows without line ends, and their marks; None where the journal gives none."""
 
 
-def failed_records(reader: Reader, inputs: Inputs) -> Records:
+def failed_records(reader: RunReader, inputs: InputRows) -> Records:
     """The rows of the file `failed`."""
     marks = _marks(reader, _FAILED)
     # not strict: the marks may be endless
@@ -54,18 +54,18 @@ def failed_records(reader: Reader, inputs: Inputs) -> Records:
             yield narrowed(row.raw, [item.item for item in items], worth, inputs), mark
 
 
-def unknown_records(reader: Reader) -> Records:
+def unknown_records(reader: RunReader) -> Records:
     """The rows of the file `unknown`."""
     marks = _marks(reader, _UNKNOWN)
     return ((row.raw, mark) for row, mark in zip(reader.rows(_UNKNOWN), marks, strict=False))
 
 
-def _marks(reader: Reader, outcomes: Sequence[str]) -> Iterator[Mark | None]:
+def _marks(reader: RunReader, outcomes: Sequence[str]) -> Iterator[Mark | None]:
     found = reader.marks(outcomes)
     return repeat(None) if found is None else found
 
 
-def marked(raw: str, mark: Mark | None, inputs: Inputs) -> str:
+def marked(raw: str, mark: Mark | None, inputs: InputRows) -> str:
     """*raw* with *mark* as its last cell, below `_row`, or as its last key."""
     if mark is None:
         return raw
@@ -94,7 +94,7 @@ def unmarked_object(raw: str) -> tuple[str, Mark | None]:
     return raw[: found.start()] + raw[found.end() :], read_mark(found[1])
 
 
-def narrowed(raw: str, items: Sequence[str], kept: Sequence[str], inputs: Inputs) -> str:
+def narrowed(raw: str, items: Sequence[str], kept: Sequence[str], inputs: InputRows) -> str:
     """*raw* with only the items *kept* in the cell that lists its *items*; the rest of it stays byte by byte.
 
     The cell is found by what is in it, whatever its column is called. Without such a cell (the items came from
@@ -149,12 +149,12 @@ class FeedbackFile:
     left: tuple[Path, ...]
 
 
-def write_failed(reader: Reader, form: Format, inputs: Inputs) -> FeedbackFile:
+def write_failed(reader: RunReader, form: Format, inputs: InputRows) -> FeedbackFile:
     """Write the rows that are failed or invalid, and the failed items of partial rows."""
     return _write(reader, "failed", lambda: failed_records(reader, inputs), form, inputs)
 
 
-def write_unknown(reader: Reader, form: Format, inputs: Inputs) -> FeedbackFile:
+def write_unknown(reader: RunReader, form: Format, inputs: InputRows) -> FeedbackFile:
     """Write the rows that are unknown."""
     return _write(reader, "unknown", lambda: unknown_records(reader), form, inputs)
 
@@ -180,7 +180,9 @@ def digest_of(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-def _write(reader: Reader, name: str, records: Callable[[], Records], form: Format, inputs: Inputs) -> FeedbackFile:
+def _write(
+    reader: RunReader, name: str, records: Callable[[], Records], form: Format, inputs: InputRows
+) -> FeedbackFile:
     folder, ending, known = reader.folder, ending_of_kind(form.kind), reader.written()
     there = feedback_paths(folder, name)
     left = tuple(path for path in there if not _is_as_written(path, known))
@@ -207,7 +209,7 @@ def _is_as_written(path: Path, known: Mapping[str, Sequence[str]]) -> bool:
         return False
 
 
-def _write_rows(path: Path, records: Callable[[], Records], form: Format, inputs: Inputs) -> None:
+def _write_rows(path: Path, records: Callable[[], Records], form: Format, inputs: InputRows) -> None:
     if path.suffix == ".xlsx":
         _keep(path, lambda file: _write_workbook(file, records(), form, inputs))
         return
@@ -221,13 +223,13 @@ def _write_rows(path: Path, records: Callable[[], Records], form: Format, inputs
 
 def _keep(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Have *path* written aside, and noted before it takes its place."""
-    with aside(path) as file:
+    with atomic_write(path) as file:
         write(file)
         file.flush()
         note_written(path.parent / FILE, path.name, digest_of(file))
 
 
-def _write_text(file: BinaryIO, records: Records, form: Format, inputs: Inputs) -> None:
+def _write_text(file: BinaryIO, records: Records, form: Format, inputs: InputRows) -> None:
     first = next(records)
     if first[1] is not None and form.header_raw:
         form = replace(form, header_raw=f"{form.header_raw}{inputs.delimiter}{COLUMN}")
@@ -236,10 +238,10 @@ def _write_text(file: BinaryIO, records: Records, form: Format, inputs: Inputs) 
     write_lines(file, lines, form.encode)
 
 
-def _write_workbook(file: BinaryIO, records: Records, form: Format, inputs: Inputs) -> None:
+def _write_workbook(file: BinaryIO, records: Records, form: Format, inputs: InputRows) -> None:
     rows = ([*_padded(split(raw, inputs.delimiter), inputs), str(mark or "")] for raw, mark in records)
     write_sheet(file, form.sheet or _SHEET, [*inputs.header, COLUMN], rows)
 
 
-def _padded(cells: list[str], inputs: Inputs) -> list[str]:
+def _padded(cells: list[str], inputs: InputRows) -> list[str]:
     return cells + [""] * (len(inputs.header) - len(cells))

@@ -8,7 +8,7 @@ from d3async.errors import JobFileError
 from d3async.files.csv_reader import CsvRows
 from d3async.files.excel import ExcelRows
 from d3async.files.jsonl_reader import JsonlRows
-from d3async.files.source import Format, Source, open_source, scan, sha256
+from d3async.files.source import Format, InputFile, open_source, scan, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ class Table:
     be told any more what a row is. A context manager: leaving it closes the file.
     """
 
-    def __init__(self, source: Source, rows: CsvRows | JsonlRows | ExcelRows) -> None:
+    def __init__(self, source: InputFile, rows: CsvRows | JsonlRows | ExcelRows) -> None:
         self._source = source
         self._rows = rows
         self.name = source.name
@@ -91,7 +91,7 @@ def open_table(
 
 
 def _rows(
-    source: Source, kind: str, encoding: str | None, delimiter: str | None, sheet: str | None
+    source: InputFile, kind: str, encoding: str | None, delimiter: str | None, sheet: str | None
 ) -> CsvRows | JsonlRows | ExcelRows:
     if sheet is not None and kind != "xlsx":
         raise source.error("has no sheets: --sheet is for Excel workbooks")
@@ -103,7 +103,7 @@ def _rows(
     return JsonlRows(source, found) if kind == "jsonl" else CsvRows(source, found, delimiter)
 
 
-def _kind(source: Source) -> str:
+def _kind(source: InputFile) -> str:
     ending = source.name[source.name.rfind(".") :].casefold() if "." in source.name else ""
     if ending in _ENDINGS:
         return _ENDINGS[ending]

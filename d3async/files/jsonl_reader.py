@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import io
     from collections.abc import Iterator
 
-    from d3async.files.source import Scan, Source
+    from d3async.files.source import InputFile, Scan
 
 _ZERO = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _ONE_A_LINE = "is JSON over several lines; one object a line is needed: jq -c '.[]' or '.' writes it so"
@@ -24,7 +24,7 @@ class JsonlRows:
 
     header: tuple[str, ...] = ()
 
-    def __init__(self, source: Source, scan: Scan) -> None:
+    def __init__(self, source: InputFile, scan: Scan) -> None:
         self._source = source
         self._scan = scan
         with text_of(source, scan, "") as text:

@@ -19,8 +19,8 @@ from d3async.journal import protocols
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from d3async.journal.model import Run
-    from d3async.journal.protocols import Reader
+    from d3async.journal.model import RunRecord
+    from d3async.journal.protocols import RunReader
 
 _WIDTHS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
 _MOST_BARS = 80
@@ -30,7 +30,7 @@ LATENCIES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60)
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class BarPart:
     """A piece of a bar, in per cent: *x* from the left, *width*."""
 
     name: str
@@ -53,7 +53,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class PaceChart:
     """Throughput over time. *seconds* is the length of a column; *top* the rate at the upper edge."""
 
     start: float
@@ -61,7 +61,7 @@ class Pace:
     seconds: int
     top: float
     columns: Sequence[Column]
-    pauses: Sequence[Part]
+    pauses: Sequence[BarPart]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Latency:
     width: float
 
 
-def shares(counts: Mapping[str, int]) -> list[Part]:
+def shares(counts: Mapping[str, int]) -> list[BarPart]:
     """Pieces of one bar for *counts*; what there is at all can be seen."""
     seen = {name: count for name, count in counts.items() if count}
     total = sum(seen.values())
@@ -81,7 +81,7 @@ def shares(counts: Mapping[str, int]) -> list[Part]:
     scale = 100 / sum(widths.values()) if widths else 0
     parts, x = [], 0.0
     for name, width in widths.items():
-        parts.append(Part(name, seen[name], round(x, 3), round(width * scale, 3)))
+        parts.append(BarPart(name, seen[name], round(x, 3), round(width * scale, 3)))
         x += width * scale
     return parts
 
@@ -99,7 +99,7 @@ def pace(
     answered: Iterable[tuple[int, int, int]],
     throttled: Mapping[int, int],
     pauses: Iterable[tuple[float, float]],
-) -> Pace:
+) -> PaceChart:
     """The chart from *start* to *end*, from (column, good, bad), 429s by column, and (when, seconds) of *pauses*."""
     span = max(end - start, 0.0)  # the clock may have been put back
     seconds = column_seconds(span)
@@ -117,7 +117,7 @@ def pace(
         )  # fmt: skip
 
     whole = number * seconds
-    return Pace(
+    return PaceChart(
         start, start + whole, seconds, top,
         [column(at) for at in range(number)],
         [_span(at - start, lasted, whole) for at, lasted in pauses],
@@ -145,9 +145,9 @@ def within(counts: Sequence[int], share: float) -> float | None:
     return None
 
 
-def _span(begin: float, lasted: float, whole: float) -> Part:
+def _span(begin: float, lasted: float, whole: float) -> BarPart:
     left, right = (min(max(100 * at / whole, 0), 100) for at in (begin, begin + lasted))
-    return Part("pause", 1, round(left, 3), round(max(right - left, 0.3), 3))
+    return BarPart("pause", 1, round(left, 3), round(max(right - left, 0.3), 3))
 
 
 def _round_up(rate: float) -> float:
@@ -195,7 +195,7 @@ _APART = {
 }
 
 
-def report_html(reader: Reader) -> Iterator[str]:
+def report_html(reader: RunReader) -> Iterator[str]:
     """The page, piece by piece: the same for the same journal. Memory does not grow with the rows."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATE.parent),
@@ -208,7 +208,7 @@ def report_html(reader: Reader) -> Iterator[str]:
     return environment.get_template(_TEMPLATE.name).generate(_told(reader))
 
 
-def _told(reader: Reader) -> dict[str, Any]:
+def _told(reader: RunReader) -> dict[str, Any]:
     runs = reader.runs()
     last = last_facts(runs)
     told = summary(reader, last)
@@ -253,7 +253,7 @@ def _facts(told: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
     return [fact for fact in named + others if fact[2] not in (None, "", [], {})]
 
 
-def _files(told: Mapping[str, Any], reader: Reader) -> list[tuple[str, str]]:
+def _files(told: Mapping[str, Any], reader: RunReader) -> list[tuple[str, str]]:
     """The files beside the page, as far as they have rows, each with what is in it."""
     counts: Mapping[str, int] = told["outcomes"]
     kind = "jsonl" if '"jsonl"' in reader.meta().get("format", "") else "csv"
@@ -267,7 +267,7 @@ def _files(told: Mapping[str, Any], reader: Reader) -> list[tuple[str, str]]:
     return [*files, ("summary.json", "counts and facts, for programs")]
 
 
-def _paces(reader: Reader, runs: Iterable[Run]) -> Iterator[tuple[Run, Pace]]:
+def _paces(reader: RunReader, runs: Iterable[RunRecord]) -> Iterator[tuple[RunRecord, PaceChart]]:
     """Throughput of each run that brought answers."""
     spans = protocols.spans(reader)
     for run in runs:

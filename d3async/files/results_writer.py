@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from d3async.journal.model import ItemRecord, RowRecord
 
 
-class Inputs:
+class InputRows:
     """Reads the text of rows of one file. Text no reader can make sense of is its row's first cell."""
 
     def __init__(self, form: Format, header: Sequence[str]) -> None:
@@ -48,13 +48,13 @@ class Inputs:
         found = parsed(raw)
         return found if isinstance(found, dict) else raw
 
-    def with_keys(self, raws: Iterable[str]) -> Inputs:
+    def with_keys(self, raws: Iterable[str]) -> InputRows:
         """The same for JSON objects, with a column for every key that any of *raws* has, in the order they are met."""
         keys = dict.fromkeys(self.header)
         for raw in raws:
             found = parsed(raw)
             keys.update(dict.fromkeys(found) if isinstance(found, dict) else {})
-        return Inputs(self.form, tuple(keys))
+        return InputRows(self.form, tuple(keys))
 
     def _fit(self, cells: list[str]) -> list[str]:
         missing = len(self.header) - len(cells)
@@ -122,7 +122,7 @@ def one_line(text: str) -> str:
     return text if text.isprintable() else _CONTROLS.sub(" ", text).strip()
 
 
-def csv_lines(rows: Iterable[RowRecord], inputs: Inputs) -> Iterator[str]:
+def csv_lines(rows: Iterable[RowRecord], inputs: InputRows) -> Iterator[str]:
     """Lines of results.csv, the header first."""
     written = _csv_writer(inputs.delimiter)
     yield written([*COLUMNS, *map(guarded, inputs.header)])
@@ -136,7 +136,7 @@ def csv_lines(rows: Iterable[RowRecord], inputs: Inputs) -> Iterator[str]:
         )
 
 
-def result_cells(rows: Iterable[RowRecord], inputs: Inputs) -> Iterator[list[str]]:
+def result_cells(rows: Iterable[RowRecord], inputs: InputRows) -> Iterator[list[str]]:
     """The cells of results.csv, unguarded: for a workbook, whose texts never run."""
     instant = instants()
     for row in rows:
@@ -147,7 +147,7 @@ def result_cells(rows: Iterable[RowRecord], inputs: Inputs) -> Iterator[list[str
         yield [*told, *inputs.cells(row.raw)]
 
 
-def item_lines(items: Iterable[ItemRecord], inputs: Inputs) -> Iterator[str]:
+def item_lines(items: Iterable[ItemRecord], inputs: InputRows) -> Iterator[str]:
     """Lines of items.csv, the header first."""
     written = _csv_writer(inputs.delimiter)
     yield written(ITEM_COLUMNS)
@@ -156,7 +156,7 @@ def item_lines(items: Iterable[ItemRecord], inputs: Inputs) -> Iterator[str]:
 
 
 def json_lines(
-    rows: Iterable[RowRecord], items: Iterable[ItemRecord], inputs: Inputs, answer: Callable[[int], str | None]
+    rows: Iterable[RowRecord], items: Iterable[ItemRecord], inputs: InputRows, answer: Callable[[int], str | None]
 ) -> Iterator[str]:
     """Lines of results.jsonl. *answer* finds D3's answer; rows of one call share theirs."""
     instant = instants()
@@ -225,7 +225,7 @@ def _texts(written: Callable[[Iterable[object]], str]) -> Callable[[str], str]:
     return text
 
 
-def _input_cells(inputs: Inputs, written: Callable[[Iterable[object]], str]) -> Callable[[str], str]:
+def _input_cells(inputs: InputRows, written: Callable[[Iterable[object]], str]) -> Callable[[str], str]:
     """From a row's own text to its cells in results.csv; text that is right as it stands is not taken apart."""
     if inputs.is_json:
         return lambda raw: written([guarded(cell) for cell in inputs.cells(raw)])

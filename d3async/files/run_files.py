@@ -8,14 +8,14 @@ from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from d3async.files.atomic_write import aside, marks, stands, write_lines
+from d3async.files.atomic_write import atomic_write, file_stamps, is_unchanged, write_lines
 from d3async.files.excel import TextWorkbook, can_write_workbooks, pairs
 from d3async.files.feedback_writer import write_failed, write_unknown
 from d3async.files.report_writer import report_html
 from d3async.files.results_writer import (
     COLUMNS,
     ITEM_COLUMNS,
-    Inputs,
+    InputRows,
     csv_lines,
     item_lines,
     json_array,
@@ -24,7 +24,7 @@ from d3async.files.results_writer import (
 )
 from d3async.files.source import Format
 from d3async.files.summary import last_facts, summary
-from d3async.journal.sqlite.reader import FILE, JournalReader
+from d3async.journal.sqlite.reader import FILE, FolderReader
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from d3async.files.atomic_write import Marks
-    from d3async.journal.protocols import Reader
+    from d3async.journal.protocols import RunReader
 
 FORMATS = ("csv", "jsonl", "json")
 SUMMARY = "summary.json"
@@ -44,7 +44,7 @@ _NONE: Marks = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenFiles:
     """The files that were written; None where a file has no rows and is not there.
 
     *left* are feedback files that are not as they were written: the user's, which are never overwritten.
@@ -59,17 +59,17 @@ class Written:
     left: tuple[Path, ...] = ()
 
 
-def write_folder(folder: Path, *, format: str | None = None) -> Written:  # noqa: A002 - the option's name
+def write_folder(folder: Path, *, format: str | None = None) -> WrittenFiles:  # noqa: A002 - the option's name
     """Write results, items, failed, unknown and the report of *folder* again from its journal.
 
     Results are in *format* (`csv`, `jsonl` or `json`), else in the input's; results that lie there in another format
     are written again too. Raises `JournalError`; `ConservationError` before anything is overwritten.
     """
-    with JournalReader(folder / FILE) as reader:
+    with FolderReader(folder / FILE) as reader:
         return write_files(reader, format=format)
 
 
-def write_files(reader: Reader, *, format: str | None = None, known: Marks = _NONE) -> Written:  # noqa: A002 - the option's name
+def write_files(reader: RunReader, *, format: str | None = None, known: Marks = _NONE) -> WrittenFiles:  # noqa: A002 - the option's name
     """What `write_folder` writes, from *reader*, into the folder it names.
 
     Results and items that still have the mark that is *known* of them are left as they are.
@@ -79,12 +79,12 @@ def write_files(reader: Reader, *, format: str | None = None, known: Marks = _NO
     form, inputs = inputs_of(reader)
     for name in FORMATS:
         path = folder / f"results.{name}"
-        if (name == wanted or path.exists()) and not stands(path, known):
-            with aside(path) as file:
+        if (name == wanted or path.exists()) and not is_unchanged(path, known):
+            with atomic_write(path) as file:
                 write_results(file, reader, name)
     failed, unknown = write_failed(reader, form, inputs), write_unknown(reader, form, inputs)
     _write_workbook(folder / WORKBOOK, reader, form, inputs, known)
-    return Written(
+    return WrittenFiles(
         results=folder / f"results.{wanted}",
         report=_write_report(folder / REPORT, reader),
         items=_write_items(folder / ITEMS, reader, form, inputs, known),
@@ -97,13 +97,13 @@ def write_files(reader: Reader, *, format: str | None = None, known: Marks = _NO
 
 def marks_of(folder: Path) -> Marks:
     """The marks of the files in *folder* that have a line for each row or item."""
-    return marks([*(folder / f"results.{name}" for name in FORMATS), folder / ITEMS, folder / WORKBOOK])
+    return file_stamps([*(folder / f"results.{name}" for name in FORMATS), folder / ITEMS, folder / WORKBOOK])
 
 
-def write_again(folder: Path, *, format: str | None = None) -> Written:  # noqa: A002 - the option's name
+def write_again(folder: Path, *, format: str | None = None) -> WrittenFiles:  # noqa: A002 - the option's name
     """Write everything of *folder* again: `write_folder`, and the summary with what its last run told of itself."""
     written = write_folder(folder, format=format)
-    with JournalReader(folder / FILE) as reader:
+    with FolderReader(folder / FILE) as reader:
         runs = reader.runs()
     if runs:
         write_summary(folder, last_facts(runs))
@@ -115,33 +115,33 @@ def write_summary(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises `JournalError`; `ConservationError` before anything is overwritten.
     """
-    with JournalReader(folder / FILE) as reader:
+    with FolderReader(folder / FILE) as reader:
         return write_summary_of(reader, facts)
 
 
-def write_summary_of(reader: Reader, facts: Mapping[str, Any]) -> dict[str, Any]:
+def write_summary_of(reader: RunReader, facts: Mapping[str, Any]) -> dict[str, Any]:
     """What `write_summary` writes, from *reader*, into the folder it names."""
     reader.check()
     told = summary(reader, facts)
-    with aside(reader.folder / SUMMARY) as file:
+    with atomic_write(reader.folder / SUMMARY) as file:
         file.write(f"{json.dumps(told, indent=2, ensure_ascii=False)}\n".encode())
     return told
 
 
 def write_report(folder: Path) -> Path:
     """Write report.html of *folder* again. Raises `JournalError`."""
-    with JournalReader(folder / FILE) as reader:
+    with FolderReader(folder / FILE) as reader:
         return write_report_of(reader)
 
 
-def write_report_of(reader: Reader) -> Path:
+def write_report_of(reader: RunReader) -> Path:
     """What `write_report` writes, from *reader*, into the folder it names."""
     return _write_report(reader.folder / REPORT, reader)
 
 
 def write_results(
     file: BinaryIO,
-    reader: Reader,
+    reader: RunReader,
     format: str,  # noqa: A002 - the option's name
     outcomes: Collection[str] | None = None,
     *,
@@ -162,30 +162,30 @@ def write_results(
     write_lines(file, json_array(lines) if format == "json" else lines)
 
 
-def usual_format(reader: Reader) -> str:
+def usual_format(reader: RunReader) -> str:
     """The format results have unless another one is asked for: JSONL for JSONL, else CSV."""
     form, _ = inputs_of(reader)
     return "jsonl" if form.kind == "jsonl" else "csv"
 
 
-def inputs_of(reader: Reader) -> tuple[Format, Inputs]:
+def inputs_of(reader: RunReader) -> tuple[Format, InputRows]:
     """The form of the input and how to read its rows."""
     meta = reader.meta()
     form = Format.from_json(json.loads(meta["format"]))
-    return form, Inputs(form, json.loads(meta.get("header") or "[]"))
+    return form, InputRows(form, json.loads(meta.get("header") or "[]"))
 
 
-def _write_report(path: Path, reader: Reader) -> Path:
-    with aside(path) as file:
+def _write_report(path: Path, reader: RunReader) -> Path:
+    with atomic_write(path) as file:
         write_lines(file, report_html(reader))
     return path
 
 
-def _write_workbook(path: Path, reader: Reader, form: Format, inputs: Inputs, known: Marks) -> None:
+def _write_workbook(path: Path, reader: RunReader, form: Format, inputs: InputRows, known: Marks) -> None:
     """Write results of a workbook as a workbook too, where the extra `excel` is there."""
-    if form.kind != "xlsx" or not can_write_workbooks() or stands(path, known):
+    if form.kind != "xlsx" or not can_write_workbooks() or is_unchanged(path, known):
         return
-    with aside(path) as file:
+    with atomic_write(path) as file:
         book = TextWorkbook(file)
         book.add("rows", [*COLUMNS, *inputs.header], result_cells(reader.rows(), inputs), outcome="_outcome")
         items = ([str(row), str(line), *texts] for row, line, *texts in reader.items())
@@ -194,13 +194,13 @@ def _write_workbook(path: Path, reader: Reader, form: Format, inputs: Inputs, kn
         book.close()
 
 
-def _write_items(path: Path, reader: Reader, form: Format, inputs: Inputs, known: Marks) -> Path | None:
+def _write_items(path: Path, reader: RunReader, form: Format, inputs: InputRows, known: Marks) -> Path | None:
     if not reader.has_items:
         path.unlink(missing_ok=True)
         return None
-    if stands(path, known):
+    if is_unchanged(path, known):
         return path
-    with aside(path) as file:
+    with atomic_write(path) as file:
         lines = item_lines(reader.items(), inputs)
         write_lines(file, chain((_BOM,), lines) if form.from_a_spreadsheet else lines)
     return path

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _BUFFER = 1 << 18
 
 
-class Source:
+class InputFile:
     """An open file and the name it has for the user. Whoever opens it closes it."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
@@ -44,12 +44,12 @@ class Source:
         self.file.close()
 
 
-def open_source(path: Path | None, stream: BinaryIO | None) -> Source:
+def open_source(path: Path | None, stream: BinaryIO | None) -> InputFile:
     """*path*, or *stream* (stdin) copied to a temporary file. Raises `JobFileError`."""
     if path is None:
         if stream is None:
             raise JobFileError("no job file was named", code="job_file")
-        return Source(_spooled(stream), "stdin")
+        return InputFile(_spooled(stream), "stdin")
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -57,10 +57,10 @@ def open_source(path: Path | None, stream: BinaryIO | None) -> Source:
         file = path.open("rb", buffering=_BUFFER)
         if not stat.S_ISREG(mode):
             with file:
-                return Source(_spooled(file), str(path))
+                return InputFile(_spooled(file), str(path))
     except OSError as error:
         raise JobFileError(f"{path} cannot be read: {_reason(error)}", code="job_file") from error
-    return Source(file, path.name)
+    return InputFile(file, path.name)
 
 
 def _spooled(stream: BinaryIO) -> BinaryIO:
@@ -172,7 +172,7 @@ class Scan:
     doubts: tuple[str, ...] = ()
 
 
-def sha256(source: Source) -> str:
+def sha256(source: InputFile) -> str:
     """The file's SHA-256 in hexadecimal."""
     digest = hashlib.sha256()
     for chunk in _chunks(source):
@@ -180,7 +180,7 @@ def sha256(source: Source) -> str:
     return digest.hexdigest()
 
 
-def scan(source: Source, given: str | None = None) -> Scan:
+def scan(source: InputFile, given: str | None = None) -> Scan:
     """Read all of *source* once, in constant memory. *given* is the user's `--encoding`. Raises `JobFileError`."""
     head = source.head()
     if not head:
@@ -198,7 +198,7 @@ def scan(source: Source, given: str | None = None) -> Scan:
     return _utf8(source, bom=bom, sure=encoding is not None)
 
 
-def _declared(source: Source, head: bytes, given: str | None) -> tuple[str | None, bool]:
+def _declared(source: InputFile, head: bytes, given: str | None) -> tuple[str | None, bool]:
     """The encoding that the user, a BOM or the pattern of zero bytes says; None when nothing does."""
     marked = next((name for name in reversed(BOMS) if head.startswith(BOMS[name])), None)
     if given is not None:
@@ -214,7 +214,7 @@ def _declared(source: Source, head: bytes, given: str | None) -> tuple[str | Non
     return None, False
 
 
-def _codec(source: Source, given: str) -> str:
+def _codec(source: InputFile, given: str) -> str:
     try:
         name = codecs.lookup(given).name
         "".encode(name)
@@ -223,7 +223,7 @@ def _codec(source: Source, given: str) -> str:
     return "utf-8" if name == "utf-8-sig" else name
 
 
-def _read_through(source: Source, encoding: str, *, bom: bool, doubts: tuple[str, ...] = ()) -> Scan:
+def _read_through(source: InputFile, encoding: str, *, bom: bool, doubts: tuple[str, ...] = ()) -> Scan:
     decoder = codecs.getincrementaldecoder(encoding)()
     lines, nul, cr, lf = 1, False, False, False
     try:
@@ -237,7 +237,7 @@ def _read_through(source: Source, encoding: str, *, bom: bool, doubts: tuple[str
     return Scan(encoding, bom, nul, cr and not lf, doubts)
 
 
-def _utf8(source: Source, *, bom: bool, sure: bool) -> Scan:
+def _utf8(source: InputFile, *, bom: bool, sure: bool) -> Scan:
     look = _Utf8Look()
     for chunk in _chunks(source):
         look.at(chunk)
@@ -255,7 +255,7 @@ def _utf8(source: Source, *, bom: bool, sure: bool) -> Scan:
         raise source.error(f"line {look.bad_line} is not UTF-8, and the file is not cp1252: give --encoding") from None
 
 
-def _mixed(source: Source, line: int) -> JobFileError:
+def _mixed(source: InputFile, line: int) -> JobFileError:
     return source.error(f"line {line} is not UTF-8 although lines before it are: mend it, or give --encoding")
 
 
@@ -301,13 +301,13 @@ def _first_escaped(text: str) -> int | None:
     return None
 
 
-def _chunks(source: Source) -> Iterator[bytes]:
+def _chunks(source: InputFile) -> Iterator[bytes]:
     source.file.seek(0)
     while chunk := source.file.read(_CHUNK):
         yield chunk
 
 
-def given_delimiter(source: Source, given: str) -> str:
+def given_delimiter(source: InputFile, given: str) -> str:
     """*given* as one character: itself, or `tab`, `comma`, `semicolon`, `pipe`. Raises `JobFileError`."""
     delimiter = _NAMED.get(given.casefold(), given)
     if len(delimiter) != 1 or delimiter in '"\r\n':
@@ -341,7 +341,7 @@ LINE_LIMIT = 1 << 20
 
 
 @contextmanager
-def text_of(source: Source, scan: Scan, newline: str) -> Iterator[io.TextIOWrapper]:
+def text_of(source: InputFile, scan: Scan, newline: str) -> Iterator[io.TextIOWrapper]:
     """The text of *source* from its start, after the BOM; a changed or broken file raises `JobFileError`."""
     source.file.seek(len(BOMS[scan.encoding]) if scan.bom else 0)
     wrapper = io.TextIOWrapper(source.file, encoding=scan.encoding, newline=newline)

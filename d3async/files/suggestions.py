@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from d3async.d3.commands import all_commands
 from d3async.files.feedback_writer import digest_of, ending_of_kind, feedback_paths
-from d3async.journal.sqlite.reader import JournalReader
+from d3async.journal.sqlite.reader import FolderReader
 from d3async.policy.hand_settlement import CODE
 from d3async.policy.next_step import (
     APP,
@@ -35,7 +35,7 @@ from d3async.policy.next_step import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from d3async.journal.protocols import Reader
+    from d3async.journal.protocols import RunReader
 
 OPTIONS = "options"
 """Where a journal keeps the options that a suggested command has: `policy.next_step` chooses among them."""
@@ -51,7 +51,7 @@ _UNDONE = frozenset({CODE, "not_found", "still_linked"})
 
 
 def suggest(
-    reader: Reader,
+    reader: RunReader,
     facts: Mapping[str, Any],
     *,
     places: Sequence[str] = (),
@@ -63,7 +63,7 @@ def suggest(
     *places* are the settings that a journal does not keep, where they are known: as arguments. Paths are as they are
     *seen_from* there, else from the present folder.
     """
-    if not isinstance(reader, JournalReader):
+    if not isinstance(reader, FolderReader):
         return _of_fleet(reader, facts)
     folder = str(reader.folder) if seen_from is None else _short(reader.folder, seen_from)
     return next_steps(_situation(reader, facts, folder, places=places, mend_file=mend_file, seen_from=seen_from))
@@ -80,7 +80,7 @@ def to_type(steps: Steps) -> list[str]:
 
 
 def _situation(
-    reader: JournalReader,
+    reader: FolderReader,
     facts: Mapping[str, Any],
     folder: str,
     *,
@@ -128,7 +128,7 @@ def _situation(
     )
 
 
-def _feedback(reader: JournalReader, meta: Mapping[str, str], seen_from: Path | None) -> FeedbackRun | None:
+def _feedback(reader: FolderReader, meta: Mapping[str, str], seen_from: Path | None) -> FeedbackRun | None:
     """The feedback file that was run last, if rows that it mended are left and it still says the same."""
     known = json.loads(meta.get(FEEDBACK) or "null")
     if known is None or not reader.has_mended_left():
@@ -160,7 +160,7 @@ def _once() -> list[str]:
     return [name for name, command in all_commands().items() if not command.repeatable]
 
 
-def _held(reader: JournalReader, facts: Mapping[str, Any], left: int) -> tuple[dict[str, int], list[str | None]]:
+def _held(reader: FolderReader, facts: Mapping[str, Any], left: int) -> tuple[dict[str, int], list[str | None]]:
     """Rows that are left at a D3 that takes nothing more, by why it does not, and the profiles that need a key."""
     servers = facts.get("servers") or ()
     if len(servers) < 2:  # noqa: PLR2004 - where there is one, the stop of the run is its own
@@ -205,7 +205,7 @@ def _same(one: Path, other: Path) -> bool:
     return os.path.abspath(one) == os.path.abspath(other)  # noqa: PTH100 - as above
 
 
-def _of_fleet(reader: Reader, facts: Mapping[str, Any]) -> Steps:
+def _of_fleet(reader: RunReader, facts: Mapping[str, Any]) -> Steps:
     if facts.get("exit_code") is None:
         return Steps()
     return fleet_run_steps(str(reader.folder), reader.counts(), facts, ())

@@ -15,8 +15,8 @@ from d3async.files.suggestions import suggest, to_type
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from d3async.journal.model import ItemRecord, RowRecord, Run
-    from d3async.journal.protocols import Reader
+    from d3async.journal.model import ItemRecord, RowRecord, RunRecord
+    from d3async.journal.protocols import RunReader
 
 _TIMES = ("started_at", "finished_at")
 _NOT_TOLD = frozenset({"argv", "command_line", "log_keys", "submitted", "home"})
@@ -24,7 +24,7 @@ _NOT_TOLD = frozenset({"argv", "command_line", "log_keys", "submitted", "home"})
 _COUNTED = ("requests", "throttled", "paused_s", "elapsed_s", "rate")
 
 
-def summary(reader: Reader, facts: Mapping[str, Any]) -> dict[str, Any]:
+def summary(reader: RunReader, facts: Mapping[str, Any]) -> dict[str, Any]:
     """The contract's keys first, then whatever else *facts* tell. Times among *facts* may be seconds since 1970.
 
     Counts come from the journal, never from *facts*: what a row became stands in one place.
@@ -60,7 +60,7 @@ def _where(meta: Mapping[str, str], servers: Sequence[Mapping[str, Any]]) -> dic
     return {"base_url": at.get("base_url"), "site": at.get("site")}
 
 
-def _servers(reader: Reader, meta: Mapping[str, str], facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _servers(reader: RunReader, meta: Mapping[str, str], facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What each D3 of the file got, where rows name profiles: counts from the journal, the rest from *facts*."""
     if not meta.get("profiles"):
         return []
@@ -77,7 +77,7 @@ def _servers(reader: Reader, meta: Mapping[str, str], facts: Mapping[str, Any]) 
     ]
 
 
-def last_facts(runs: Sequence[Run]) -> dict[str, Any]:
+def last_facts(runs: Sequence[RunRecord]) -> dict[str, Any]:
     """What the last of *runs* told of itself; of one that was cut short, what is known all the same."""
     if not runs:
         return {}
@@ -93,7 +93,7 @@ _SHOWN = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class FailedRow:
     """One row, or one of its items, that did not end well. *raw* is how the row begins in the file."""
 
     row: int
@@ -115,7 +115,7 @@ class Cause:
     message: str
     count: int = 0
     rows: int = 0
-    first: list[Trouble] = field(default_factory=list)
+    first: list[FailedRow] = field(default_factory=list)
     last_row: int = 0
     same: bool = True
 
@@ -128,7 +128,7 @@ class Cause:
         """Whether any of the first rows has a *name*."""
         return any(getattr(trouble, name) for trouble in self.first)
 
-    def add(self, trouble: Trouble, keep: int) -> None:
+    def add(self, trouble: FailedRow, keep: int) -> None:
         """Count *trouble*, and keep it if it is among the first *keep*."""
         self.count += 1
         self.rows += trouble.row != self.last_row
@@ -146,7 +146,7 @@ class Causes:
     others: int = 0
 
 
-def find_causes(reader: Reader, *, keep: int = 10, kinds: int = 1000) -> Causes:
+def find_causes(reader: RunReader, *, keep: int = 10, kinds: int = 1000) -> Causes:
     """Group the trouble of the current rows in one pass. Memory is bounded by *keep* rows of *kinds* causes."""
     found: dict[tuple[str, str, str], Cause] = {}
     others = 0
@@ -167,7 +167,7 @@ def alike(message: str) -> str:
     return _SPECIFIC.sub("…", message)
 
 
-def _troubles(reader: Reader) -> Iterator[Trouble]:
+def _troubles(reader: RunReader) -> Iterator[FailedRow]:
     for row, items in with_items(reader.rows(TROUBLED, full=True), reader.items(TROUBLED)):
         bad = [item for item in items if item.outcome in {"failed", "unknown"}]
         if not bad:
@@ -176,8 +176,8 @@ def _troubles(reader: Reader) -> Iterator[Trouble]:
             yield _trouble(row, item.outcome, item.code or row.code, item.message or row.message, item)
 
 
-def _trouble(row: RowRecord, outcome: str, code: str, message: str, item: ItemRecord | None = None) -> Trouble:
-    return Trouble(
+def _trouble(row: RowRecord, outcome: str, code: str, message: str, item: ItemRecord | None = None) -> FailedRow:
+    return FailedRow(
         row.row, row.line, _cut(row.label or ""), _cut(item.item) if item else "", outcome, code,
         one_line(message)[:_LONGEST], _cut(row.raw),
     )  # fmt: skip

@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from d3async import __version__
-from d3async.engine.observers import meaning
+from d3async.engine.observers import status_and_code
 from d3async.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Metrics:
 
     def attempt(self, tenant: str, attempt: Attempt) -> None:
         """A request left."""
-        status, code = meaning(attempt.answer)
+        status, code = status_and_code(attempt.answer)
         self._requests.labels(tenant, code or str(status or "")).inc()
 
     def row(self, tenant: str, outcome: str) -> None:

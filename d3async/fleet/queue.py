@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from procrastinate.jobs import Job
     from psycopg_pool import AsyncConnectionPool
 
-    from d3async.config.database_urls import Address
+    from d3async.config.database_urls import FleetUrl
 
 log = logging.getLogger("d3async.fleet")
 _REAP_LOCK = 5_317_003
 
 
-class Reaper:
+class LostJobs:
     """A plain task of every worker: one that was a job in the queue could be lost itself.
 
     *waiting* tells the tenants that have chunks with work.
@@ -97,7 +97,7 @@ def is_outage(error: BaseException | None) -> bool:
     return False
 
 
-class PatientConnector(PsycopgConnector):
+class WaitingConnector(PsycopgConnector):
     """Asks again until the database is back. What may have been done by the first try is not an error in the second.
 
     *mask* takes secrets out of what is logged.
@@ -139,7 +139,7 @@ class PatientConnector(PsycopgConnector):
         self.away_since = None
 
     async def execute_query_one_async(self, query: LiteralString, **arguments: Any) -> dict[str, Any]:
-        """See `BaseConnector`. A job whose fetching was never heard of is found by the worker's `Reaper`."""
+        """See `BaseConnector`. A job whose fetching was never heard of is found by the worker's `LostJobs`."""
         return await self._until_back(super().execute_query_one_async, query, arguments)
 
     async def execute_query_all_async(self, query: LiteralString, **arguments: Any) -> list[dict[str, Any]]:
@@ -252,9 +252,9 @@ def _migrations() -> list[Path]:
 
 
 @asynccontextmanager
-async def opened(address: Address, *, most: int = 4) -> AsyncIterator[tuple[procrastinate.App, PatientConnector]]:
+async def opened(address: FleetUrl, *, most: int = 4) -> AsyncIterator[tuple[procrastinate.App, WaitingConnector]]:
     """The queue of *address*, over at most *most* connections. Nothing is run by it: see `d3async.fleet.worker`."""
-    connector = PatientConnector(
+    connector = WaitingConnector(
         mask=address.mask,
         conninfo=address.conninfo,
         min_size=1,
@@ -315,7 +315,7 @@ def _job(tenant: str) -> procrastinate.jobs.Job:
     )
 
 
-async def prepare(address: Address) -> None:
+async def prepare(address: FleetUrl) -> None:
     """Make the tables, or bring older ones up to date.
 
     Raises `JournalError` where the database cannot be reached or used.

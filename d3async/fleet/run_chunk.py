@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from d3async.engine.delivery import Attempt, Connection
     from d3async.fleet.metrics import Metrics
     from d3async.journal.postgres.group_commit import PostgresJournal, Writer
-    from d3async.journal.postgres.runs import Next, SoFar
+    from d3async.journal.postgres.runs import ChunkToRun, RoundCounts
     from d3async.policy.halt_and_exit_codes import Halt
-    from d3async.ratelimit.store_protocol import Store
+    from d3async.ratelimit.store_protocol import LimitStore
 
     SettingsOf = Callable[[str], Settings]
     LimiterOf = Callable[[Settings], AbstractAsyncContextManager[Limiter]]
@@ -42,12 +42,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class ChunkDone:
     """The chunk has no more work, or it is somebody else's now."""
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class TryLater:
     """The chunk is taken again after *wait* seconds; *code* and *message* say why. *counts*: as a try in vain."""
 
     wait: float
@@ -73,7 +73,7 @@ class StopRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class RetryBounds:
     """How often a chunk is taken in vain: *first* seconds until the next time, doubled up to *most*, *tries* times."""
 
     first: float
@@ -85,31 +85,31 @@ class Bounds:
         return float(min(self.first * 2.0 ** min(tries - 1, 20), self.most))
 
 
-BOUNDS = {
-    "crashed": Bounds(1, 30, 8),
-    "unauthorized": Bounds(60, 300, 24),
-    "settings": Bounds(30, 300, 24),
-    "throttled": Bounds(60, 300, 100),
-    "unreachable": Bounds(15, 300, 100),
+RETRY_BOUNDS = {
+    "crashed": RetryBounds(1, 30, 8),
+    "unauthorized": RetryBounds(60, 300, 24),
+    "settings": RetryBounds(30, 300, 24),
+    "throttled": RetryBounds(60, 300, 100),
+    "unreachable": RetryBounds(15, 300, 100),
 }
 """By the code of the stop. In all: defects two minutes, a wrong key or setting two hours, a D3 that is away eight."""
 _UNCOUNTED = {"journal": 2.0, "terminated": 0.0, "interrupted": 0.0}
 """Nothing that the chunk is to blame for: seconds until it may be taken again."""
 
 
-def what_next(stop: Stop | None, tries: int) -> Done | Again | GiveUp | StopRun:
+def what_next(stop: Stop | None, tries: int) -> ChunkDone | TryLater | GiveUp | StopRun:
     """What follows from *stop*, given how often in a row the chunk was taken without finishing a row, this time too."""
     if stop is None or stop.code in {"fenced", "cancelled"}:
-        return Done()
+        return ChunkDone()
     if stop.code == "halt":
         return StopRun("halt", stop.message)
     if stop.code in _UNCOUNTED:
-        return Again(_UNCOUNTED[stop.code], stop.code, stop.message, counts=False)
-    bounds = BOUNDS.get(stop.code, BOUNDS["crashed"])
+        return TryLater(_UNCOUNTED[stop.code], stop.code, stop.message, counts=False)
+    bounds = RETRY_BOUNDS.get(stop.code, RETRY_BOUNDS["crashed"])
     if tries >= bounds.tries:
         return GiveUp(stop.code, f"given up after {tries} tries: {stop.message}")
     wait = max(bounds.wait(tries), stop.retry_after or 0.0)
-    return Again(wait, stop.code, stop.message)
+    return TryLater(wait, stop.code, stop.message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ class Limits:
 
     def __init__(self, url: Secret) -> None:
         self._url = url
-        self._stores: dict[str, Store] = {}
+        self._stores: dict[str, LimitStore] = {}
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -187,7 +187,7 @@ class Limits:
         async with shared_limit(store, limit_key(settings), tell=log.warning) as share:
             yield Limiter(rate=settings.rate, concurrency=settings.concurrency, share=share)
 
-    async def _store(self, url: Secret) -> Store:
+    async def _store(self, url: Secret) -> LimitStore:
         text = url.reveal()
         if text not in self._stores:
             self._stores[text] = await self._open.enter_async_context(limit_database(url))
@@ -207,7 +207,7 @@ class _Ended(NamedTuple):
     left: int
 
 
-class Chunks:
+class ChunkRunner:
     """Runs chunks of *tenants*, as *who*. *drain* is how long, in seconds, requests in flight may take after a stop."""
 
     def __init__(
@@ -230,7 +230,7 @@ class Chunks:
         self._drain = drain
         self._wall = wall
         self._clock = clock
-        self._engines: dict[Engine, Next] = {}
+        self._engines: dict[Engine, ChunkToRun] = {}
         self._journals: dict[str, PostgresJournal] = {}
         self._stop: Stop | None = None
 
@@ -262,15 +262,15 @@ class Chunks:
                 engine.stop(Stop("cancelled", "The run was cancelled."))
 
     async def __call__(self, tenant: str) -> float | None:
-        """See `d3async.fleet.worker.Turn`. A turn is several chunks: to hand a tenant over costs it time."""
+        """See `d3async.fleet.worker.TenantTurn`. A turn is several chunks: to hand a tenant over costs it time."""
         until = self._clock() + _TURN
-        at: Next | None = None
+        at: ChunkToRun | None = None
         again: float | None = 0.0
         while again == 0.0 and self._stop is None and self._clock() < until:
             again, at = await self._next(tenant, at)
         return again
 
-    async def _next(self, tenant: str, before: Next | None) -> tuple[float | None, Next | None]:
+    async def _next(self, tenant: str, before: ChunkToRun | None) -> tuple[float | None, ChunkToRun | None]:
         """Run the next chunk of *tenant*, after that of *before*, and tell which it was; as `__call__`."""
         async with self._pool.connection() as connection:
             at = await runs.next_chunk(connection, tenant)
@@ -280,7 +280,7 @@ class Chunks:
                 return None, None
             so_far = await runs.so_far(connection, at)
             tried = await chunk_owners.begun(connection, at.place)
-        if tried.code == "crashed" and tried.tries > BOUNDS["crashed"].tries:
+        if tried.code == "crashed" and tried.tries > RETRY_BOUNDS["crashed"].tries:
             message = f"given up after {tried.tries - 1} tries: {tried.message}"
             return await self._follow(at, GiveUp("crashed", message), _Ended(None, 0, 1), 0), at
         ended = await self._run(at, so_far)
@@ -288,7 +288,7 @@ class Chunks:
         count = 1 if ended.finished else tried.tries
         return await self._follow(at, what_next(ended.stop, count), ended, count), at
 
-    async def _run(self, at: Next, so_far: SoFar) -> _Ended:
+    async def _run(self, at: ChunkToRun, so_far: RoundCounts) -> _Ended:
         engine: Engine | None = None
         left = 1
         try:
@@ -314,7 +314,7 @@ class Chunks:
         return _Ended(stop, engine.counts.total() - so_far.counts.total() if engine else 0, left)
 
     async def _carried(
-        self, engine: Engine, at: Next, tenant: Tenant, journal: PostgresJournal
+        self, engine: Engine, at: ChunkToRun, tenant: Tenant, journal: PostgresJournal
     ) -> tuple[Stop | None, int]:
         paused = tenant.connection.limiter.numbers.paused_s
         self._engines[engine] = at
@@ -334,7 +334,7 @@ class Chunks:
         return stop, left
 
     def _engine(
-        self, at: Next, tenant: Tenant, journal: PostgresJournal, halts: Sequence[Halt], so_far: SoFar
+        self, at: ChunkToRun, tenant: Tenant, journal: PostgresJournal, halts: Sequence[Halt], so_far: RoundCounts
     ) -> Engine:
         """What sends the chunk; it counts on from the run's counts, of which halt rules speak."""
         engine = Engine(
@@ -350,13 +350,15 @@ class Chunks:
         engine.counts.update(so_far.counts)
         return engine
 
-    async def _follow(self, at: Next, follows: Done | Again | GiveUp | StopRun, ended: _Ended, count: int) -> float:
+    async def _follow(
+        self, at: ChunkToRun, follows: ChunkDone | TryLater | GiveUp | StopRun, ended: _Ended, count: int
+    ) -> float:
         """Write down what follows; seconds until the tenant is to be called again."""
         async with self._pool.connection() as connection:
             match follows:
-                case Done():
+                case ChunkDone():
                     await (chunk_owners.forget if ended.left else chunk_owners.done)(connection, at.place)
-                case Again(code=code, message=message):
+                case TryLater(code=code, message=message):
                     log.warning("%s, chunk %s: %s; again in %.0f s", at.name, at.chunk, message, follows.wait)
                     await chunk_owners.note(connection, at.place, count if follows.counts else count - 1, code, message)
                 case GiveUp(code=code, message=message):
@@ -367,14 +369,14 @@ class Chunks:
                     log.warning("%s is stopped: %s", at.name, message)
                     await runs.stop(connection, at, Stop(code, message), now=self._wall())
                     await chunk_owners.forget(connection, at.place)
-        if not isinstance(follows, Again):
+        if not isinstance(follows, TryLater):
             return 0.0
         if follows.code in {"unauthorized", "settings"}:
             await self._tenants.forget(at.tenant)
         return follows.wait
 
 
-def _check_same_d3(at: Next, tenant: Tenant) -> None:
+def _check_same_d3(at: ChunkToRun, tenant: Tenant) -> None:
     if at.base_url != tenant.settings.base_url:
         raise SettingsError(
             f"{at.name} was submitted for {at.base_url}, but here profile {tenant.name} speaks to"

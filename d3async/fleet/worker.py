@@ -22,8 +22,8 @@ from d3async import __version__
 from d3async.cli.signals import signals
 from d3async.fleet import queue
 from d3async.fleet.metrics import Metrics, served
-from d3async.fleet.queue import Reaper, is_outage, prepare
-from d3async.fleet.run_chunk import Chunks, Limits, Tenants
+from d3async.fleet.queue import LostJobs, is_outage, prepare
+from d3async.fleet.run_chunk import ChunkRunner, Limits, Tenants
 from d3async.journal.postgres import runs
 from d3async.journal.postgres.connections import unreachable
 from d3async.journal.postgres.group_commit import Writer
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from procrastinate import App, JobContext
     from procrastinate.jobs import Job
 
-    from d3async.config.database_urls import Address
+    from d3async.config.database_urls import FleetUrl
     from d3async.engine.delivery import Attempt
-    from d3async.fleet.queue import PatientConnector
+    from d3async.fleet.queue import WaitingConnector
     from d3async.fleet.run_chunk import SettingsOf
     from d3async.policy.retry import Stop
 
@@ -46,7 +46,7 @@ _SETTLE = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class WorkerPace:
     """How a worker goes: *tenants* are served at a time.
 
     Seconds: *poll* between two looks at a queue that tells nothing; a worker that gave no sign of life for
@@ -59,18 +59,18 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Orders:
+class ServeOptions:
     """What a worker is to do. *drain* is seconds for requests in flight after a stop; *metrics* is (host, port)."""
 
     tenants: Sequence[str]
-    pace: Pace = field(default_factory=Pace)
+    pace: WorkerPace = field(default_factory=WorkerPace)
     drain: float = 30.0
     metrics: tuple[str, int] | None = None
 
 
 async def serve(
-    address: Address,
-    orders: Orders,
+    address: FleetUrl,
+    orders: ServeOptions,
     settings_of: SettingsOf,
     *,
     tell: Callable[[str], None],
@@ -93,8 +93,8 @@ async def serve(
 
         tenants = Tenants(settings_of, limits.limiter, heard)
         stack.push_async_callback(tenants.aclose)
-        chunks = Chunks(pool, writer, tenants, metrics, who=who(), drain=orders.drain)
-        reaper = Reaper(app, pool, stalled_after=orders.pace.stalled_after, waiting=_sweep)
+        chunks = ChunkRunner(pool, writer, tenants, metrics, who=who(), drain=orders.drain)
+        reaper = LostJobs(app, pool, stalled_after=orders.pace.stalled_after, waiting=_sweep)
         worker = FleetWorker(
             app, connector, chunks, tenants=orders.tenants, pace=orders.pace, reap=reaper, joined=_joining(pool, orders)
         )
@@ -119,7 +119,7 @@ def who() -> str:
 
 
 @asynccontextmanager
-async def pooled(address: Address, *, most: int) -> AsyncIterator[AsyncConnectionPool[AsyncConnection[Any]]]:
+async def pooled(address: FleetUrl, *, most: int) -> AsyncIterator[AsyncConnectionPool[AsyncConnection[Any]]]:
     """Connections for short questions, at most *most*."""
     pool = AsyncConnectionPool(
         address.conninfo,
@@ -139,7 +139,7 @@ async def pooled(address: Address, *, most: int) -> AsyncIterator[AsyncConnectio
         yield pool
 
 
-def _joining(pool: AsyncConnectionPool[AsyncConnection[Any]], orders: Orders) -> Callable[[int], Awaitable[None]]:
+def _joining(pool: AsyncConnectionPool[AsyncConnection[Any]], orders: ServeOptions) -> Callable[[int], Awaitable[None]]:
     async def joined(worker: int) -> None:
         async with pool.connection() as connection:
             await connection.execute(
@@ -152,7 +152,7 @@ def _joining(pool: AsyncConnectionPool[AsyncConnection[Any]], orders: Orders) ->
 
 
 @asynccontextmanager
-async def _watching(chunks: Chunks, connector: PatientConnector, metrics: Metrics) -> AsyncIterator[None]:
+async def _watching(chunks: ChunkRunner, connector: WaitingConnector, metrics: Metrics) -> AsyncIterator[None]:
     """Look once a second whether runs are cancelled, and whether the database is there."""
 
     async def watch() -> None:
@@ -177,8 +177,8 @@ class _Stopping:
     def __init__(
         self,
         worker: FleetWorker,
-        chunks: Chunks,
-        connector: PatientConnector,
+        chunks: ChunkRunner,
+        connector: WaitingConnector,
         drain: float,
         tell: Callable[[str], None],
     ) -> None:
@@ -208,7 +208,7 @@ _BEATS = 4
 """Heartbeats in the time after which a worker counts as lost."""
 
 
-class Turn(Protocol):
+class TenantTurn(Protocol):
     """What is done when the queue calls a tenant."""
 
     async def __call__(self, tenant: str) -> float | None:
@@ -242,11 +242,11 @@ class FleetWorker:
     def __init__(
         self,
         app: App,
-        connector: PatientConnector,
-        turn: Turn,
+        connector: WaitingConnector,
+        turn: TenantTurn,
         *,
         tenants: Sequence[str],
-        pace: Pace,
+        pace: WorkerPace,
         reap: Callable[[int, frozenset[int]], Awaitable[None]],
         joined: Callable[[int], Awaitable[None]],
     ) -> None:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
-from d3async.d3.call import fold
+from d3async.d3.call import normalize_number
 from d3async.policy.outcome import NOT_LINKED
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def whole(job: Job, known: KnownRow) -> Job:
     """
     if known.state != "partial" or not job.asked.items:
         return job
-    listed = {fold(name): name for name in job.asked.items}
+    listed = {normalize_number(name): name for name in job.asked.items}
     there = {item.fold: item.name if item.stays else listed[item.fold] for item in known.items if _in(item, listed)}
     items = [*there.values(), *(name for key, name in listed.items() if key not in there)]
     return job._replace(asked=job.asked._replace(items=tuple(items)))
@@ -179,13 +179,13 @@ def _in(item: KnownItem, listed: Mapping[str, str]) -> bool:
 
 
 def _same_place(job: Job, known: KnownRow) -> bool:
-    now = (job.asked.kind.__name__, job.site, job.profile, fold(job.asked.subject))
-    return now == (known.command, known.site, known.profile, fold(known.label or ""))
+    now = (job.asked.kind.__name__, job.site, job.profile, normalize_number(job.asked.subject))
+    return now == (known.command, known.site, known.profile, normalize_number(known.label or ""))
 
 
 def _has_all(job: Job, known: KnownRow) -> bool:
     """Whether a row done item by item has every item that *job* lists."""
-    listed = {fold(name) for name in job.asked.items}
+    listed = {normalize_number(name) for name in job.asked.items}
     return bool(listed) and _same_place(job, known) and listed <= {item.fold for item in known.items}
 
 

@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
-from d3async.d3.call import composed, fold
+from d3async.d3.call import composed, normalize_number
 from d3async.d3.commands import all_commands
 from d3async.jobs.job import Problem
 
@@ -55,7 +55,7 @@ def text_digest(raw: str) -> bytes:
 def request_digest(
     kind: type[Command], params: str, site: str, profile: str | None = None, items: Iterable[str] = ()
 ) -> bytes:
-    """16 bytes that stand for what is asked for. *params* is `Asked.params`."""
+    """16 bytes that stand for what is asked for. *params* is `Request.params`."""
     for fragment, instead in _at_default(kind):
         params = params.replace(fragment, instead)
     name, params, site = kind.__name__, composed(params), composed(site)
@@ -68,7 +68,7 @@ def request_digest(
 
 
 def look_alike(kind: type[Command], params: str, site: str) -> LookAlike:
-    """What of a row of *kind* is compared with rows sent before. *params* is `Asked.params`."""
+    """What of a row of *kind* is compared with rows sent before. *params* is `Request.params`."""
     if kind.repeatable or not kind.similar:
         return LookAlike(None, None, None)
     similar, alike = (
@@ -116,7 +116,7 @@ def _seconds(due: str) -> int | None:
 
 @cache
 def _at_default(kind: type[Command]) -> tuple[tuple[str, str], ...]:
-    """The text of each field at its default, as it is in `Asked.params`, and what is left without it."""
+    """The text of each field at its default, as it is in `Request.params`, and what is left without it."""
     found = []
     names = [name for name in kind.model_fields if name != kind.items]
     for at, name in enumerate(names):
@@ -134,7 +134,7 @@ PROFILE_MARK = "\x1e"
 _SHOWN = 60
 
 
-class JobEntry(NamedTuple):
+class JobIdentity(NamedTuple):
     """*identity* tells rows apart, *content* whether one was changed. *lane_key* is who asks about which incident."""
 
     identity: bytes
@@ -142,7 +142,7 @@ class JobEntry(NamedTuple):
     lane_key: str
 
 
-def job_entry(job: Job) -> JobEntry:
+def identify(job: Job) -> JobIdentity:
     """What of *job* goes into a journal beside what it asks for."""
     kind, params, subject, _, items = job.asked
     site, account, profile = job.site, job.username or "", job.profile
@@ -150,7 +150,7 @@ def job_entry(job: Job) -> JobEntry:
     if profile is not None:
         account = f"{PROFILE_MARK}{profile}{PROFILE_MARK}{account}"
     identity = content if job.key is None else _identity_of(job.key, profile)
-    return JobEntry(identity, content, f"{account}\x1f{site}\x1f{fold(subject)}")
+    return JobIdentity(identity, content, f"{account}\x1f{site}\x1f{normalize_number(subject)}")
 
 
 def _identity_of(key: str, profile: str | None) -> bytes:
@@ -164,10 +164,10 @@ def identity_of_invalid(entry: Invalid) -> bytes:
 
 def invalid_words(entry: Invalid) -> tuple[str, str]:
     """`_code` and `_message` of a row that is never sent."""
-    return f"invalid.{entry.problems[0].code}", "; ".join(map(sentence, entry.problems))
+    return f"invalid.{entry.problems[0].code}", "; ".join(map(problem_text, entry.problems))
 
 
-def sentence(problem: Problem) -> str:
+def problem_text(problem: Problem) -> str:
     """*problem* as one sentence, with the cure where there is one."""
     where = f"{problem.column}{_quoted(problem)}: " if problem.column else ""
     return f"{where}{problem.message}" + (f" ({problem.cure})" if problem.cure else "")
@@ -218,4 +218,4 @@ def judge_repeat(found: Repeated, *, allow: bool) -> Rejection | None:
     else:
         problem = Problem("duplicate", "", value, f"the same as {first}", "--allow-duplicates if both are meant")
     identity = digest("repeated", str(found.first_row), str(found.row))
-    return Rejection(problem, f"invalid.{problem.code}", sentence(problem), identity)
+    return Rejection(problem, f"invalid.{problem.code}", problem_text(problem), identity)

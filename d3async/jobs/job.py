@@ -41,7 +41,7 @@ class Problem:
     cure: str = ""
 
 
-class Asked(NamedTuple):
+class Request(NamedTuple):
     """What a row asks D3 for: a command in the form in which it is kept and sent.
 
     *params* is `CommandParams` as JSON, without the list of *items*; *subject* the incident the command works on,
@@ -72,7 +72,7 @@ class Job(NamedTuple):
     row: int
     line: int
     raw: str
-    asked: Asked
+    asked: Request
     username: str | None
     site: str
     key: str | None = None
@@ -93,7 +93,7 @@ class Invalid(NamedTuple):
 
 
 class _Parts(NamedTuple):
-    """What is the same for all commands of a kind: its serializer, and the names of fields that `Asked` has apart."""
+    """What is the same for all commands of a kind: its serializer, and the names of fields that `Request` has apart."""
 
     to_json: Callable[..., bytes]
     subject: str
@@ -111,12 +111,12 @@ def _parts(kind: type[Command]) -> _Parts:
     )
 
 
-def asked(command: Command) -> Asked:
+def request_of(command: Command) -> Request:
     """What *command* asks for."""
     to_json, subject, person, items, left_out = _parts(type(command))
     params = to_json(command, by_alias=True, exclude=left_out).decode()
     values = command.__dict__
-    return Asked(
+    return Request(
         type(command), params, values[subject], values[person] if person else None, values[items] if items else ()
     )
 
@@ -147,11 +147,11 @@ def entry_of(row: int, given: Given, site: str, profile: str | None = None) -> J
 
 
 def _job(row: int, command: Command, username: str | None, own: str | None, site: str) -> Job:
-    told = asked(command)
+    told = request_of(command)
     return Job(row, row, _raw(told, username, own), told, username or None, own or site)
 
 
-def _raw(told: Asked, username: str | None, site: str | None) -> str:
+def _raw(told: Request, username: str | None, site: str | None) -> str:
     """The line of a JSONL job file that asks for the same."""
     kind, params = told.kind, json.loads(told.params)
     if kind.items:

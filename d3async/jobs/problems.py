@@ -72,16 +72,16 @@ class Group:
         shown = f'"{value[:_VALUE]}{"…" if len(value) > _VALUE else ""}"' if value else ""
         if self.count == 1:
             joint = " " if self.message.split(" ", 1)[0] in _VERBS else ": "
-            return f"line {self.lines[0]}{' ' if shown else ''}{shown}{joint}{sentence(self.message, self.cure)}"
+            return f"line {self.lines[0]}{' ' if shown else ''}{shown}{joint}{with_hint(self.message, self.cure)}"
         lines = ", ".join(map(str, self.lines)) + (" …" if self.count > len(self.lines) else "")
         message = _OTHER_LINE.sub("an earlier line", self.message)
         for word in _DROPPED:
             message = message.removeprefix(word)
         like = f" like {shown}" if shown else ""
-        return f"{self.count:,} rows{like} (lines {lines}): {sentence(message, self.cure)}"
+        return f"{self.count:,} rows{like} (lines {lines}): {with_hint(message, self.cure)}"
 
 
-def sentence(message: str, cure: str) -> str:
+def with_hint(message: str, cure: str) -> str:
     """What is wrong and what to do about it."""
     if not cure:
         return message

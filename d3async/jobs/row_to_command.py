@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from d3async.d3.commands import Plainly, as_text
 from d3async.jobs.columns import PROFILE, SITE, USERNAME
-from d3async.jobs.job import Asked, Problem, asked
+from d3async.jobs.job import Problem, Request, request_of
 from d3async.jobs.problems import Advice
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from d3async.d3.commands import Command, Reading
 
-    Built = tuple[Asked | None, tuple[Problem, ...], tuple[Problem, ...]]
-    Route = Callable[[str, type[Command]], str | Problem]
+    Built = tuple[Request | None, tuple[Problem, ...], tuple[Problem, ...]]
+    ProfileCheck = Callable[[str, type[Command]], str | Problem]
     """Of a profile ("" where a row names none) the site of its rows, or why it can't be sent rows of a command."""
     Column = Sequence[str | None]
 
@@ -54,7 +54,7 @@ class PlainRows:
         names = [encode_basestring(command.parameter(source.name)) for source in sources]
         self._between = [f"{',' if at else '{'}{name}:" for at, name in enumerate(names)]
 
-    def read(self, cells: Sequence[Sequence[Any]]) -> list[Asked | None]:
+    def read(self, cells: Sequence[Sequence[Any]]) -> list[Request | None]:
         """What each row of *cells* asks for; None for one that is to be looked at by itself."""
         columns = list(zip(*cells, strict=True))
         values = [self._values(source, columns, len(cells)) for source in self._sources]
@@ -80,11 +80,11 @@ class PlainRows:
         strange = self._advice.strange(source.name, found)
         return [None if value in strange else value for value in found] if strange else found
 
-    def _asked(self, values: Sequence[Sequence[str]]) -> Iterator[Asked]:
+    def _asked(self, values: Sequence[Sequence[str]]) -> Iterator[Request]:
         kind, named = self._command, {source.name: column for source, column in zip(self._sources, values, strict=True)}
         people: Iterable[str | None] = named.get(kind.facets.get("people", ""), repeat(None))
         parts = zip(repeat(kind), self._params(values), named[kind.subject], people, repeat(()), strict=False)
-        return map(Asked._make, parts)
+        return map(Request._make, parts)
 
     def _params(self, values: Sequence[Sequence[str]]) -> Iterator[str]:
         """`CommandParams` as JSON, of each row."""
@@ -150,7 +150,7 @@ class Envelope(NamedTuple):
     problems: tuple[Problem, ...] = ()
 
 
-class Shape:
+class RowToCommand:
     """*at* says where the columns of *command* stand among *keys*, *filled* what empty or absent ones are taken for.
 
     *site* is the site of rows that name neither it nor a profile, *now* what due dates are past of.
@@ -166,7 +166,7 @@ class Shape:
         reading: Reading,
         site: str = "",
         now: str = "",
-        route: Route | None = None,
+        route: ProfileCheck | None = None,
     ) -> None:
         self._kind, self._route = command, route
         self._validate = TypeAdapter(command).validator.validate_python
@@ -199,7 +199,7 @@ class Shape:
             # cells of blanks are rare: they are looked for when something is wrong anyway
             filled = self._filled(values)
             return self._wrong(error) if filled == values else self._again(filled)
-        return (asked(job), (), ()) if self._advice.needless(job) else self._looked_at(job, values)
+        return (request_of(job), (), ()) if self._advice.needless(job) else self._looked_at(job, values)
 
     def _again(self, values: dict[str, Any]) -> Built:
         try:
@@ -211,7 +211,7 @@ class Shape:
     def _looked_at(self, job: Command, values: Mapping[str, Any]) -> Built:
         if wrong := self._advice.unseen(job):
             return None, self._in_file(wrong), ()
-        return asked(job), (), self._in_file(self._advice.of(job, values))
+        return request_of(job), (), self._in_file(self._advice.of(job, values))
 
     def _wrong(self, error: ValidationError) -> Built:
         return None, tuple(self._problem(one) for one in error.errors(include_url=False)), ()

@@ -10,15 +10,15 @@ from d3async.d3.commands import all_commands, find
 from d3async.errors import JobFileError
 from d3async.jobs.columns import COMMAND, SITE, Naming, bare, choose, listed, match, meaning, missing, place_of, routed
 from d3async.jobs.job import Invalid, Job, Problem, Row
-from d3async.jobs.problems import sentence
-from d3async.jobs.row_to_command import Shape, shown
+from d3async.jobs.problems import with_hint
+from d3async.jobs.row_to_command import RowToCommand, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from d3async.d3.commands import Command, Reading
     from d3async.jobs.columns import Columns
-    from d3async.jobs.row_to_command import Envelope, Route
+    from d3async.jobs.row_to_command import Envelope, ProfileCheck
 
 _KEPT_PLANS = 256
 _CHUNK = 250
@@ -44,7 +44,7 @@ class RowOptions:
     where: Mapping[str, str] = field(default_factory=dict)
     limit: int | None = None
     now: str = ""
-    route: Route | None = None
+    route: ProfileCheck | None = None
 
 
 class RowReader:
@@ -85,11 +85,11 @@ class RowReader:
 
     def _read_chunk(self, chunk: Sequence[Row | Invalid]) -> Iterable[Job | Invalid]:
         shape = self._plan.shape
-        if not (self._whole and isinstance(shape, Shape)) or set(map(type, chunk)) != {Row}:
+        if not (self._whole and isinstance(shape, RowToCommand)) or set(map(type, chunk)) != {Row}:
             return map(self.read, chunk)
         return self._read_plain(shape, cast("Sequence[Row]", chunk))
 
-    def _read_plain(self, shape: Shape, chunk: Sequence[Row]) -> Iterable[Job | Invalid]:
+    def _read_plain(self, shape: RowToCommand, chunk: Sequence[Row]) -> Iterable[Job | Invalid]:
         """Rows by the column; those that are not plain one by one."""
         if shape.plain is None or shape.envelope is None or not self._placed(shape.envelope):
             return map(self.read, chunk)
@@ -190,7 +190,7 @@ class RowReader:
         plan.shape = problems or self._new_shape(one, keys, columns)
         return plan
 
-    def _shape(self, plan: _Plan, cells: Sequence[Any]) -> Shape | tuple[Problem, ...]:
+    def _shape(self, plan: _Plan, cells: Sequence[Any]) -> RowToCommand | tuple[Problem, ...]:
         """The shape of a row that names its command itself."""
         if plan.problems:
             return plan.problems
@@ -205,9 +205,9 @@ class RowReader:
             plan.shapes[command] = problems or self._new_shape(command, plan.keys, columns)
         return plan.shapes[command]
 
-    def _new_shape(self, command: type[Command], keys: Sequence[str], columns: Columns) -> Shape:
+    def _new_shape(self, command: type[Command], keys: Sequence[str], columns: Columns) -> RowToCommand:
         options = self._options
-        return Shape(
+        return RowToCommand(
             command,
             keys,
             columns.at,
@@ -228,8 +228,8 @@ class _Plan:
     command: type[Command] | None
     problems: tuple[Problem, ...]
     where: tuple[tuple[int | None, str], ...]
-    shape: Shape | tuple[Problem, ...] | None = None
-    shapes: dict[type[Command], Shape | tuple[Problem, ...]] = field(default_factory=dict)
+    shape: RowToCommand | tuple[Problem, ...] | None = None
+    shapes: dict[type[Command], RowToCommand | tuple[Problem, ...]] = field(default_factory=dict)
 
 
 def _text(value: object) -> str:
@@ -247,4 +247,4 @@ def _no_command(column: str, cell: object, wanted: type[Command] | None) -> Prob
 
 
 def _told(problem: Problem) -> str:
-    return f'"{problem.column}" {sentence(problem.message, problem.cure)}'
+    return f'"{problem.column}" {with_hint(problem.message, problem.cure)}'

@@ -58,7 +58,7 @@ class ItemRecord(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class FolderOwner:
     """Who holds the run folder: *since* in seconds since 1970, UTC."""
 
     pid: int
@@ -67,7 +67,7 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunRecord:
     """One run over the folder. *facts* are what the run wrote about itself; times in seconds since 1970, UTC."""
 
     epoch: int
@@ -157,7 +157,7 @@ class JobOutcome:
     earlier: bool = False
 
 
-class Settlement(NamedTuple):
+class CallResult(NamedTuple):
     """The last word about a call: what the answer proves, D3's answer as text, when it came (seconds since 1970)."""
 
     call: Call
@@ -253,7 +253,7 @@ def by_line(pair: tuple[NewRow, SentRow]) -> tuple[int, int]:
 
 
 def row_fields(command: str, params: str, mark: str | None) -> dict[str, str]:
-    """The fields of a row by name, without its *mark*; *params* is `Asked.params`."""
+    """The fields of a row by name, without its *mark*; *params* is `Request.params`."""
     kind = all_commands()[command]
     asked = json.loads(params)
     if mark is not None:

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from d3async.journal.model import Run, check_items, check_numbers, counted, outcome_of
+from d3async.journal.model import RunRecord, check_items, check_numbers, counted, outcome_of
 from d3async.policy.hand_settlement import CODE
 
 if TYPE_CHECKING:
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from d3async.d3.call import Call
     from d3async.jobs.feedback_rows import Mark
-    from d3async.journal.model import Event, ItemRecord, Owner, RowOutcome, RowRecord, Settlement
+    from d3async.journal.model import CallResult, Event, FolderOwner, ItemRecord, RowOutcome, RowRecord
 
 
-class Log(Protocol):
+class AttemptLog(Protocol):
     """What is written down around each attempt."""
 
     async def claim(self, call: Call, at: float) -> None:
@@ -36,7 +36,7 @@ class Log(Protocol):
         ...
 
 
-class Journal(Log, Protocol):
+class Journal(AttemptLog, Protocol):
     """Writes go in groups: what was learnt, in the order it was told, then claims. One process owns it at a time.
 
     A call's claim is waited for before anything else is asked about that call.
@@ -53,7 +53,7 @@ class Journal(Log, Protocol):
         """The next call of *lane*, with at most *most* items; None when the lane has no more work."""
         ...
 
-    def settle(self, settlement: Settlement) -> Future[list[RowOutcome]]:
+    def settle(self, settlement: CallResult) -> Future[list[RowOutcome]]:
         """Record the last word; the future brings the rows that are finished by it."""
         ...
 
@@ -98,7 +98,7 @@ SQLITE = Figures(
 )
 
 
-def spans(reader: Reader) -> dict[int, tuple[float, float]]:
+def spans(reader: RunReader) -> dict[int, tuple[float, float]]:
     """When each run that brought answers sent first and was answered last, in seconds since 1970, by epoch."""
     slowed = dict(reader.query(reader.figures.slowed))
     return {
@@ -106,22 +106,22 @@ def spans(reader: Reader) -> dict[int, tuple[float, float]]:
     }
 
 
-def answered(reader: Reader, epoch: int, start: float, width: float) -> list[tuple[int, int, int]]:
+def answered(reader: RunReader, epoch: int, start: float, width: float) -> list[tuple[int, int, int]]:
     """Rows answered in each stretch of *width* seconds from *start*: (stretch from 0, ok, not ok)."""
     return reader.query(reader.figures.answered, start, width, epoch)
 
 
-def throttled(reader: Reader, epoch: int, start: float, width: float) -> dict[int, int]:
+def throttled(reader: RunReader, epoch: int, start: float, width: float) -> dict[int, int]:
     """429s in each stretch of *width* seconds from *start*."""
     return dict(reader.query(reader.figures.throttled, start, width, epoch))
 
 
-def pauses(reader: Reader, epoch: int, most: int) -> list[tuple[float, float]]:
+def pauses(reader: RunReader, epoch: int, most: int) -> list[tuple[float, float]]:
     """The longest pauses and outages, at most *most*: (when it began, seconds). A pause is noted when it ends."""
     return reader.query(reader.figures.pauses, epoch, most)
 
 
-def latency_counts(reader: Reader, bounds: Sequence[float]) -> list[int]:
+def latency_counts(reader: RunReader, bounds: Sequence[float]) -> list[int]:
     """Rows answered within each of *bounds* (seconds, ascending) and not within the one before it; then the rest."""
     mark = reader.figures.mark
     cases = " ".join(f"when done_at - sent_at <= {mark} then {at}" for at in range(len(bounds)))
@@ -129,8 +129,8 @@ def latency_counts(reader: Reader, bounds: Sequence[float]) -> list[int]:
     return [found.get(at, 0) for at in range(len(bounds) + 1)]
 
 
-class Reader(Protocol):
-    """One journal at one moment; see `JournalReader`, which says more of each."""
+class RunReader(Protocol):
+    """One journal at one moment; see `FolderReader`, which says more of each."""
 
     @property
     def folder(self) -> Path:
@@ -151,7 +151,7 @@ class Reader(Protocol):
         """Everything the journal says about itself and its file."""
         ...
 
-    def owner(self) -> Owner | None:
+    def owner(self) -> FolderOwner | None:
         """Who works on it."""
         ...
 
@@ -207,7 +207,7 @@ class Reader(Protocol):
         """D3's answer as text."""
         ...
 
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[RunRecord]:
         """Every run over it, the first one first."""
         ...
 
@@ -312,10 +312,10 @@ class ReaderBase(ABC):
         """Whether any row has items."""
         return self._has_items
 
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[RunRecord]:
         """Every run over it, the first one first."""
         return [
-            Run(number, started, finished, code, json.loads(facts or "{}"))
+            RunRecord(number, started, finished, code, json.loads(facts or "{}"))
             for number, started, finished, code, facts in self._ask(_RUNS)
         ]
 

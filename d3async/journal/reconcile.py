@@ -32,7 +32,7 @@ select id, item, job, line, name from d3async_pair where key = :key and id > :af
 _CHUNK = 1000
 
 
-class Source(NamedTuple):
+class SourceIncident(NamedTuple):
     """An incident whose links are wanted. *username* None is the account's own; *key* tells sources apart."""
 
     key: str
@@ -41,7 +41,7 @@ class Source(NamedTuple):
     number: str
 
 
-class Pair(NamedTuple):
+class Link(NamedTuple):
     """One link. *item* and *job* are ids in the journal, *item* None for rows that are only staged."""
 
     item: int | None
@@ -75,21 +75,21 @@ class LinksToLookUp:
         """Every link of the valid rows of *profile* in a `Stage`."""
         return cls(session, _STAGED, profile=profile)
 
-    def batches(self, most: int) -> Iterator[Sequence[Source]]:
+    def batches(self, most: int) -> Iterator[Sequence[SourceIncident]]:
         """At most *most* sources at a time that are asked for by the same account at the same site."""
         after = ""
         while found := self._session.all(_SOURCES, after=after, most=most):
-            sources = [Source(key, *map(self._readable, words)) for key, *words in found]
+            sources = [SourceIncident(key, *map(self._readable, words)) for key, *words in found]
             batch = [source for source in sources if source[1:3] == sources[0][1:3]]
             after = batch[-1].key
             yield batch
 
-    def of(self, source: Source) -> Iterator[Sequence[Pair]]:
+    def of(self, source: SourceIncident) -> Iterator[Sequence[Link]]:
         """The links of *source*, some at a time."""
         after = 0
         while rows := self._session.all(_OF, key=source.key, after=after, most=_CHUNK):
             after = rows[-1][0]
-            yield [Pair(item, job, line, self._readable(name)) for _, item, job, line, name in rows]
+            yield [Link(item, job, line, self._readable(name)) for _, item, job, line, name in rows]
 
     def _readable(self, text: str | None) -> Any:
         return text and self._session.unescape(text)
@@ -126,7 +126,7 @@ _UNKNOWN_TASK = "{job}", "where {here} and id = :job and state = 'unknown'"
 _UNKNOWN_ITEM = "{item}", "where {here} and job = :job and id = :item and state = 'unknown'"
 
 
-class News(NamedTuple):
+class LookupResult(NamedTuple):
     """What a look into D3 says of one task, or of one item of a row. *outcome* "" leaves it, *message* says why."""
 
     job: int
@@ -191,7 +191,7 @@ class UnknownRows:
             )
         ]
 
-    def settle_tasks(self, news: Iterable[News]) -> None:
+    def settle_tasks(self, news: Iterable[LookupResult]) -> None:
         """Record what is known of tasks now."""
         with self._session.changing():
             for job, _, outcome, code, message in news:
@@ -201,7 +201,7 @@ class UnknownRows:
                 else:
                     self._add_why(_UNKNOWN_TASK, message, job=job)
 
-    def settle_items(self, news: Iterable[News], *, was: str = "unknown") -> None:
+    def settle_items(self, news: Iterable[LookupResult], *, was: str = "unknown") -> None:
         """Record what is known of items that were in the state *was*, and what follows for their rows.
 
         An item that failed keeps the word that an attempt of ours may have reached D3: it may still come true.

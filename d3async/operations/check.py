@@ -25,14 +25,14 @@ from d3async.journal.sqlite.look_alikes import LookAlikeGuard
 from d3async.journal.sqlite.run_folder import open_folder
 from d3async.journal.sqlite.session import FolderSession, SqliteSession
 from d3async.journal.sqlite.staging import Stage
-from d3async.operations.job_file import ERRORS, Review, Tally, open_job_file
+from d3async.operations.job_file import ERRORS, CheckCounts, FileCheck, open_job_file
 from d3async.operations.load import load_feedback, parent_of, read_like, settings_like
-from d3async.operations.mapping import SAVED, file_lines, save, with_own
+from d3async.operations.mapping import SAVED, file_lines, save, with_profile_mapping
 from d3async.operations.plan import by_server, similar_to_sent
 from d3async.operations.server_settings import Servers, name_of
 from d3async.policy.halt_and_exit_codes import INVALID_FILE, USAGE
 from d3async.policy.look_alikes import Lines, described, mentioned
-from d3async.policy.next_step import PLACES, READING, SETTINGS, Command, Steps, arguments_of, as_path
+from d3async.policy.next_step import PLACES, READING, SETTINGS, Steps, SuggestedCommand, arguments_of, as_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from d3async.config.settings import Settings
     from d3async.jobs.job import Invalid, Job
     from d3async.journal.model import Similar
-    from d3async.journal.reconcile import Pair, Source
+    from d3async.journal.reconcile import Link, SourceIncident
     from d3async.journal.sqlite.run_folder import RunFolder
-    from d3async.operations.job_file import Examined
+    from d3async.operations.job_file import OpenJobFile
     from d3async.operations.load import Parent
     from d3async.operations.mapping import JobFileOptions
     from d3async.operations.observer import OperationObserver
@@ -89,7 +89,7 @@ class _Asked:
 def _compare(at: _Asked, db: sqlite3.Connection, first: int, observer: OperationObserver) -> None:
     told = 0
 
-    def not_linked(source: Source, pair: Pair) -> None:
+    def not_linked(source: SourceIncident, pair: Link) -> None:
         nonlocal told
         told += 1
         if told <= first:
@@ -103,7 +103,7 @@ def _compare(at: _Asked, db: sqlite3.Connection, first: int, observer: Operation
 
 
 async def _against(
-    at: _Asked, db: sqlite3.Connection, not_linked: Callable[[Source, Pair], None], observer: OperationObserver
+    at: _Asked, db: sqlite3.Connection, not_linked: Callable[[SourceIncident, Link], None], observer: OperationObserver
 ) -> LinkCounts:
     async with D3Client(at.settings, limiter=host_limiter(at.settings, observer.message)) as client:
         return await against(client, SqliteSession(db), at.ways, not_linked=not_linked, profile=at.profile)
@@ -130,7 +130,7 @@ def _unsure(counts: LinkCounts) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class CheckOptions:
     """The options of `check` beside those of the job file. *settings* is what `settings_options` gathered."""
 
     settings: Mapping[str, Any]
@@ -141,18 +141,18 @@ class Options:
     allow_similar: Lines = field(default_factory=Lines)
 
 
-def check(file: Path, job_file: JobFileOptions, options: Options) -> int:
+def check(file: Path, job_file: JobFileOptions, options: CheckOptions) -> int:
     """Check *file*, tell what was found, return the exit code. Raises `JobFileError` and `SettingsError`."""
     parent = parent_of(file, options.output, job_file)
     if parent is not None:
         return _check_feedback(file, parent, job_file, options)
     now = datetime.now(UTC).astimezone()
     site, servers, given = _site(options), Servers(options.settings), job_file
-    job_file = with_own(job_file, servers, save=options.save_mapping)
+    job_file = with_profile_mapping(job_file, servers, save=options.save_mapping)
     with (
         open_job_file(file, job_file, site=site, now=now, route=servers.route(site)) as examined,
-        Review() as review,
-        Tally() as tally,
+        FileCheck() as review,
+        CheckCounts() as tally,
     ):
         saved = save(job_file, examined) if options.save_mapping else ""
         try:
@@ -191,7 +191,7 @@ def check(file: Path, job_file: JobFileOptions, options: Options) -> int:
         return 0
 
 
-def _check_feedback(file: Path, parent: Parent, given: JobFileOptions, options: Options) -> int:
+def _check_feedback(file: Path, parent: Parent, given: JobFileOptions, options: CheckOptions) -> int:
     """The same for a file that continues the run of *parent*: its rows are compared with that run's, and nothing kept.
 
     Raises `SettingsError` where a row may not be sent, `FolderHeldError` while the run goes on.
@@ -199,7 +199,7 @@ def _check_feedback(file: Path, parent: Parent, given: JobFileOptions, options: 
     servers = Servers(options.settings).like(settings_like(parent))
     job_file = read_like(parent, file, given)
     folder = open_folder(parent.folder)
-    with Review() as review:
+    with FileCheck() as review:
         try:
             own = servers.own_if_any()
             loaded = load_feedback(
@@ -233,7 +233,7 @@ def _check_feedback(file: Path, parent: Parent, given: JobFileOptions, options: 
         return USAGE
     place = () if options.output is None else ("-o", as_path(str(options.output)))
     words = _arguments(asdict(given), Servers(options.settings))
-    command = Command("to send", ("d3async", "run", as_path(str(file)), *place, *words))
+    command = SuggestedCommand("to send", ("d3async", "run", as_path(str(file)), *place, *words))
     say(f"Nothing is wrong. To send it: {suggested_lines(Steps((command,)))[0].text}")
     return 0
 
@@ -248,7 +248,7 @@ def _tell_similar(similar: Similar) -> None:
         say(line)
 
 
-def _find_duplicates(examined: Examined, review: Review, tally: Tally, *, allow: bool) -> bool:
+def _find_duplicates(examined: OpenJobFile, review: FileCheck, tally: CheckCounts, *, allow: bool) -> bool:
     """What `run` would find, from the rows alone that may come again: most files have none. Whether it allows any."""
     suspect = tally.suspect()
     if suspect is None:
@@ -268,7 +268,7 @@ def _to_send(file: Path, given: JobFileOptions, servers: Servers, *, saved: bool
     reading = {name: value for name, value in asdict(given).items() if not (saved and name in SAVED)}
     if identical:
         return f"To send it, run {file} with --allow-duplicates too: identical rows are meant only where that is said."
-    command = Command("to send", ("d3async", "run", as_path(str(file)), *_arguments(reading, servers)))
+    command = SuggestedCommand("to send", ("d3async", "run", as_path(str(file)), *_arguments(reading, servers)))
     return f"To send it: {suggested_lines(Steps((command,)))[0].text}"
 
 
@@ -279,14 +279,14 @@ def _arguments(reading: Mapping[str, Any], servers: Servers) -> tuple[str, ...]:
     return (*arguments_of(reading, READING), *arguments_of(settings, {**SETTINGS, **PLACES}))
 
 
-def _site(options: Options) -> str:
+def _site(options: CheckOptions) -> str:
     given, environ = Hidden({"site": options.settings["site"]}), Hidden(os.environ)
     at = options.settings
     found = collect(environ, profile=at["profile"], config=at["config"], needs=(), options=given)
     return str(found.values.get("site") or "")
 
 
-def _tell(examined: Examined, review: Review, tally: Tally, job_file: JobFileOptions) -> None:
+def _tell(examined: OpenJobFile, review: FileCheck, tally: CheckCounts, job_file: JobFileOptions) -> None:
     if review.commands:
         say(f"  {_counts(examined, review, tally)}")
     if job_file.where or job_file.limit:
@@ -294,7 +294,7 @@ def _tell(examined: Examined, review: Review, tally: Tally, job_file: JobFileOpt
     say_all(review.lines(sent=""))
 
 
-def _counts(examined: Examined, review: Review, tally: Tally) -> str:
+def _counts(examined: OpenJobFile, review: FileCheck, tally: CheckCounts) -> str:
     """`3,113 tasks to create: 41 people, 212 incidents`."""
     command = examined.command
     if command is None:
@@ -311,7 +311,7 @@ def _singular(name: str) -> str:
     return "person" if name == "people" else name.removesuffix("s")
 
 
-def _print_json(examined: Examined, review: Review, tally: Tally, similar: Similar) -> None:
+def _print_json(examined: OpenJobFile, review: FileCheck, tally: CheckCounts, similar: Similar) -> None:
     """One object, its problems a line each as they may be many."""
     told: dict[str, Any] = {
         "file": examined.name,
@@ -323,7 +323,7 @@ def _print_json(examined: Examined, review: Review, tally: Tally, similar: Simil
     _print_problems(told, review)
 
 
-def _found(review: Review) -> dict[str, Any]:
+def _found(review: FileCheck) -> dict[str, Any]:
     return {
         "rows": review.rows,
         "invalid": review.invalid,
@@ -342,7 +342,7 @@ def _similar_told(similar: Similar) -> dict[str, Any]:
     }
 
 
-def _print_problems(told: Mapping[str, Any], review: Review) -> None:
+def _print_problems(told: Mapping[str, Any], review: FileCheck) -> None:
     out(json.dumps(told, ensure_ascii=False)[:-1] + ', "problems": [')
     comma = ""
     for problem in review.public():
@@ -351,7 +351,7 @@ def _print_problems(told: Mapping[str, Any], review: Review) -> None:
     out("]}")
 
 
-def _keep_errors(review: Review, file: Path, options: Options) -> None:
+def _keep_errors(review: FileCheck, file: Path, options: CheckOptions) -> None:
     """Write errors.csv where it was asked for or where more is wrong than was shown; an old one does not stay."""
     folder = options.output or (file.with_suffix(".d3run") if str(file) != "-" else None)
     if review.invalid and (options.output or not (review.problems.all_told or options.as_json)):

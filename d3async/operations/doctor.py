@@ -16,26 +16,35 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import anyio
 
 from d3async import __version__
-from d3async.config.credentials import Credential, Credentials, Kind, how_to_set, plain, variable
+from d3async.config.credentials import Credential, CredentialKind, Credentials, how_to_set, plain, variable
 from d3async.config.database_urls import find, installed
 from d3async.config.precedence import OTHERS, RESERVED
 from d3async.config.setting_fields import SETTINGS
 from d3async.d3.call import envelope
 from d3async.d3.commands import all_commands
-from d3async.d3.response import ApiResponse, Broken, Doubtful, Refused, Throttled, Unauthorized, read, returned
+from d3async.d3.response import (
+    AmbiguousAnswer,
+    ApiResponse,
+    Refused,
+    Throttled,
+    TransportFailure,
+    Unauthorized,
+    read,
+    returned,
+)
 from d3async.errors import D3Error, JournalError, SettingsError
-from d3async.operations.doctor_network import PATIENCE, Finding, within
+from d3async.operations.doctor_network import PATIENCE, Check, within
 from d3async.ratelimit.rate_controller import paced
 from d3async.ratelimit.shared_limiter import UNSEEN
 from d3async.ratelimit.sqlite_store import SqliteStore, host_file, on_network
 from d3async.ratelimit.store_protocol import StoreError
 from d3async.transport.auth import Auth
-from d3async.transport.http import Network, Transport
+from d3async.transport.http import HttpSettings, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from d3async.config.database_urls import Address, LimitUrl
+    from d3async.config.database_urls import FleetUrl, LimitUrl
     from d3async.config.precedence import Collected
     from d3async.config.settings import Settings
     from d3async.ratelimit.postgres_store import Trial
@@ -44,10 +53,10 @@ D3_LIMIT = 50
 """Requests a second, from D3's introduction-to-d3-command-api page."""
 
 
-def of_versions() -> Iterator[Finding]:
+def of_versions() -> Iterator[Check]:
     """What runs here."""
     here = f"d3async {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
-    yield Finding("versions", "ok", f"{here}, aiohttp {_version('aiohttp')}, {ssl.OPENSSL_VERSION}")
+    yield Check("versions", "ok", f"{here}, aiohttp {_version('aiohttp')}, {ssl.OPENSSL_VERSION}")
 
 
 def _version(name: str) -> str:
@@ -57,27 +66,27 @@ def _version(name: str) -> str:
         return "not installed"
 
 
-def of_folder(folder: Path | None = None) -> Finding:
+def of_folder(folder: Path | None = None) -> Check:
     """Whether a run folder could be made beside a file here."""
     folder = folder or Path.cwd()
     try:
         with tempfile.TemporaryDirectory(prefix=".d3async-", dir=folder):
-            return Finding("folder", "ok", f"{folder} can be written")
+            return Check("folder", "ok", f"{folder} can be written")
     except OSError as error:
         text = f"{folder} cannot be written ({error.strerror})"
-        return Finding("folder", "bad", text, "run there where you may write, or give run -o DIR")
+        return Check("folder", "bad", text, "run there where you may write, or give run -o DIR")
 
 
-def of_settings(found: Collected, environ: Mapping[str, str]) -> Iterator[Finding]:
+def of_settings(found: Collected, environ: Mapping[str, str]) -> Iterator[Check]:
     """Each setting with its value and origin, then everything that is missing or wrong."""
     for setting in SETTINGS:
         if setting.field in found.values:
             shown = _shown(setting.field, found.values[setting.field])
-            yield Finding(setting.field, "ok", f"{shown}  ({found.origins[setting.field]})")
+            yield Check(setting.field, "ok", f"{shown}  ({found.origins[setting.field]})")
     of_keys_alone = {entry.problem for entry in found.credentials.entries}
     for problem in found.problems:
         if problem not in of_keys_alone:
-            yield Finding("settings", "bad", problem)
+            yield Check("settings", "bad", problem)
     yield from _open_config(found.profile.path)
     yield from _strangers(environ)
 
@@ -92,23 +101,23 @@ def _shown(field: str, value: Any) -> str:
     return str(value)
 
 
-def _open_config(path: Path) -> Iterator[Finding]:
+def _open_config(path: Path) -> Iterator[Check]:
     if os.name == "posix" and path.is_file() and path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         text = f"{path} may be changed by others, who could send your key to their own server"
-        yield Finding("config", "bad", text, f"chmod go-w {path}")
+        yield Check("config", "bad", text, f"chmod go-w {path}")
 
 
-def _strangers(environ: Mapping[str, str]) -> Iterator[Finding]:
+def _strangers(environ: Mapping[str, str]) -> Iterator[Check]:
     """Variables that look like ours and are not: a slip of the pen is otherwise silent."""
-    known = {setting.variable for setting in SETTINGS} | OTHERS | RESERVED | {variable(kind) for kind in Kind}
+    known = {setting.variable for setting in SETTINGS} | OTHERS | RESERVED | {variable(kind) for kind in CredentialKind}
     for name in sorted(environ):
-        general = any(name == variable(kind) or name.startswith(f"{variable(kind)}_") for kind in Kind)
+        general = any(name == variable(kind) or name.startswith(f"{variable(kind)}_") for kind in CredentialKind)
         if name.startswith("D3_") and name not in known and not general:
             near = difflib.get_close_matches(name, known, n=1)
-            yield Finding("settings", "note", f"{name} is set and not known here", f"{near[0]}?" if near else "")
+            yield Check("settings", "note", f"{name} is set and not known here", f"{near[0]}?" if near else "")
 
 
-def of_keys(found: Collected) -> Iterator[Finding]:
+def of_keys(found: Collected) -> Iterator[Check]:
     """For each command, whether it has a key, where from, and whether a token could be signed."""
     auth = Auth(_Partial(found.credentials, "d3key", found.values.get("jwt_lifetime")))
     names = {plain(name): name for name in all_commands()}
@@ -116,7 +125,7 @@ def of_keys(found: Collected) -> Iterator[Finding]:
     for name in names.values():
         credential = found.credentials.best(name)
         if credential is None:
-            yield Finding("key", "bad" if none else "note", f"{name}: none", how_to_set(name).partition(": ")[2])
+            yield Check("key", "bad" if none else "note", f"{name}: none", how_to_set(name).partition(": ")[2])
         else:
             yield _of_key(f"{name}: ", credential, auth, found.values)
     for entry in found.credentials.entries:
@@ -132,43 +141,43 @@ class _Partial(NamedTuple):
     jwt_lifetime: float | None
 
 
-def _of_key(prefix: str, credential: Credential, auth: Auth, values: Mapping[str, Any]) -> Finding:
+def _of_key(prefix: str, credential: Credential, auth: Auth, values: Mapping[str, Any]) -> Check:
     said = {name: values.get(name, "") for name in ("username", "site")}
     try:
         headers = auth.headers(prefix.rstrip(": ") or credential.command, **said)
     except SettingsError as error:
-        return Finding("key", "bad", f"{prefix}{error.message}")
+        return Check("key", "bad", f"{prefix}{error.message}")
     what = f"{prefix}{credential.kind.label} from {credential.origin}"
-    if credential.kind is Kind.JWT:
+    if credential.kind is CredentialKind.JWT:
         return _of_token(what, next(iter(headers.values())), said)
-    return Finding("key", "ok", f"{what}; it signs" if credential.kind is Kind.JWT_SECRET else what)
+    return Check("key", "ok", f"{what}; it signs" if credential.kind is CredentialKind.JWT_SECRET else what)
 
 
-def _of_token(what: str, token: str, values: Mapping[str, Any]) -> Finding:
+def _of_token(what: str, token: str, values: Mapping[str, Any]) -> Check:
     import jwt  # noqa: PLC0415 - only a ready token needs it
 
     try:
         claims = jwt.decode(token, options={"verify_signature": False})
     except jwt.InvalidTokenError:
-        return Finding("key", "bad", f"{what}, which is no token: three parts with dots", "a secret? D3_JWT_SECRET")
+        return Check("key", "bad", f"{what}, which is no token: three parts with dots", "a secret? D3_JWT_SECRET")
     ends = claims.get("exp")
     if isinstance(ends, (int, float)) and ends < datetime.now(UTC).timestamp():
-        return Finding("key", "bad", f"{what}, which ended {datetime.fromtimestamp(ends, UTC):%Y-%m-%d %H:%M} UTC")
+        return Check("key", "bad", f"{what}, which ended {datetime.fromtimestamp(ends, UTC):%Y-%m-%d %H:%M} UTC")
     wrong = [name for name in ("Username", "Site") if claims.get(name, values[name.lower()]) != values[name.lower()]]
     if wrong:
         cure = "D3 wants the token's claims equal to what is sent; D3_JWT_SECRET signs a fitting one each time"
-        return Finding("key", "bad", f"{what}, made for another {' and '.join(wrong)}", cure)
-    return Finding("key", "ok", what)
+        return Check("key", "bad", f"{what}, made for another {' and '.join(wrong)}", cure)
+    return Check("key", "ok", what)
 
 
-def of_rows(found: Collected, rows: Collected) -> Iterator[Finding]:
+def of_rows(found: Collected, rows: Collected) -> Iterator[Check]:
     """What is other for *rows* of a job file that name the profile: for them it comes before the environment."""
     name = found.profile.name
     told = [*rows.problems, *_other_settings(found, rows), *_other_keys(found, rows)]
     for text in told:
-        yield Finding("rows", "note", f'rows that name the profile "{name}": {text}')
+        yield Check("rows", "note", f'rows that name the profile "{name}": {text}')
     if not told:
-        yield Finding("rows", "ok", f'rows that name the profile "{name}" are sent by these settings too')
+        yield Check("rows", "ok", f'rows that name the profile "{name}" are sent by these settings too')
 
 
 def _other_settings(found: Collected, rows: Collected) -> Iterator[str]:
@@ -188,27 +197,27 @@ def _other_keys(found: Collected, rows: Collected) -> Iterator[str]:
             yield f"{theirs.problem or f'{name}: {theirs.kind.label} from {theirs.origin}'}"
 
 
-def of_rate(settings: Settings) -> Finding:
+def of_rate(settings: Settings) -> Check:
     """What the limiter will do."""
     slots = f"{settings.concurrency} in flight at most"
     if settings.rate is None:
-        return Finding("limiter", "ok", f"finds the rate by itself in each run, {slots}")
+        return Check("limiter", "ok", f"finds the rate by itself in each run, {slots}")
     pace = f"{settings.rate:g} requests a second at most, paced at {paced(settings.rate):.1f}"
     if settings.rate > D3_LIMIT:
-        return Finding("limiter", "note", f"{pace}, {slots}", f"D3's pages allow {D3_LIMIT}")
-    return Finding("limiter", "ok", f"{pace}, {slots}; what a 429 teaches is kept for that run")
+        return Check("limiter", "note", f"{pace}, {slots}", f"D3's pages allow {D3_LIMIT}")
+    return Check("limiter", "ok", f"{pace}, {slots}; what a 429 teaches is kept for that run")
 
 
 _OK = 200
 _NOT_FOUND = 404
 
 
-def of_key(settings: Settings, auth: Auth) -> Finding:
+def of_key(settings: Settings, auth: Auth) -> Check:
     """Ask D3 something harmless, if there is a key for that."""
     question = next(((name, params) for name, params in _questions() if auth.can(name)), None)
     if question is None:
         text = "cannot be proven without changing D3: there is no key for GetIncidents"
-        return Finding("proof", "note", text, "d3async run FILE --limit 1 is the smallest proof")
+        return Check("proof", "note", text, "d3async run FILE --limit 1 is the smallest proof")
     name, params = question
     request = envelope(name, params, username=settings.username, site=settings.site)
     headers = auth.headers(name, username=settings.username, site=settings.site)
@@ -227,8 +236,8 @@ def _questions() -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-async def _ask(settings: Settings, request: Any, headers: Mapping[str, str]) -> ApiResponse | Broken:
-    network = Network(
+async def _ask(settings: Settings, request: Any, headers: Mapping[str, str]) -> ApiResponse | TransportFailure:
+    network = HttpSettings(
         settings.base_url,
         timeout=settings.timeout,
         ca_bundle=settings.ca_bundle,
@@ -239,10 +248,10 @@ async def _ask(settings: Settings, request: Any, headers: Mapping[str, str]) -> 
         return await transport.send(request, headers)
 
 
-def judge(name: str, answer: ApiResponse | Broken, *, general: bool) -> Finding:
+def judge(name: str, answer: ApiResponse | TransportFailure, *, general: bool) -> Check:
     """What *answer* says about the key. With a *general* key a 401 proves nothing about other commands."""
     state: Literal["ok", "bad", "note"] = "bad"
-    match answer if isinstance(answer, Broken) else read(answer):
+    match answer if isinstance(answer, TransportFailure) else read(answer):
         case Unauthorized() if general:
             state, text = "note", f"D3 refuses the general key for {name}; it makes keys per command: no proof"
             cure = "d3async run FILE --limit 1 is the smallest proof"
@@ -256,16 +265,16 @@ def judge(name: str, answer: ApiResponse | Broken, *, general: bool) -> Finding:
         case Refused(message=message, status=status):
             text = f"{name}: HTTP {status}: {message}"
             cure = "is the site path in D3_BASE_URL right?" if status == _NOT_FOUND else ""
-        case Broken(message=message):
+        case TransportFailure(message=message):
             text, cure = f"{name}: {message}", "see what the lines above say, then try again"
-        case Doubtful(message=message) if not _from_d3(answer):
+        case AmbiguousAnswer(message=message) if not _from_d3(answer):
             text, cure = f"{name}: {message}", "something else than D3 answers: is D3_BASE_URL right?"
         case _:
             state, text, cure = "ok", f"D3 takes the key for {name}", ""
-    return Finding("proof", state, text, cure)
+    return Check("proof", state, text, cure)
 
 
-def _from_d3(answer: ApiResponse | Broken) -> bool:
+def _from_d3(answer: ApiResponse | TransportFailure) -> bool:
     """Whether it is a JSON object under 200, as D3 sends: no redirect, no error page, no 5xx."""
     return isinstance(answer, ApiResponse) and answer.status == _OK and isinstance(returned(answer), dict)
 
@@ -281,14 +290,14 @@ _CURES = {
 }
 
 
-def of_limit(values: Mapping[str, Any]) -> Iterator[Finding]:
+def of_limit(values: Mapping[str, Any]) -> Iterator[Check]:
     """How the limit is shared with other processes, and whether that works; nothing where *values* do not say."""
     if not {"limit_url", "share_limit"} <= values.keys():
         return
     url: LimitUrl | None = values["limit_url"]
     if not values["share_limit"]:
         idle = f"; {url} is not used" if url else ""
-        yield Finding(
+        yield Check(
             _LIMIT,
             "note",
             f"off (D3_SHARE_LIMIT, --no-share-limit or the profile): every run has the whole rate to itself{idle}",
@@ -299,7 +308,7 @@ def of_limit(values: Mapping[str, Any]) -> Iterator[Finding]:
         yield of_database(url)
 
 
-def of_file(path: Path) -> Finding:
+def of_file(path: Path) -> Check:
     """Whether the processes of this user on this host can share their limit through *path*."""
     try:
         if on_network(path):
@@ -307,8 +316,8 @@ def of_file(path: Path) -> Finding:
         anyio.run(_written, path)
     except StoreError as error:
         cure = f"let {path} be written, or say no to it: D3_SHARE_LIMIT=no, --no-share-limit"
-        return Finding(_LIMIT, "bad", f"{path} cannot be used ({error.message}): {_GO_ON}", cure)
-    return Finding(_LIMIT, "ok", f"with your other processes on this host, through {path}, which can be written")
+        return Check(_LIMIT, "bad", f"{path} cannot be used ({error.message}): {_GO_ON}", cure)
+    return Check(_LIMIT, "ok", f"with your other processes on this host, through {path}, which can be written")
 
 
 async def _written(path: Path) -> None:
@@ -316,62 +325,62 @@ async def _written(path: Path) -> None:
         await store.leave("doctor", "doctor")
 
 
-def of_database(url: LimitUrl) -> Finding:
+def of_database(url: LimitUrl) -> Check:
     """Whether the database at *url* can share a limit, and how fast it does."""
     try:
         with installed():
-            from d3async.ratelimit.postgres_store import tried  # noqa: PLC0415 - an extra
-        found = within(PATIENCE, lambda: tried(url))
+            from d3async.ratelimit.postgres_store import probe_database  # noqa: PLC0415 - an extra
+        found = within(PATIENCE, lambda: probe_database(url))
     except SettingsError:
-        return Finding(_LIMIT, "bad", f"{url} needs a driver: no run starts without", "pip install 'd3async[fleet]'")
+        return Check(_LIMIT, "bad", f"{url} needs a driver: no run starts without", "pip install 'd3async[fleet]'")
     except StoreError as error:
-        return Finding(_LIMIT, "bad", f"{url}: {error.message}; {_ALONE}", _CURES.get(error.code, _REACH))
+        return Check(_LIMIT, "bad", f"{url}: {error.message}; {_ALONE}", _CURES.get(error.code, _REACH))
     except TimeoutError:
-        return Finding(_LIMIT, "bad", f"{url} does not answer; {_ALONE}", _REACH)
+        return Check(_LIMIT, "bad", f"{url} does not answer; {_ALONE}", _REACH)
     return judged(found, str(url))
 
 
-def judged(found: Trial, place: str) -> Finding:
+def judged(found: Trial, place: str) -> Check:
     """What *found* means for those who share their limit through *place*."""
     text = f"{place}, a reservation takes {found.round_trip * 1000:.1f} ms"
     if found.too_slow:
-        return Finding(_LIMIT, "bad", f"{text}, which counts as lost; {_ALONE}", _CURES["too_slow"])
+        return Check(_LIMIT, "bad", f"{text}, which counts as lost; {_ALONE}", _CURES["too_slow"])
     tables = "its tables are there" if found.made else "the first run makes its tables"
     side = "ahead of" if found.ahead > 0 else "behind"
     clock = f"its clock is {abs(found.ahead):.1f} s {side} this one, which does no harm"
-    return Finding(_LIMIT, "ok", f"{text}; {tables}; {clock}")
+    return Check(_LIMIT, "ok", f"{text}; {tables}; {clock}")
 
 
-def of_fleet(environ: Mapping[str, str]) -> Iterator[Finding]:
+def of_fleet(environ: Mapping[str, str]) -> Iterator[Check]:
     """Whether the fleet that *environ* names can be reached, and is one that this d3async knows."""
     try:
         address = find(None, environ)
         if address is None:
             return
         with installed():
-            yield Finding("fleet", "ok", within(PATIENCE, lambda: _reached(address)))
+            yield Check("fleet", "ok", within(PATIENCE, lambda: _reached(address)))
     except JournalError as error:
         yield _of_journal(error)
     except TimeoutError:
-        yield Finding("fleet", "bad", f"{address} does not answer", _REACH)
+        yield Check("fleet", "bad", f"{address} does not answer", _REACH)
     except D3Error as error:
-        yield Finding("fleet", "bad", error.message)
+        yield Check("fleet", "bad", error.message)
 
 
-def _reached(address: Address) -> str:
+def _reached(address: FleetUrl) -> str:
     from d3async.journal.postgres.connections import round_trip  # noqa: PLC0415 - an extra
 
     took = round_trip(address) * 1000
     return f"{address}, its tables are those this d3async knows; a question takes {took:.1f} ms"
 
 
-def _of_journal(error: JournalError) -> Finding:
+def _of_journal(error: JournalError) -> Check:
     if error.code == "journal_missing":
-        return Finding("fleet", "note", error.message)
-    return Finding("fleet", "bad", error.message, _REACH if error.code == "fleet" else "")
+        return Check("fleet", "note", error.message)
+    return Check("fleet", "bad", error.message, _REACH if error.code == "fleet" else "")
 
 
-def examine(options: Mapping[str, Any]) -> Iterator[Finding]:
+def examine(options: Mapping[str, Any]) -> Iterator[Check]:
     """Every finding, as it is made."""
     from d3async.config.credentials import Hidden  # noqa: PLC0415 - as above
     from d3async.config.precedence import collect  # noqa: PLC0415 - as above
@@ -389,7 +398,7 @@ def examine(options: Mapping[str, Any]) -> Iterator[Finding]:
     try:
         found = collect(environ, profile=profile, config=config, needs=(), options=given)
     except SettingsError as error:
-        yield doctor_network.Finding("config", "bad", error.message)
+        yield doctor_network.Check("config", "bad", error.message)
         return
     yield from of_settings(found, environ)
     yield from of_keys(found)

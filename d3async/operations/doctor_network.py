@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from d3async.config.setting_fields import is_loopback
 from d3async.errors import SettingsError
-from d3async.transport.http import Network, tls
+from d3async.transport.http import HttpSettings, tls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Check:
     """One line of the doctor: *state* "note" is neither good nor bad; *cure* says what to do."""
 
     check: str
@@ -38,7 +38,7 @@ class Finding:
         """For `--json`."""
         return asdict(self)
 
-    def masked(self, mask: Callable[[str], str]) -> Finding:
+    def masked(self, mask: Callable[[str], str]) -> Check:
         """The same, with secrets as `***`."""
         return replace(self, text=mask(self.text), cure=mask(self.cure))
 
@@ -77,7 +77,7 @@ class Way:
         return self.proxy.hostname or "", self.proxy.port or (443 if self.proxy.scheme == "https" else 80)
 
 
-def of_network(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
+def of_network(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
     """Proxy, DNS, TCP, TLS and clock, until one of them fails."""
     way = way_to(settings.base_url)
     yield _of_proxy(way, environ)
@@ -87,7 +87,7 @@ def of_network(settings: Settings, environ: Mapping[str, str]) -> Iterator[Findi
         if found.state == "bad":
             return
     if way.proxy is not None and way.proxy.scheme == "https":
-        yield Finding("tls", "note", "not looked at: the proxy itself is reached by TLS")
+        yield Check("tls", "note", "not looked at: the proxy itself is reached by TLS")
         return
     yield from _of_server(way, settings)
 
@@ -100,50 +100,50 @@ def way_to(base_url: str) -> Way:
     return Way(url.scheme, host, port, url.path, urlsplit(proxy) if proxy else None)
 
 
-def _of_proxy(way: Way, environ: Mapping[str, str]) -> Finding:
+def _of_proxy(way: Way, environ: Mapping[str, str]) -> Check:
     if way.proxy is None:
         exempt = "NO_PROXY names this host" if urllib.request.getproxies().get(way.scheme) else "direct"
-        return Finding("proxy", "note", f"none ({exempt})")
+        return Check("proxy", "note", f"none ({exempt})")
     user = "***@" if "@" in way.proxy.netloc else ""
     host, port = way.next_hop
     name = next((n for n in ("https_proxy", "HTTPS_PROXY", "http_proxy") if environ.get(n)), "the system's settings")
-    return Finding("proxy", "ok", f"{way.proxy.scheme}://{user}{host}:{port}  ({name})")
+    return Check("proxy", "ok", f"{way.proxy.scheme}://{user}{host}:{port}  ({name})")
 
 
-def _of_dns(way: Way) -> Finding:
+def _of_dns(way: Way) -> Check:
     host, port = way.next_hop
     try:
         found = within(PATIENCE, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
     except (OSError, UnicodeError) as error:
         cure = "is D3_BASE_URL right? Is a VPN or a proxy (HTTPS_PROXY) needed?"
-        return Finding("dns", "bad", f"{host}: {_reason(error)}", cure)
+        return Check("dns", "bad", f"{host}: {_reason(error)}", cure)
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    return Finding("dns", "ok", f"{host} is {', '.join(addresses[:4])}")
+    return Check("dns", "ok", f"{host} is {', '.join(addresses[:4])}")
 
 
-def _of_tcp(way: Way) -> Finding:
+def _of_tcp(way: Way) -> Check:
     began = time.monotonic()
     try:
         with socket.create_connection(way.next_hop, timeout=PATIENCE) as connection:
             peer = connection.getpeername()
     except OSError as error:
         cure = "a firewall, a wrong port, or the server is down"
-        return Finding("tcp", "bad", f"{way.next_hop[0]}:{way.next_hop[1]}: {_reason(error)}", cure)
-    return Finding("tcp", "ok", f"{peer[0]} port {peer[1]} answers in {(time.monotonic() - began) * 1000:.0f} ms")
+        return Check("tcp", "bad", f"{way.next_hop[0]}:{way.next_hop[1]}: {_reason(error)}", cure)
+    return Check("tcp", "ok", f"{peer[0]} port {peer[1]} answers in {(time.monotonic() - began) * 1000:.0f} ms")
 
 
-def _of_server(way: Way, settings: Settings) -> Iterator[Finding]:
+def _of_server(way: Way, settings: Settings) -> Iterator[Check]:
     try:
         connection = _connection(way, settings)
         connection.connect()
     except SettingsError as error:
-        yield Finding("tls", "bad", error.message)
+        yield Check("tls", "bad", error.message)
         return
     except ssl.SSLCertVerificationError as error:
-        yield Finding("tls", "bad", error.verify_message, _CURES.get(error.verify_code, "ask the server's owner"))
+        yield Check("tls", "bad", error.verify_message, _CURES.get(error.verify_code, "ask the server's owner"))
         return
     except (OSError, http.client.HTTPException) as error:
-        yield Finding("tls", "bad", _reason(error), "does this port speak TLS? Does a proxy or a firewall cut it off?")
+        yield Check("tls", "bad", _reason(error), "does this port speak TLS? Does a proxy or a firewall cut it off?")
         return
     try:
         yield _of_tls(connection.sock)
@@ -157,7 +157,7 @@ def _connection(way: Way, settings: Settings) -> http.client.HTTPConnection:
     if way.scheme == "http":
         return http.client.HTTPConnection(host, port, timeout=PATIENCE)
     files = {name: getattr(settings, name) for name in ("ca_bundle", "client_cert", "client_key")}
-    context = tls(Network(settings.base_url, **files))
+    context = tls(HttpSettings(settings.base_url, **files))
     connection = http.client.HTTPSConnection(host, port, timeout=PATIENCE, context=context)
     if way.proxy is not None:
         connection.set_tunnel(way.host, way.port, _proxy_headers(way.proxy))
@@ -171,39 +171,39 @@ def _proxy_headers(proxy: SplitResult) -> dict[str, str]:
     return {"Proxy-Authorization": f"Basic {b64encode(pair.encode()).decode()}"}
 
 
-def _of_tls(connection: Any) -> Finding:
+def _of_tls(connection: Any) -> Check:
     if not isinstance(connection, ssl.SSLSocket):
         here = is_loopback(connection.getpeername()[0])
-        return Finding("tls", "note", "none: http to this machine" if here else "none")
+        return Check("tls", "note", "none: http to this machine" if here else "none")
     certificate: Mapping[str, Any] = connection.getpeercert() or {}
     days = (ssl.cert_time_to_seconds(str(certificate["notAfter"])) - time.time()) / _DAY
     issuer = dict(pair for part in certificate.get("issuer", ()) for pair in part)
     by = issuer.get("organizationName") or issuer.get("commonName") or "an authority without a name"
     text = f"{connection.version()}, trusted chain, certificate by {by}, ends in {days:.0f} days"
-    return Finding("tls", "ok", text) if days >= _SOON else Finding("tls", "note", text, "it should be renewed soon")
+    return Check("tls", "ok", text) if days >= _SOON else Check("tls", "note", text, "it should be renewed soon")
 
 
-def _of_clock(connection: http.client.HTTPConnection, path: str, lifetime: float | None) -> Finding:
+def _of_clock(connection: http.client.HTTPConnection, path: str, lifetime: float | None) -> Check:
     began = time.time()
     try:
         connection.request("HEAD", path or "/", headers={"Connection": "close"})
         stated = connection.getresponse().getheader("Date")
     except (OSError, http.client.HTTPException) as error:
-        return Finding("http", "bad", f"no answer to a HEAD: {_reason(error)}", "is this D3's port?")
+        return Check("http", "bad", f"no answer to a HEAD: {_reason(error)}", "is this D3's port?")
     return clock(stated, (began + time.time()) / 2, lifetime)
 
 
-def clock(stated: str | None, now: float, lifetime: float | None) -> Finding:
+def clock(stated: str | None, now: float, lifetime: float | None) -> Check:
     """Judge the server's `Date`, which is whole seconds, against *now* in Unix seconds."""
     try:
         skew = now - parsedate_to_datetime(stated or "").timestamp() - 0.5
     except ValueError:
-        return Finding("clock", "note", "the server does not say what time it has")
+        return Check("clock", "note", "the server does not say what time it has")
     if abs(skew) <= _SKEW:
-        return Finding("clock", "ok", "as the server's, within 5 s")
+        return Check("clock", "ok", "as the server's, within 5 s")
     text = f"this machine is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the server"
     breaks = lifetime is not None and abs(skew) >= lifetime / 2
-    return Finding("clock", "bad" if breaks else "note", text, "set the clock by NTP; signed tokens depend on it")
+    return Check("clock", "bad" if breaks else "note", text, "set the clock by NTP; signed tokens depend on it")
 
 
 def within(patience: float, call: Callable[[], T]) -> T:

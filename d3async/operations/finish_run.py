@@ -15,7 +15,7 @@ from d3async.files.run_files import marks_of, write_files, write_summary_of
 from d3async.files.suggestions import suggest
 from d3async.files.summary import find_causes
 from d3async.journal.sqlite.look_alikes import correct_index
-from d3async.journal.sqlite.reader import JournalReader, due_zones
+from d3async.journal.sqlite.reader import FolderReader, due_zones
 from d3async.journal.sqlite.run_folder import FILE
 from d3async.journal.sqlite.session import note_written
 from d3async.policy.halt_and_exit_codes import exit_code
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from d3async.files.run_files import Written
+    from d3async.files.run_files import WrittenFiles
     from d3async.files.summary import Cause
     from d3async.journal.sqlite.run_folder import RunFolder
-    from d3async.operations.send_rows import Ran, ServerRan
-    from d3async.operations.server_settings import Homes
+    from d3async.operations.send_rows import SendResult, ServerResult
+    from d3async.operations.server_settings import SettingsByProfile
     from d3async.policy.next_step import Steps
 
 _CAUSES = 5
@@ -45,8 +45,8 @@ class Run:
     """
 
     folder: RunFolder
-    homes: Homes
-    ran: Ran | None
+    homes: SettingsByProfile
+    ran: SendResult | None
     started_at: float
     finished: bool
     places: Sequence[str] = ()
@@ -70,9 +70,9 @@ class FinishedRun:
     folder: Path
     summary: Mapping[str, Any]
     causes: Sequence[Cause]
-    written: Written
+    written: WrittenFiles
     steps: Steps
-    servers: Sequence[ServerRan]
+    servers: Sequence[ServerResult]
     due_zones: Mapping[str, int]
 
 
@@ -87,7 +87,7 @@ def finish(run: Run, warn: Callable[[str], None]) -> FinishedRun:
         if run.ran is not None:
             correct_index(folder, warn)
         _note_taken_in(run)
-        with JournalReader(folder.folder / FILE) as reader:
+        with FolderReader(folder.folder / FILE) as reader:
             written = write_files(reader, known=folder.files_before() if run.finished else {})
             summary = write_summary_of(reader, facts)
             causes = find_causes(reader, keep=1).causes[:_CAUSES]
@@ -145,7 +145,7 @@ def _facts(run: Run, code: int) -> dict[str, Any]:
     }
 
 
-def _figures(ran: Ran | ServerRan | None) -> dict[str, Any]:
+def _figures(ran: SendResult | ServerResult | None) -> dict[str, Any]:
     """What a run, or its share at one server, took."""
     elapsed = ran.elapsed if ran else 0.0
     requests = ran.requests if ran else 0
@@ -160,7 +160,7 @@ def _figures(ran: Ran | ServerRan | None) -> dict[str, Any]:
     }
 
 
-def _went(ran: ServerRan) -> dict[str, Any]:
+def _went(ran: ServerResult) -> dict[str, Any]:
     return {**_figures(ran), "stop": _stop(ran.stop)}
 
 
@@ -168,7 +168,7 @@ def _stop(stop: Stop | None) -> dict[str, Any] | None:
     return {"code": stop.code, "message": stop.message, "retry_after_s": stop.retry_after} if stop else None
 
 
-def beginning(homes: Homes) -> dict[str, Any]:
+def beginning(homes: SettingsByProfile) -> dict[str, Any]:
     """What is known of a run when it begins. `log_keys` are the profiles with a key for D3's log."""
     own = homes.get(None)
     several = [{"profile": profile, "settings": settings.public()} for profile, settings in homes.items()]

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from d3async.config.database_urls import Address
+    from d3async.config.database_urls import FleetUrl
     from d3async.config.settings import Settings
-    from d3async.fleet.worker import Orders
+    from d3async.fleet.worker import ServeOptions
     from d3async.operations.observer import OperationObserver
 
 _LOOK = 0.25
@@ -47,7 +47,7 @@ class CancelResult:
     is_over: bool
 
 
-def work(address: Address, options: WorkerOptions, observer: OperationObserver) -> int:
+def work(address: FleetUrl, options: WorkerOptions, observer: OperationObserver) -> int:
     """Work until a signal ends it; the exit code. Raises `SettingsError` and `JournalError`."""
     from d3async.config.settings import tenant_names  # noqa: PLC0415 - psycopg, for those who have a fleet
     from d3async.fleet.worker import serve  # noqa: PLC0415 - as above
@@ -64,8 +64,8 @@ def work(address: Address, options: WorkerOptions, observer: OperationObserver) 
         return runner.run(serve(address, orders, settings_of, tell=observer.message))
 
 
-def _orders(known: Sequence[str], options: WorkerOptions) -> Orders:
-    from d3async.fleet.worker import Orders, Pace  # noqa: PLC0415 - as above
+def _orders(known: Sequence[str], options: WorkerOptions) -> ServeOptions:
+    from d3async.fleet.worker import ServeOptions, WorkerPace  # noqa: PLC0415 - as above
 
     strange = [name for name in options.tenants if name not in known]
     if strange:
@@ -73,15 +73,15 @@ def _orders(known: Sequence[str], options: WorkerOptions) -> Orders:
     if not known:
         message = "config.toml has no profile, so there is no tenant to serve (--config and D3_CONFIG say where it is)"
         raise SettingsError(message, code="tenant")
-    return Orders(
+    return ServeOptions(
         tenants=tuple(dict.fromkeys(options.tenants)) or tuple(known),
-        pace=Pace(tenants=options.concurrency, stalled_after=options.stalled_after),
+        pace=WorkerPace(tenants=options.concurrency, stalled_after=options.stalled_after),
         drain=options.drain_timeout,
         metrics=None if options.metrics_port is None else (options.metrics_host, options.metrics_port),
     )
 
 
-def cancel(address: Address, name: str, *, wait: bool) -> CancelResult:
+def cancel(address: FleetUrl, name: str, *, wait: bool) -> CancelResult:
     """Start no further row of the run *name*. With *wait*, return when what is in flight has ended, or after 60 s.
 
     Raises `JournalError`.
@@ -89,7 +89,7 @@ def cancel(address: Address, name: str, *, wait: bool) -> CancelResult:
     return asyncio.run(_cancel(address, name, wait=wait))
 
 
-async def _cancel(address: Address, name: str, *, wait: bool) -> CancelResult:
+async def _cancel(address: FleetUrl, name: str, *, wait: bool) -> CancelResult:
     from d3async.journal.postgres import runs  # noqa: PLC0415 - psycopg, for those who have a fleet  # noqa: PLC0415 - as above
     from d3async.journal.postgres.connections import connected  # noqa: PLC0415 - as above
 
@@ -105,7 +105,7 @@ async def _cancel(address: Address, name: str, *, wait: bool) -> CancelResult:
         return CancelResult(dict(at.outcomes), over)
 
 
-def forget(address: Address, name: str) -> int:
+def forget(address: FleetUrl, name: str) -> int:
     """Take the run *name* out of the database with everything that is known of it; how many rows it had.
 
     Raises `JournalError`.
@@ -113,7 +113,7 @@ def forget(address: Address, name: str) -> int:
     return asyncio.run(_forget(address, name))
 
 
-async def _forget(address: Address, name: str) -> int:
+async def _forget(address: FleetUrl, name: str) -> int:
     from d3async.journal.postgres import runs  # noqa: PLC0415 - as above
     from d3async.journal.postgres.chunk_owners import forget_tries  # noqa: PLC0415 - as above
     from d3async.journal.postgres.connections import connected  # noqa: PLC0415 - psycopg, for those who have a fleet

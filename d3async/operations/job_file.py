@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from d3async.d3.call import composed
 from d3async.d3.commands import Reading, all_commands, find
 from d3async.errors import JobFileError, SettingsError
-from d3async.files.atomic_write import aside, write_lines
+from d3async.files.atomic_write import atomic_write, write_lines
 from d3async.files.feedback_reader import MarkedTable
 from d3async.files.job_file import open_table
 from d3async.files.results_writer import guarded
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 
     from d3async.d3.commands import Command
     from d3async.files.job_file import Table
-    from d3async.files.results_writer import Inputs
+    from d3async.files.results_writer import InputRows
     from d3async.jobs.feedback_rows import Mark
-    from d3async.jobs.row_to_command import Route
+    from d3async.jobs.row_to_command import ProfileCheck
     from d3async.operations.mapping import JobFileOptions
 
 
-class Examined:
+class OpenJobFile:
     """An open job file and how its rows are read. Iterating yields its jobs and invalid rows, from the start each time.
 
     *command* is None where rows name it themselves. *read_as* are the options that count, *kept* is what the profile in
@@ -102,9 +102,9 @@ def open_job_file(
     site: str,
     now: datetime,
     need_site: bool = False,
-    route: Route | None = None,
-    feedback_of: Inputs | None = None,
-) -> Iterator[Examined]:
+    route: ProfileCheck | None = None,
+    feedback_of: InputRows | None = None,
+) -> Iterator[OpenJobFile]:
     """Open *file* (`-` is stdin) and find out what its rows are; *feedback_of* is the file that a feedback file is of.
 
     *site* is the site of rows that name neither it nor a profile, *route* judges profiles; *now* has a zone and is
@@ -120,7 +120,7 @@ def open_job_file(
                 read = read_as(options, table)
                 row_options = replace(_row_options(read, now=now), site=site, need_site=need_site, route=route)
                 marked = None if feedback_of is None else MarkedTable(table, feedback_of)
-                examined = Examined(table, row_options, read, marked)
+                examined = OpenJobFile(table, row_options, read, marked)
                 examined.kept, examined.mapping = words_for(options, table, examined.command)
             yield examined
         except JobFileError as error:
@@ -165,7 +165,7 @@ _IN_MEMORY = 1 << 20
 _CHUNK = 100
 
 
-class Review:
+class FileCheck:
     """Watches jobs and invalid rows go by. A context manager: what it keeps on disk is gone with it."""
 
     def __init__(self) -> None:
@@ -244,7 +244,7 @@ class Review:
         """Write errors.csv into *folder*, which is made if it is missing. Raises `JournalError`."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = folder / ERRORS
-        with aside(path) as file:
+        with atomic_write(path) as file:
             file.write("\ufeff".encode())
             write_lines(file, chain([_csv_line(COLUMNS)], (_csv_line(record.values()) for record in self.public())))
         return path
@@ -334,7 +334,7 @@ class Distinct:
 _MANY = 50_000
 
 
-class Tally:
+class CheckCounts:
     """Counts subjects, people and items of jobs. A context manager, as `Distinct` is."""
 
     def __init__(self) -> None:

@@ -21,10 +21,10 @@ from d3async.jobs.feedback_rows import COLUMN, refusal
 from d3async.jobs.job import Invalid, Job, Problem
 from d3async.journal.model import Changes
 from d3async.journal.sqlite.continue_rows import Continuation, FeedbackBook
-from d3async.journal.sqlite.reader import FILE, JournalReader, is_all_done, unknown_by_command, vanished_rows
-from d3async.operations.job_file import ERRORS, Review, open_job_file
-from d3async.operations.mapping import Kept, file_lines, save
-from d3async.operations.server_settings import check_homes, known_homes, meta_of, same_homes
+from d3async.journal.sqlite.reader import FILE, FolderReader, is_all_done, unknown_by_command, vanished_rows
+from d3async.operations.job_file import ERRORS, FileCheck, open_job_file
+from d3async.operations.mapping import SavedMapping, file_lines, save
+from d3async.operations.server_settings import meta_of, refuse_other_servers, same_servers, servers_of_profiles
 from d3async.policy.next_step import APP
 
 if TYPE_CHECKING:
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from d3async.config.settings import Settings
-    from d3async.files.results_writer import Inputs
+    from d3async.files.results_writer import InputRows
     from d3async.journal.sqlite.run_folder import RunFolder
     from d3async.journal.sqlite.staging import Stage
-    from d3async.operations.job_file import Examined
+    from d3async.operations.job_file import OpenJobFile
     from d3async.operations.mapping import JobFileOptions
     from d3async.operations.observer import OperationObserver
-    from d3async.operations.server_settings import Homes, Servers
+    from d3async.operations.server_settings import Servers, SettingsByProfile
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedFile:
     """A file that is in the journal. *unknown* counts rows of the file whose outcome nobody knows, by command.
 
     *homes* are the settings of every D3 that its rows name. With *finished* the journal's rows are as they were.
@@ -53,7 +53,7 @@ class Loaded:
     changes: Changes
     unknown: Mapping[str, int]
     invalid: int
-    homes: Homes
+    homes: SettingsByProfile
     finished: bool = False
     taken_in: tuple[str, str, int] | None = None
     """Name and digest of a feedback file all of whose rows are in the journal now, and how many are to be sent."""
@@ -69,7 +69,7 @@ def load(
     observer: OperationObserver,
     save_mapping: bool = False,
     kept: Mapping[str, Any] = MappingProxyType({}),
-) -> Loaded | None:
+) -> LoadedFile | None:
     """Check *file* and bring its rows into the journal; None when rows are invalid and none may be left out.
 
     *own* is the D3 of rows without a profile. Nothing holds until the folder is committed, but for the mapping
@@ -77,7 +77,7 @@ def load(
     """
     site, route = own.site if own else "", servers.route(own.site if own else None)
     with (
-        Review() as review,
+        FileCheck() as review,
         open_job_file(file, job_file, site=site, now=datetime.now(UTC), need_site=True, route=route) as examined,
     ):
         if own is None and not examined.routed:
@@ -95,7 +95,7 @@ def load(
             observer.detail("\n".join(lines))
         _keep_errors(review, folder.folder)
         homes = homes_of(stage, servers, own)
-        check_homes(folder, homes)
+        refuse_other_servers(folder, homes)
         facts = {
             "read_by": _read_by(examined.read_as),
             OPTIONS: json.dumps(kept),
@@ -104,7 +104,7 @@ def load(
         return _adopted(folder, examined, stage, homes, facts)
 
 
-def _staged(folder: RunFolder, examined: Examined, review: Review, *, allow: bool) -> Stage:
+def _staged(folder: RunFolder, examined: OpenJobFile, review: FileCheck, *, allow: bool) -> Stage:
     stage = folder.stage()
     stage.add(review.watch(examined))
     for repeated in stage.duplicates(allow=allow):
@@ -113,14 +113,14 @@ def _staged(folder: RunFolder, examined: Examined, review: Review, *, allow: boo
     return stage
 
 
-def _keep_errors(review: Review, folder: Path) -> None:
+def _keep_errors(review: FileCheck, folder: Path) -> None:
     if review.invalid:
         review.keep(folder)
     else:
         (folder / ERRORS).unlink(missing_ok=True)
 
 
-def homes_of(stage: Stage, servers: Servers, own: Settings | None) -> Homes:
+def homes_of(stage: Stage, servers: Servers, own: Settings | None) -> SettingsByProfile:
     """The settings of every D3 that the rows of *stage* name; *own* is the one of rows without a profile."""
     named = stage.profiles() or [None]
     found = {name: own if name is None else servers.of(name) for name in named}
@@ -132,21 +132,23 @@ def _read_by(job_file: JobFileOptions) -> str:
     return json.dumps({"version": __version__, **asdict(job_file)})
 
 
-def finished(folder: RunFolder, examined: Examined, servers: Servers, own: Settings | None) -> Loaded | None:
+def finished(folder: RunFolder, examined: OpenJobFile, servers: Servers, own: Settings | None) -> LoadedFile | None:
     """The very file whose rows are all ok, read the same way: then nothing is to be found out about its rows."""
     meta = folder.meta()
-    if meta.get("read_by") != _read_by(examined.read_as) or not same_homes(meta, servers, own):
+    if meta.get("read_by") != _read_by(examined.read_as) or not same_servers(meta, servers, own):
         return None
     if not is_all_done(folder.db) or meta.get("sha256") != examined.table.sha256():
         return None
-    homes: Homes = {name: servers.of(name) for name in known_homes(meta)}
+    homes: SettingsByProfile = {name: servers.of(name) for name in servers_of_profiles(meta)}
     if own is not None and meta.get("base_url"):
         homes = {None: own, **homes}
     changes = Changes(int(meta["rows"]), 0, 0, vanished_rows(folder.db), 0, 0)
-    return Loaded(examined.name, folder.stage(), changes, {}, 0, homes, finished=True)
+    return LoadedFile(examined.name, folder.stage(), changes, {}, 0, homes, finished=True)
 
 
-def _adopted(folder: RunFolder, examined: Examined, stage: Stage, homes: Homes, facts: Mapping[str, str]) -> Loaded:
+def _adopted(
+    folder: RunFolder, examined: OpenJobFile, stage: Stage, homes: SettingsByProfile, facts: Mapping[str, str]
+) -> LoadedFile:
     changes = folder.adopt(
         {
             **meta_of(homes, folder.meta()),
@@ -159,7 +161,7 @@ def _adopted(folder: RunFolder, examined: Examined, stage: Stage, homes: Homes, 
             "rows": str(stage.rows),
         }
     )
-    return Loaded(examined.name, stage, changes, unknown_by_command(folder.db), stage.invalid, homes)
+    return LoadedFile(examined.name, stage, changes, unknown_by_command(folder.db), stage.invalid, homes)
 
 
 _REMEMBERED = ("id_column", "date_format", "time_zone", "server_time_zone")
@@ -172,7 +174,7 @@ class Parent:
 
     folder: Path
     meta: Mapping[str, str]
-    inputs: Inputs
+    inputs: InputRows
 
     @property
     def input_name(self) -> str:
@@ -201,7 +203,7 @@ def parent_of(file: Path, output: Path | None, job_file: JobFileOptions) -> Pare
             else f"{output} is no run folder: it has no {FILE}. {file} continues the run that it was written in"
         )
         raise SettingsError(message, code="feedback")
-    with JournalReader(folder / FILE) as reader:
+    with FolderReader(folder / FILE) as reader:
         meta = reader.meta()
         if meta.get("input") == APP:
             raise SettingsError(f"{file}: the jobs of this run come from an app; change them there", code="feedback")
@@ -228,7 +230,7 @@ def read_like(parent: Parent, file: Path, job_file: JobFileOptions) -> JobFileOp
     lists = {"map": before.get("names"), "set": before.get("values")}
     options |= {name: tuple(value) for name, value in lists.items() if value}
     command = job_file.command or before.get("command")
-    kept = Kept("the run", parent.folder, options)
+    kept = SavedMapping("the run", parent.folder, options)
     return replace(job_file, command=command, kept=kept, **_form_like(before, file, job_file))
 
 
@@ -261,10 +263,10 @@ def load_feedback(
     servers: Servers,
     *,
     own: Settings | None,
-    review: Review,
+    review: FileCheck,
     observer: OperationObserver,
     retry_unknown: bool = False,
-) -> Loaded | None:
+) -> LoadedFile | None:
     """Check *file* and bring its rows into the journal; None when rows are invalid and none may be left out.
 
     What is wrong and odd is noted in *review*. Nothing holds until the folder is committed. Raises `JobFileError`, and
@@ -303,14 +305,14 @@ def load_feedback(
         if review.invalid and not job_file.skip_invalid:
             return None
         homes = homes_of(stage, servers, own)
-        check_homes(folder, homes)
+        refuse_other_servers(folder, homes)
         digest = digest_of(examined.table.file)
         known = {"path": os.path.abspath(file), "sha256": digest, "skip_invalid": job_file.skip_invalid}  # noqa: PTH100 - links stay as they are
         changes = folder.continue_rows({**meta_of(homes, folder.meta()), FEEDBACK: json.dumps(known)})
         unknown = unknown_by_command(folder.db, staged=True)
         whole = not (left_out or review.invalid or continuation.unknown)
         taken_in = (file.name, digest, stage.jobs) if whole and _lies_in(file, folder.folder) else None
-        return Loaded(examined.name, stage, changes, unknown, review.invalid, homes, taken_in=taken_in)
+        return LoadedFile(examined.name, stage, changes, unknown, review.invalid, homes, taken_in=taken_in)
 
 
 def _check_refused(file: Path, parent: Parent, continuation: Continuation) -> None:
@@ -323,7 +325,7 @@ def _check_refused(file: Path, parent: Parent, continuation: Continuation) -> No
         raise SettingsError(refusal(file.name, parent.input_name, pairs, counts, advice), code="feedback")
 
 
-def _find_repeated(stage: Stage, book: FeedbackBook, review: Review, *, allow: bool) -> None:
+def _find_repeated(stage: Stage, book: FeedbackBook, review: FileCheck, *, allow: bool) -> None:
     """Note rows that were mended into one another, or have the id of another row of the run."""
     for repeated in stage.duplicates(allow=allow):
         review.note(repeated)

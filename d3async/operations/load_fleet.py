@@ -27,9 +27,9 @@ from d3async.journal.model import NOTHING_SIMILAR, Selection, Similar
 from d3async.journal.postgres.connections import unreachable
 from d3async.journal.postgres.look_alikes import SimilarSubmitted, lock_tenant, mean_found
 from d3async.journal.postgres.submission import submission
-from d3async.operations.job_file import Review, open_job_file
-from d3async.operations.mapping import file_lines, with_kept
-from d3async.operations.submit import Split, route
+from d3async.operations.job_file import FileCheck, open_job_file
+from d3async.operations.mapping import file_lines, with_saved_mapping
+from d3async.operations.submit import RowsByProfile, route
 from d3async.policy.next_step import READING
 
 if TYPE_CHECKING:
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from pathlib import Path
 
-    from d3async.config.database_urls import Address
+    from d3async.config.database_urls import FleetUrl
     from d3async.config.settings import Settings
     from d3async.jobs.job import Invalid, Job
-    from d3async.journal.postgres.submission import Begun, Submission
-    from d3async.operations.job_file import Examined
+    from d3async.journal.postgres.submission import Submission, SubmittedRun
+    from d3async.operations.job_file import OpenJobFile
     from d3async.operations.mapping import JobFileOptions
     from d3async.policy.halt_and_exit_codes import Halt
     from d3async.policy.look_alikes import Lines
@@ -50,7 +50,7 @@ _LINKS = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class RunToSubmit:
     """One run to be: a file, the tenant it is for, its name.
 
     A file whose rows say whom they are for is a run a tenant, called *run*.TENANT; its own *tenant* is "" where that
@@ -63,7 +63,7 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class How:
+class LoadOptions:
     """How files are read and submitted; the same for all of them. *run* and *profile* are what was given."""
 
     job_file: JobFileOptions
@@ -80,10 +80,10 @@ class How:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
+class LoadedRun:
     """What became of a unit. *told* is what is to be said of its file; *trouble* why it cannot be submitted at all."""
 
-    unit: Unit
+    unit: RunToSubmit
     told: str = ""
     trouble: str = ""
     file_trouble: bool = False
@@ -106,7 +106,7 @@ class Loaded:
 class Loader:
     """One connection and one transaction. A context manager: what was not committed by its end never was."""
 
-    def __init__(self, address: Address, how: How) -> None:
+    def __init__(self, address: FleetUrl, how: LoadOptions) -> None:
         self._address = address
         self._how = how
         self._profiles = Profiles(config=how.config)
@@ -155,35 +155,35 @@ class Loader:
             said = self._address.mask(" ".join(str(error).split()))
             raise JournalError(f"The fleet's database {self._address} refused it: {said}", code="fleet") from None
 
-    def load(self, unit: Unit) -> list[Loaded]:
+    def load(self, unit: RunToSubmit) -> list[LoadedRun]:
         """Check the file of *unit* and bring its rows in. Raises nothing that one file is to blame for."""
         with redirect_stderr(io.StringIO()) as said:
             try:
                 found = self._load(unit) if unit.tenant else self._load_split(unit)
             except D3Error as error:
-                found = [Loaded(unit=unit, trouble=error.message, file_trouble=isinstance(error, JobFileError))]
+                found = [LoadedRun(unit=unit, trouble=error.message, file_trouble=isinstance(error, JobFileError))]
             except psycopg.Error as error:
                 trouble = self._address.mask(" ".join(str(error).split()))
-                found = [Loaded(unit=unit, trouble=f"{unit.run}: the database refused it: {trouble}")]
+                found = [LoadedRun(unit=unit, trouble=f"{unit.run}: the database refused it: {trouble}")]
         return [replace(found[0], told=said.getvalue()), *found[1:]]
 
-    def _load(self, unit: Unit) -> list[Loaded]:
+    def _load(self, unit: RunToSubmit) -> list[LoadedRun]:
         settings, now = self._profiles.settings(unit.tenant), datetime.now(UTC)
-        job_file = with_kept(self._how.job_file, self._profiles.config.profile(unit.tenant))
+        job_file = with_saved_mapping(self._how.job_file, self._profiles.config.profile(unit.tenant))
         with (
-            Review() as review,
+            FileCheck() as review,
             open_job_file(unit.file, job_file, site=settings.site, now=now, need_site=True) as file,
         ):
             if not file.routed:
                 return [self._submitted(unit, settings, file, review, review.watch(file))]
         return self._load_split(replace(unit, tenant=""))
 
-    def _load_split(self, unit: Unit) -> list[Loaded]:
+    def _load_split(self, unit: RunToSubmit) -> list[LoadedRun]:
         """The runs of a file whose rows say whom they are for; rows that are left out are in none of them."""
         now, judged = datetime.now(UTC), route(self._profiles)
         with (
-            Review() as review,
-            Split() as split,
+            FileCheck() as review,
+            RowsByProfile() as split,
             open_job_file(unit.file, self._how.job_file, site="", now=now, route=judged) as file,
         ):
             for chunk in review.chunks(file):
@@ -191,12 +191,12 @@ class Loader:
             say(f"{file.name}: {file.describe(review.rows)}, for {len(split.rows):,} tenants")
             say_all(review.lines(sent=self._words_of_invalid))
             if not split.rows or (review.invalid and not self._how.job_file.skip_invalid):
-                return [Loaded(unit=unit, rows=review.rows, invalid=review.invalid)]
+                return [LoadedRun(unit=unit, rows=review.rows, invalid=review.invalid)]
             return [self._part(unit, tenant, file, split) for tenant in split.rows]
 
-    def _part(self, unit: Unit, tenant: str, file: Examined, split: Split) -> Loaded:
-        settings, part = self._profiles.settings(tenant), Unit(unit.file, tenant, f"{unit.run}.{tenant}")
-        with Review() as review:
+    def _part(self, unit: RunToSubmit, tenant: str, file: OpenJobFile, split: RowsByProfile) -> LoadedRun:
+        settings, part = self._profiles.settings(tenant), RunToSubmit(unit.file, tenant, f"{unit.run}.{tenant}")
+        with FileCheck() as review:
             return self._submitted(part, settings, file, review, split.jobs(tenant))
 
     @property
@@ -204,8 +204,13 @@ class Loader:
         return "left out" if self._how.job_file.skip_invalid else "nothing was submitted"
 
     def _submitted(
-        self, unit: Unit, settings: Settings, file: Examined, review: Review, entries: Iterable[Job | Invalid]
-    ) -> Loaded:
+        self,
+        unit: RunToSubmit,
+        settings: Settings,
+        file: OpenJobFile,
+        review: FileCheck,
+        entries: Iterable[Job | Invalid],
+    ) -> LoadedRun:
         new = submission(self._db, unit.run, unit.tenant, now=time.time(), take_over=self._how.take_over)
         try:
             _check_same_d3(unit, new.meta(), settings)
@@ -221,9 +226,9 @@ class Loader:
                 new.abandon()
             raise
 
-    def _brought_in(self, unit: Unit, settings: Settings, file: Examined, new: Submission) -> Loaded:
+    def _brought_in(self, unit: RunToSubmit, settings: Settings, file: OpenJobFile, new: Submission) -> LoadedRun:
         how = self._how
-        known = Loaded(unit=unit, rows=new.rows, invalid=new.invalid, base_url=settings.base_url, rate=settings.rate)
+        known = LoadedRun(unit=unit, rows=new.rows, invalid=new.invalid, base_url=settings.base_url, rate=settings.rate)
         if new.invalid and not how.job_file.skip_invalid:
             new.abandon()
             return known
@@ -234,7 +239,7 @@ class Loader:
             self._to_send[unit.run] = (begun.run, settings.base_url)
         return replace(known, left_out=True, to_send=begun.rows, chunks=len(begun.chunks), changes=asdict(changes))
 
-    def _begun(self, new: Submission, unit: Unit, settings: Settings) -> Begun:
+    def _begun(self, new: Submission, unit: RunToSubmit, settings: Settings) -> SubmittedRun:
         how = self._how
         begun = new.begin(
             Selection(retry_unknown=how.retry_unknown, serial=how.serial),
@@ -247,7 +252,7 @@ class Loader:
         return begun
 
 
-def _options_kept(how: How) -> dict[str, Any]:
+def _options_kept(how: LoadOptions) -> dict[str, Any]:
     """The options that submitting the file again needs."""
     given = {
         **asdict(how.job_file),
@@ -263,7 +268,7 @@ def _options_kept(how: How) -> dict[str, Any]:
     return {**kept, **({"forgotten": ["config"]} if how.config else {})}
 
 
-def _check_same_d3(unit: Unit, meta: Mapping[str, str], settings: Settings) -> None:
+def _check_same_d3(unit: RunToSubmit, meta: Mapping[str, str], settings: Settings) -> None:
     before = meta.get("base_url")
     if before and before != settings.base_url:
         raise SettingsError(
@@ -272,7 +277,7 @@ def _check_same_d3(unit: Unit, meta: Mapping[str, str], settings: Settings) -> N
         )
 
 
-def _meta(file: Examined, settings: Settings, rows: int) -> dict[str, str]:
+def _meta(file: OpenJobFile, settings: Settings, rows: int) -> dict[str, str]:
     return {
         "base_url": settings.base_url,
         "site": settings.site,
@@ -285,7 +290,7 @@ def _meta(file: Examined, settings: Settings, rows: int) -> dict[str, str]:
     }
 
 
-def _facts(unit: Unit, settings: Settings, how: How) -> dict[str, Any]:
+def _facts(unit: RunToSubmit, settings: Settings, how: LoadOptions) -> dict[str, Any]:
     return {
         "version": __version__,
         "submitted": {
@@ -298,12 +303,12 @@ def _facts(unit: Unit, settings: Settings, how: How) -> dict[str, Any]:
     }
 
 
-class Here:
+class LocalLoader:
     """Reads in this process."""
 
     apart = False
 
-    def __init__(self, address: Address, how: How) -> None:
+    def __init__(self, address: FleetUrl, how: LoadOptions) -> None:
         self._loader = Loader(address, how)
 
     def __enter__(self) -> Self:
@@ -312,7 +317,7 @@ class Here:
     def __exit__(self, *_: object) -> None:
         self._loader.__exit__()
 
-    def load(self, groups: Sequence[Sequence[Unit]], done: Callable[[list[Loaded]], None]) -> None:
+    def load(self, groups: Sequence[Sequence[RunToSubmit]], done: Callable[[list[LoadedRun]], None]) -> None:
         """Load the files of *groups*; *done* hears of each."""
         for unit in chain.from_iterable(groups):
             done(self._loader.load(unit))
@@ -332,13 +337,13 @@ class Here:
         self._loader.commit()
 
 
-class SideBySide:
+class LoaderProcesses:
     """Reads in *count* processes, each with a transaction of its own; these are committed one right after the other.
 
     A context manager: leaving it ends the processes, and undoes what was not committed.
     """
 
-    def __init__(self, address: Address, how: How, count: int) -> None:
+    def __init__(self, address: FleetUrl, how: LoadOptions, count: int) -> None:
         # not forked: a copy of this process would share its connections
         context = multiprocessing.get_context("spawn")
         self._pipes: list[Connection[Any, Any]] = []
@@ -364,13 +369,13 @@ class SideBySide:
             if process.is_alive():
                 process.terminate()
 
-    def load(self, groups: Sequence[Sequence[Unit]], done: Callable[[list[Loaded]], None]) -> None:
+    def load(self, groups: Sequence[Sequence[RunToSubmit]], done: Callable[[list[LoadedRun]], None]) -> None:
         """Load the files of *groups*, each of them in one process; *done* hears of each file, as they are ready.
 
         Raises what a process cannot go on from.
         """
         waiting = deque(groups)
-        given: dict[Any, deque[Unit]] = {}
+        given: dict[Any, deque[RunToSubmit]] = {}
         busy: list[Any] = []
         for pipe in self._pipes[: len(waiting)]:
             given[pipe] = deque(waiting.popleft())
@@ -421,10 +426,12 @@ class SideBySide:
         return [_received(pipe) for pipe in self._pipes]
 
 
-def open_loader(address: Address, how: How, *, groups: int, processes: int | None) -> Here | SideBySide:
+def open_loader(
+    address: FleetUrl, how: LoadOptions, *, groups: int, processes: int | None
+) -> LocalLoader | LoaderProcesses:
     """As many processes as there are cores, or *processes*, where there are *groups* of files for them."""
     count = min(processes or os.cpu_count() or 1, groups)
-    return Here(address, how) if count <= 1 else SideBySide(address, how, count)
+    return LocalLoader(address, how) if count <= 1 else LoaderProcesses(address, how, count)
 
 
 def _received(pipe: Any) -> Any:
@@ -437,7 +444,7 @@ def _received(pipe: Any) -> Any:
     return answer
 
 
-def _child(pipe: Connection[Any, Any], url: str, how: How) -> None:
+def _child(pipe: Connection[Any, Any], url: str, how: LoadOptions) -> None:
     from d3async.config.database_urls import needed  # noqa: PLC0415 - in the new process
 
     # rows are no cycles: to look for some among millions of them costs a fifth of the time

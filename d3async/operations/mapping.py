@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from d3async.config.config_file import Profile
     from d3async.d3.commands import Command
     from d3async.files.job_file import Table
-    from d3async.operations.job_file import Examined
+    from d3async.operations.job_file import OpenJobFile
     from d3async.operations.server_settings import Servers
 
     Options = Mapping[str, str | Sequence[str]]
@@ -31,7 +31,7 @@ _DATES = {"date_format": "", "time_zone": "in ", "server_time_zone": "sent in "}
 _DUE = "due"
 
 
-class Entry(NamedTuple):
+class MappingEntry(NamedTuple):
     """What *option* says, of *name* where it says something of a column; *field* is our column, "" for none."""
 
     option: str
@@ -61,7 +61,7 @@ def pairs(given: Iterable[str], option: str) -> dict[str, str]:
     return found
 
 
-def said(options: Options, commands: Collection[type[Command]] = ()) -> Said:
+def entries_of(options: Options, commands: Collection[type[Command]] = ()) -> Said:
     """What *options* say, each thing by what it is about; of two that are about the same the later one counts.
 
     Raises `SettingsError` for what is no `NAME=VALUE`, `JobFileError` for a column that none of *commands* has.
@@ -70,14 +70,14 @@ def said(options: Options, commands: Collection[type[Command]] = ()) -> Said:
     found: Said = {}
     for option, told in options.items():
         if isinstance(told, str):
-            found[option, ""] = Entry(option, "", told)
+            found[option, ""] = MappingEntry(option, "", told)
             continue
         for name, value in pairs(told, f"--{option}").items():
             if option == "map":
-                found[option, bare(name)] = Entry(option, name, value, value and meaning(value, commands))
+                found[option, bare(name)] = MappingEntry(option, name, value, value and meaning(value, commands))
             else:
                 column = meaning(name, commands)
-                found[option, column] = Entry(option, name, value, column)
+                found[option, column] = MappingEntry(option, name, value, column)
     return found
 
 
@@ -90,7 +90,7 @@ def in_use(kept: Said, typed: Said, target: Target) -> Said:
     known = set(known_names(target.commands).values())
     here = set(map(bare, target.header))
 
-    def fits(entry: Entry) -> bool:
+    def fits(entry: MappingEntry) -> bool:
         if entry.option == "map" and here and bare(entry.name) not in here:
             return False
         if entry.option in _DATES and _DUE not in known:
@@ -144,7 +144,7 @@ def options_of(found: Said) -> dict[str, str | list[str]]:
     return options
 
 
-def told(found: Said) -> str:
+def describe(found: Said) -> str:
     """*found* in words: `Bearbeiter = assignee; type is "Default" where empty; dates dd.MM.yyyy HH:mm`."""
     words = [
         f"{entry.name} = {entry.field}" if entry.field else f"{entry.name} left as it is"
@@ -168,11 +168,11 @@ def told_saved(typed: Said) -> str:
     """What saving *typed* does, in words."""
     empty = {about: entry for about, entry in typed.items() if entry.option != "map" and not entry.value}
     gone = [f"no {entry.field or entry.option.replace('_', ' ')} any more" for entry in empty.values()]
-    return "; ".join(filter(None, [told(_without(typed, set(empty))), *gone]))
+    return "; ".join(filter(None, [describe(_without(typed, set(empty))), *gone]))
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class SavedMapping:
     """What *origin*, a profile of the config file *path* or an earlier run, says of job files, by option."""
 
     origin: str
@@ -204,7 +204,7 @@ class JobFileOptions:
     limit: int | None = None
     skip_invalid: bool = False
     allow_duplicates: bool = False
-    kept: Kept | None = None
+    kept: SavedMapping | None = None
 
 
 _FIELDS = {"map": "names", "set": "values"}
@@ -215,14 +215,14 @@ SAVED = frozenset(_FIELDS.get(name, name) for name in (*LISTS, *TEXTS))
 _TYPED = tuple(f"--{name.replace('_', '-')}" for name in (*LISTS, *TEXTS))
 
 
-def with_kept(job_file: JobFileOptions, profile: Profile) -> JobFileOptions:
+def with_saved_mapping(job_file: JobFileOptions, profile: Profile) -> JobFileOptions:
     """*job_file* and what *profile* keeps; both count."""
     return replace(
-        job_file, kept=Kept(f"profile {profile.name}", profile.path, profile.files) if profile.name else None
+        job_file, kept=SavedMapping(f"profile {profile.name}", profile.path, profile.files) if profile.name else None
     )
 
 
-def with_own(job_file: JobFileOptions, servers: Servers, *, save: bool) -> JobFileOptions:
+def with_profile_mapping(job_file: JobFileOptions, servers: Servers, *, save: bool) -> JobFileOptions:
     """*job_file* and what the profile in use keeps. With *save* (`--save-mapping`) there must be one to save in.
 
     Raises `SettingsError`.
@@ -237,7 +237,7 @@ def with_own(job_file: JobFileOptions, servers: Servers, *, save: bool) -> JobFi
         )
     if save and not _typed(job_file):
         raise SettingsError(f"--save-mapping saves what is typed of {', '.join(_TYPED)}: none is", code="option")
-    return with_kept(job_file, profile)
+    return with_saved_mapping(job_file, profile)
 
 
 def form(job_file: JobFileOptions) -> dict[str, str | None]:
@@ -257,7 +257,7 @@ def read_as(job_file: JobFileOptions, table: Table) -> JobFileOptions:
     if job_file.kept is None:
         return job_file
     target = _target(job_file, table)
-    typed, kept = said(_typed(job_file), target.commands), said(job_file.kept.options)
+    typed, kept = entries_of(_typed(job_file), target.commands), entries_of(job_file.kept.options)
     options = options_of(together(kept, typed, target))
     # sorted, as the journal compares them: typed or kept makes no difference
     lists: dict[str, Any] = {_FIELDS[name]: tuple(sorted(options.get(name, ()))) for name in LISTS}
@@ -270,13 +270,13 @@ def words_for(job_file: JobFileOptions, table: Table, command: type[Command] | N
     if job_file.kept is None:
         return "", ""
     target = _target(job_file, table)
-    typed, kept = said(_typed(job_file), target.commands), said(job_file.kept.options)
+    typed, kept = entries_of(_typed(job_file), target.commands), entries_of(job_file.kept.options)
     target = _narrowed(target, command)
-    every, words = (told(in_use(kept, beside, target)) for beside in ({}, typed))
+    every, words = (describe(in_use(kept, beside, target)) for beside in ({}, typed))
     return every, words and f"mapping of {job_file.kept.origin}: {words}"
 
 
-def save(job_file: JobFileOptions, examined: Examined) -> str:
+def save(job_file: JobFileOptions, examined: OpenJobFile) -> str:
     """Save what was typed in the profile in use; the line that says so. The header of *examined* fits it.
 
     `examined.kept` says then what is kept now. Raises `SettingsError` when it cannot be written.
@@ -284,25 +284,25 @@ def save(job_file: JobFileOptions, examined: Examined) -> str:
     kept, target = job_file.kept, _target(job_file, examined.table)
     if kept is None or not kept.profile:
         raise SettingsError("there is no profile to save in", code="settings")
-    typed = said(_typed(job_file), target.commands)
+    typed = entries_of(_typed(job_file), target.commands)
     save_files(
         kept.path,
         kept.profile,
-        lambda there: options_of(to_keep(said(there), typed, target)),
+        lambda there: options_of(to_keep(entries_of(there), typed, target)),
     )
-    after = to_keep(said(kept.options), typed, target)
-    examined.kept = told(in_use(after, {}, _narrowed(target, examined.command)))
+    after = to_keep(entries_of(kept.options), typed, target)
+    examined.kept = describe(in_use(after, {}, _narrowed(target, examined.command)))
     return f"saved in {kept.origin} ({kept.path}): {told_saved(typed)}"
 
 
-def file_lines(examined: Examined, rows: int, saved: str = "", *, name: str = "") -> list[str]:
+def file_lines(examined: OpenJobFile, rows: int, saved: str = "", *, name: str = "") -> list[str]:
     """What the file is, what is in doubt about it, and what mapping it is read by; *saved* is what `save` says."""
     remarks = (*examined.format.doubts, examined.mapping, saved)
     return [f"{name or examined.name}: {examined.describe(rows)}", *(f"  {line}" for line in remarks if line)]
 
 
 @contextmanager
-def blaming(kept: Kept | None) -> Iterator[None]:
+def blaming(kept: SavedMapping | None) -> Iterator[None]:
     """Errors that may come from what a profile keeps name it."""
     try:
         yield
@@ -317,7 +317,7 @@ def blaming(kept: Kept | None) -> Iterator[None]:
         ) from error
 
 
-def _concerns(error: JobFileError | SettingsError, kept: Kept) -> bool:
+def _concerns(error: JobFileError | SettingsError, kept: SavedMapping) -> bool:
     return error.code == "header" or any(name.replace("_", "-") in error.message for name in kept.options)
 
 
@@ -336,4 +336,4 @@ def _narrowed(target: Target, command: type[Command] | None) -> Target:
 
 
 if TYPE_CHECKING:
-    Said = dict[tuple[str, str], "Entry"]
+    Said = dict[tuple[str, str], "MappingEntry"]

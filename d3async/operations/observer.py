@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from d3async.engine.observers import Sight
+    from d3async.engine.observers import ServerProgress
     from d3async.journal.model import RowOutcome, Similar
     from d3async.operations.plan import Plan
     from d3async.policy.retry import Stop
@@ -38,7 +38,7 @@ class Progress(Protocol):
         """A row is finished."""
         ...
 
-    def tick(self, at: Sequence[Sight], waiting: int) -> None:
+    def tick(self, at: Sequence[ServerProgress], waiting: int) -> None:
         """Some time has passed, a few times a second: the servers worked on, and the rows of those yet to begin."""
         ...
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from d3async.d3.call import API_PATH, Account, request_for
 from d3async.errors import SettingsError
 from d3async.journal.sqlite.reader import work_by_profile
-from d3async.journal.sqlite.row_claims import Store
+from d3async.journal.sqlite.row_claims import RowStore
 from d3async.operations.observer import SendSimilarRows, StartAnew
 from d3async.operations.send_rows import AT_ONCE
 from d3async.operations.server_settings import Server, seconds
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from d3async.journal.model import Changes, Similar
     from d3async.journal.sqlite.reader import Work
     from d3async.journal.sqlite.run_folder import RunFolder
-    from d3async.operations.job_file import Examined
+    from d3async.operations.job_file import OpenJobFile
     from d3async.operations.observer import OperationObserver, RunObserver
-    from d3async.operations.server_settings import Homes, Servers
+    from d3async.operations.server_settings import Servers, SettingsByProfile
     from d3async.policy.look_alikes import Lines
 
 
@@ -66,7 +66,9 @@ class Plan:
         return max(max(each, default=0.0), sum(each) / AT_ONCE)
 
 
-def shares(db: sqlite3.Connection, homes: Homes, works: tuple[Work, ...], links_per_call: int) -> tuple[Server, ...]:
+def shares(
+    db: sqlite3.Connection, homes: SettingsByProfile, works: tuple[Work, ...], links_per_call: int
+) -> tuple[Server, ...]:
     """What *works* come to for each of *homes*, the server that takes longest first."""
     if len(homes) == 1 and works:
         [(profile, settings)] = homes.items()
@@ -82,14 +84,14 @@ _PAGE = 200
 
 def requests(folder: RunFolder, plan: Plan, links_per_call: int) -> Iterator[dict[str, Any]]:
     """Each request of *plan* as JSON, its secrets masked. The folder's transaction is left to be undone."""
-    store = Store(folder.db, epoch=folder.epoch)
+    store = RowStore(folder.db, epoch=folder.epoch)
     for server in plan.servers:
         account = Account(server.settings.username, server.settings.site)
         for call in _calls(store, server.profile, links_per_call):
             yield _request(call, account, server)
 
 
-def _calls(store: Store, profile: str | None, links_per_call: int) -> Iterator[Call]:
+def _calls(store: RowStore, profile: str | None, links_per_call: int) -> Iterator[Call]:
     after = -1
     while lanes := store.lanes(after, _PAGE, profile):
         after = lanes[-1][0]
@@ -113,7 +115,7 @@ def _request(call: Call, account: Account, server: Server) -> dict[str, Any]:
     }
 
 
-def by_server(homes: Homes) -> Mapping[str, list[str]]:
+def by_server(homes: SettingsByProfile) -> Mapping[str, list[str]]:
     """The D3s of *homes* by base URL, each with its profiles; "" is for rows without one."""
     found: dict[str, list[str]] = {}
     for profile, settings in homes.items():
@@ -148,7 +150,7 @@ def check_fresh(folder: RunFolder, allowed: Lines, observer: RunObserver) -> boo
 
 
 def similar_to_sent(
-    examined: Examined,
+    examined: OpenJobFile,
     path: Path | None,
     servers: Servers,
     *,

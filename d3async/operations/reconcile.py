@@ -25,7 +25,7 @@ from d3async.files.run_files import write_again
 from d3async.files.suggestions import suggest
 from d3async.files.summary import last_facts
 from d3async.journal.reconcile import UnknownRows
-from d3async.journal.sqlite.reader import FILE, JournalReader
+from d3async.journal.sqlite.reader import FILE, FolderReader
 from d3async.journal.sqlite.session import FolderSession, hold, let_go
 from d3async.policy import halt_and_exit_codes as codes
 from d3async.policy.next_step import Steps
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
     from d3async.config.settings import Settings
     from d3async.engine.read_back import LinkCounts, TaskCounts
-    from d3async.files.run_files import Written
-    from d3async.journal.model import Run
+    from d3async.files.run_files import WrittenFiles
+    from d3async.journal.model import RunRecord
     from d3async.journal.postgres.submission import RunSession
     from d3async.operations.observer import OperationObserver
-    from d3async.operations.settle import FleetRun
+    from d3async.operations.settle import FleetRunName
 
     SettingsOf = Callable[[str | None], Settings]
     """The settings of a profile; None is that of rows that name none."""
@@ -110,7 +110,7 @@ class ReconcileResult:
     left: UnknownCounts
     found: Lookups
     examples: Sequence[tuple[int, str, str]] = ()
-    files: Written | None = None
+    files: WrittenFiles | None = None
     steps: Steps = field(default_factory=Steps)
 
     @property
@@ -157,7 +157,7 @@ class _Journal(Protocol):
 
 
 def reconcile(
-    target: Path | FleetRun, settings_of: SettingsOf, options: ReconcileOptions, observer: OperationObserver
+    target: Path | FleetRunName, settings_of: SettingsOf, options: ReconcileOptions, observer: OperationObserver
 ) -> ReconcileResult:
     """Settle what can be settled in the run folder or the run of the fleet *target*. Changes nothing in D3.
 
@@ -175,7 +175,7 @@ def reconcile(
 
 
 @contextmanager
-def _journal(target: Path | FleetRun) -> Iterator[_Journal]:
+def _journal(target: Path | FleetRunName) -> Iterator[_Journal]:
     if isinstance(target, Path):
         yield _Folder(target)
         return
@@ -194,7 +194,7 @@ class _Folder:
 
     def unknown(self) -> Mapping[str | None, UnknownCounts]:
         found: dict[str | None, dict[str, int]] = {}
-        with JournalReader(self._path / FILE) as reader:
+        with FolderReader(self._path / FILE) as reader:
             for profile, command, count in reader.unknown_rows():
                 found.setdefault(profile, {})[command] = count
         return {
@@ -205,7 +205,7 @@ class _Folder:
         }
 
     def base_urls(self) -> Mapping[str | None, str]:
-        with JournalReader(self._path / FILE) as reader:
+        with FolderReader(self._path / FILE) as reader:
             return reader.base_urls()
 
     @contextmanager
@@ -215,7 +215,7 @@ class _Folder:
 
             def keep(looked: Mapping[str, Any]) -> None:
                 outcomes = folder.settle_leftovers()
-                with JournalReader(self._path / FILE) as reader:
+                with FolderReader(self._path / FILE) as reader:
                     code = _exit_code(reader.runs(), outcomes)
                 let_go(folder, now=time.time(), exit_code=code, told={"reconciled": looked})
 
@@ -223,7 +223,7 @@ class _Folder:
 
     def result(self, before: UnknownCounts, left: UnknownCounts, found: Lookups | None) -> ReconcileResult:
         files = None if found is None else write_again(self._path)
-        with JournalReader(self._path / FILE) as reader:
+        with FolderReader(self._path / FILE) as reader:
             return ReconcileResult(
                 before=before,
                 left=left,
@@ -237,7 +237,7 @@ class _Folder:
 class _FleetRun:
     """`_Journal` of a run of the fleet, whose rows are all for the profile of its tenant."""
 
-    def __init__(self, run: FleetRun, session: RunSession) -> None:
+    def __init__(self, run: FleetRunName, session: RunSession) -> None:
         self.name = run.name
         self._run = run
         self._session = session
@@ -247,9 +247,9 @@ class _FleetRun:
         return {self._session.tenant: counts} if counts.rows else {}
 
     def base_urls(self) -> Mapping[str | None, str]:
-        from d3async.journal.postgres.reader import PostgresReader  # noqa: PLC0415 - psycopg, as above
+        from d3async.journal.postgres.reader import FleetRunReader  # noqa: PLC0415 - psycopg, as above
 
-        with PostgresReader(self._run.conninfo, self.name) as reader:
+        with FleetRunReader(self._run.conninfo, self.name) as reader:
             home = reader.meta().get("base_url")
         return {self._session.tenant: home} if home else {}
 
@@ -258,9 +258,9 @@ class _FleetRun:
         yield _Held(lambda _: UnknownRows(self._session), self._keep)
 
     def _keep(self, looked: Mapping[str, Any]) -> None:
-        from d3async.journal.postgres.reader import PostgresReader  # noqa: PLC0415 - psycopg, as above
+        from d3async.journal.postgres.reader import FleetRunReader  # noqa: PLC0415 - psycopg, as above
 
-        with PostgresReader(self._run.conninfo, self.name) as reader:
+        with FleetRunReader(self._run.conninfo, self.name) as reader:
             code = _exit_code(reader.runs(), reader.counts())
         self._session.set_exit_code(code, {"reconciled": looked})
 
@@ -272,7 +272,7 @@ def _total(counts: Iterable[UnknownCounts]) -> UnknownCounts:
     return UnknownCounts(*(sum(kind) for kind in zip((0, 0, 0), *counts, strict=True)))
 
 
-def _exit_code(runs: Sequence[Run], outcomes: Mapping[str, int]) -> int:
+def _exit_code(runs: Sequence[RunRecord], outcomes: Mapping[str, int]) -> int:
     """The exit code of the last of *runs* now that its rows have *outcomes*; one that says why it stopped is kept."""
     return codes.recounted(last_facts(runs).get("exit_code"), outcomes)
 

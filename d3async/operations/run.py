@@ -19,13 +19,13 @@ from d3async.journal.sqlite.run_folder import FILE, open_folder
 from d3async.journal.sqlite.session import FolderSession
 from d3async.operations import plan
 from d3async.operations.finish_run import FinishedRun, Run, beginning, finish
-from d3async.operations.job_file import Review, open_job_file
+from d3async.operations.job_file import FileCheck, open_job_file
 from d3async.operations.load import load, load_feedback, parent_of, read_like, settings_like
-from d3async.operations.mapping import with_own
+from d3async.operations.mapping import with_profile_mapping
 from d3async.operations.observer import SendRows, SendUnknownRows
 from d3async.operations.plan import by_server, check_fresh, check_meant, requests
-from d3async.operations.send_rows import Orders, check_files, send
-from d3async.operations.server_settings import check_own
+from d3async.operations.send_rows import SendOptions, check_files, send
+from d3async.operations.server_settings import refuse_other_server
 from d3async.policy.halt_and_exit_codes import INTERRUPTED, INVALID_FILE, STOPPED, with_default
 from d3async.policy.look_alikes import Lines
 from d3async.policy.next_step import PLACES, READING, SETTINGS, arguments_of
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from d3async.config.settings import Settings
     from d3async.journal.model import Similar
     from d3async.journal.sqlite.run_folder import RunFolder
-    from d3async.operations.load import Loaded, Parent
+    from d3async.operations.load import LoadedFile, Parent
     from d3async.operations.mapping import JobFileOptions
     from d3async.operations.observer import RunObserver, StopSource
-    from d3async.operations.send_rows import Ran
+    from d3async.operations.send_rows import SendResult
     from d3async.operations.server_settings import Servers
     from d3async.policy.halt_and_exit_codes import Halt
 
@@ -102,7 +102,7 @@ def run(
         return _run_feedback(file, parent, job_file, given)
     given = _Run(servers, options, observer, stops)
     kept = options_kept(job_file, servers, options)
-    job_file = with_own(job_file, servers, save=options.save_mapping)
+    job_file = with_profile_mapping(job_file, servers, save=options.save_mapping)
     own = servers.own_if_any()
     if own is None:
         _check_routed(file, job_file, servers)
@@ -118,7 +118,7 @@ def run(
         again = before
     save_mapping = options.save_mapping
 
-    def loading(folder: RunFolder) -> Loaded | None:
+    def loading(folder: RunFolder) -> LoadedFile | None:
         return load(folder, file, job_file, servers, own, observer=observer, save_mapping=save_mapping, kept=kept)
 
     return _run_in(path, loading, given, own=own, again=again)
@@ -136,8 +136,8 @@ def _run_feedback(file: Path, parent: Parent, job_file: JobFileOptions, given: _
     if own is None and parent.meta.get("base_url"):
         servers.own()  # says what is missing
 
-    def loading(folder: RunFolder) -> Loaded | None:
-        with Review() as review:
+    def loading(folder: RunFolder) -> LoadedFile | None:
+        with FileCheck() as review:
             loaded = load_feedback(
                 folder,
                 parent,
@@ -159,12 +159,12 @@ def _run_feedback(file: Path, parent: Parent, job_file: JobFileOptions, given: _
 
 
 def _run_in(
-    path: Path, loading: Callable[[RunFolder], Loaded | None], given: _Run, *, own: Settings | None, again: str = ""
+    path: Path, loading: Callable[[RunFolder], LoadedFile | None], given: _Run, *, own: Settings | None, again: str = ""
 ) -> RunResult:
     """Hold the run folder *path*, load what is to be sent, show the plan, send, write everything."""
     folder = open_folder(path)
     try:
-        check_own(folder, own)
+        refuse_other_server(folder, own)
         loaded = loading(folder)
         if loaded is None:
             folder.abandon()
@@ -181,7 +181,7 @@ def _run_in(
     return _send_and_finish(folder, planned, loaded, given)
 
 
-def _agree(folder: RunFolder, loaded: Loaded, given: _Run, again: str) -> plan.Plan | None:
+def _agree(folder: RunFolder, loaded: LoadedFile, given: _Run, again: str) -> plan.Plan | None:
     """Show the plan, ask what has to be asked, commit the folder; None when nothing is to be sent after all."""
     options, observer = given.options, given.observer
     with LookAlikeGuard(folder, by_server(loaded.homes), tell=observer.message, again=again) as guard:
@@ -227,14 +227,14 @@ def _ready(planned: plan.Plan, servers: Servers, *, verify: bool) -> plan.Plan:
     return replace(planned, servers=tuple(found))
 
 
-def _begin(folder: RunFolder, given: _Run, loaded: Loaded) -> None:
+def _begin(folder: RunFolder, given: _Run, loaded: LoadedFile) -> None:
     options = given.options
     retry = options.retry_unknown and (options.dry_run or _may_send_unknown(loaded, given.observer))
     selection = Selection(retry_unknown=retry, serial=options.serial_by is not None)
     folder.begin(selection, now=time.time(), facts=beginning(loaded.homes))
 
 
-def _send_and_finish(folder: RunFolder, planned: plan.Plan, loaded: Loaded, given: _Run) -> RunResult:
+def _send_and_finish(folder: RunFolder, planned: plan.Plan, loaded: LoadedFile, given: _Run) -> RunResult:
     started = time.time()
     ran = _send(folder, planned, given) if planned.servers else None
     places = arguments_of({name: str(value) for name, value in given.servers.given().items()}, PLACES)
@@ -261,9 +261,9 @@ def _send_and_finish(folder: RunFolder, planned: plan.Plan, loaded: Loaded, give
     return RunResult(ended.exit_code, ended)
 
 
-def _send(folder: RunFolder, planned: plan.Plan, given: _Run) -> Ran:
+def _send(folder: RunFolder, planned: plan.Plan, given: _Run) -> SendResult:
     options = given.options
-    orders = Orders(
+    orders = SendOptions(
         halts=with_default(options.halts),
         links_per_call=options.max_links_per_call,
         drain=options.drain_timeout,
@@ -345,7 +345,7 @@ def _move_aside(path: Path, options: RunOptions, observer: RunObserver) -> str |
     return uid
 
 
-def _planned(folder: RunFolder, loaded: Loaded, options: RunOptions, similar: Similar) -> plan.Plan:
+def _planned(folder: RunFolder, loaded: LoadedFile, options: RunOptions, similar: Similar) -> plan.Plan:
     links_per_call = options.max_links_per_call
     works = work_to_send(folder.db, links_per_call, routed=len(loaded.homes) > 1)
     return plan.Plan(
@@ -365,7 +365,7 @@ def _agreed(planned: plan.Plan, observer: RunObserver) -> bool:
     return not planned.works or observer.confirm(SendRows(planned)) is not False
 
 
-def _may_send_unknown(loaded: Loaded, observer: RunObserver) -> bool:
+def _may_send_unknown(loaded: LoadedFile, observer: RunObserver) -> bool:
     risky = sum(count for name, count in loaded.unknown.items() if not all_commands()[name].repeatable)
     if not risky:
         return True

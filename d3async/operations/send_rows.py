@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 from d3async.cli.signals import loop_factory
 from d3async.engine.delivery import connect, host_limiter
 from d3async.engine.engine import Engine
-from d3async.engine.observers import TICK, Noted, Sight, every, said, together
+from d3async.engine.observers import TICK, EventRecorder, ServerProgress, call_every, log_line, together
 from d3async.errors import D3Error, JournalError, first_failure
-from d3async.journal.sqlite.group_commit import GroupJournal, Share
-from d3async.journal.sqlite.row_claims import Store
+from d3async.journal.sqlite.group_commit import GroupCommitJournal, ProfileJournal
+from d3async.journal.sqlite.row_claims import RowStore
 from d3async.policy.halt_and_exit_codes import GRACE, stop_of, worst
 from d3async.policy.next_step import GONE
 from d3async.policy.retry import Stop
 from d3async.ratelimit.choose_store import limit_key
-from d3async.transport.http import Network, tls
+from d3async.transport.http import HttpSettings, tls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Orders:
+class SendOptions:
     """How a run is to go; *drain* in seconds."""
 
     halts: Sequence[Halt]
@@ -49,7 +49,7 @@ class Orders:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerRan:
+class ServerResult:
     """How it went at one D3. *requests* counts those that really left, *left* the rows without an outcome.
 
     *elapsed* is in seconds; *numbers* are None where nothing was begun.
@@ -63,7 +63,7 @@ class ServerRan:
     numbers: LimiterNumbers | None
 
 
-class Errand:
+class ServerRun:
     """Brings one D3 what it is to be sent. *tell* says something to the user; nothing is opened before `run`.
 
     The *only* one of a run raises what goes wrong with its D3; one of several keeps it to itself. *limiters* are those
@@ -74,7 +74,7 @@ class Errand:
         self,
         server: Server,
         journal: Journal,
-        orders: Orders,
+        orders: SendOptions,
         *,
         workers: int,
         only: bool,
@@ -93,7 +93,7 @@ class Errand:
         self._limiters = limiters
         self._on_row = on_row
         self._tell = tell
-        self._noted = Noted(journal)
+        self._noted = EventRecorder(journal)
         self._workers = workers
         self._engine: Engine | None = None
         self._over = False
@@ -162,24 +162,24 @@ class Errand:
         """Whether nothing new is begun."""
         return self.over or (self._engine is not None and self._engine.stopper.reason is not None)
 
-    def sight(self) -> Sight | None:
+    def sight(self) -> ServerProgress | None:
         """This D3 at this moment; None before it is begun and after it is over."""
         if self.limiter is None or self._engine is None or self.over:
             return None
         name = "" if self._only else self.server.name
-        return Sight(name, self.server.rows, self._engine.counts.total(), self.limiter.numbers)
+        return ServerProgress(name, self.server.rows, self._engine.counts.total(), self.limiter.numbers)
 
-    def ended(self) -> ServerRan:
+    def ended(self) -> ServerResult:
         """How it went."""
         done = self._engine.counts.total() if self._engine else 0
         numbers = self.limiter.numbers if self.limiter else None
         left = self.server.rows - done
-        return ServerRan(self.server, self.stop_reason, self._requests, left, self._elapsed, numbers)
+        return ServerResult(self.server, self.stop_reason, self._requests, left, self._elapsed, numbers)
 
     def _attempt(self, attempt: Attempt) -> None:
         self._requests += 1
         if self._orders.verbose:
-            self._say(said(attempt))
+            self._say(log_line(attempt))
         self._noted.attempt(attempt)
 
     def _say(self, text: str) -> None:
@@ -198,37 +198,41 @@ _PAGE = 6400
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class SendResult:
     """How it went at all servers together. *requests* counts those that really left, *elapsed* is in seconds."""
 
     stop: Stop | None
     requests: int
     elapsed: float
     numbers: LimiterNumbers | None
-    servers: tuple[ServerRan, ...]
+    servers: tuple[ServerResult, ...]
 
 
 def check_files(settings: Settings) -> None:
     """Raise `SettingsError` when a file that TLS needs cannot be used: before anything is sent, not after."""
     if settings.ca_bundle or settings.client_cert:
         files = {name: getattr(settings, name) for name in ("ca_bundle", "client_cert", "client_key")}
-        tls(Network(settings.base_url, **files))
+        tls(HttpSettings(settings.base_url, **files))
 
 
 def send(
-    folder: RunFolder, servers: Sequence[Server], orders: Orders, progress: Progress, stops: StopSource | None = None
-) -> Ran:
+    folder: RunFolder,
+    servers: Sequence[Server],
+    orders: SendOptions,
+    progress: Progress,
+    stops: StopSource | None = None,
+) -> SendResult:
     """Send what the journal of *folder* holds to be sent. Blocks until it is done, or a user stops it by *stops*."""
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_send(folder, servers, orders, progress, stops))
 
 
 async def _send(
-    folder: RunFolder, servers: Sequence[Server], orders: Orders, progress: Progress, stops: StopSource | None
-) -> Ran:
-    store = Store(folder.db, epoch=folder.epoch, serial=orders.serial)
-    journal = GroupJournal(folder.db, store, patience=orders.drain, gone=folder.gone)
-    crew = _Crew(journal, servers, orders, progress, folder)
+    folder: RunFolder, servers: Sequence[Server], orders: SendOptions, progress: Progress, stops: StopSource | None
+) -> SendResult:
+    store = RowStore(folder.db, epoch=folder.epoch, serial=orders.serial)
+    journal = GroupCommitJournal(folder.db, store, patience=orders.drain, gone=folder.gone)
+    crew = _ServerRuns(journal, servers, orders, progress, folder)
     started = time.monotonic()
     with stops(_ending(crew, progress)) if stops else nullcontext():
         lost = await crew.run()
@@ -238,10 +242,10 @@ async def _send(
     ended = tuple(errand.ended() for errand in crew.errands)
     numbers = together([limiter.numbers for limiter in crew.limiters.values()])
     stop = worst([lost, *map(_stopped_by, ended)]) if len(ended) > 1 else lost or ended[0].stop
-    return Ran(stop, sum(ran.requests for ran in ended), time.monotonic() - started, numbers, ended)
+    return SendResult(stop, sum(ran.requests for ran in ended), time.monotonic() - started, numbers, ended)
 
 
-def _stopped_by(ran: ServerRan) -> Stop | None:
+def _stopped_by(ran: ServerResult) -> Stop | None:
     """Why rows of one server of several were not sent: a halt rule reached by the last one has stopped nothing."""
     if ran.stop is None or ran.stop.code in _OF_ALL:
         return ran.stop
@@ -250,7 +254,7 @@ def _stopped_by(ran: ServerRan) -> Stop | None:
     return replace(ran.stop, message=f"{ran.server.name}: {ran.stop.message}")
 
 
-async def _verify(folder: RunFolder, crew: _Crew, progress: Progress) -> None:
+async def _verify(folder: RunFolder, crew: _ServerRuns, progress: Progress) -> None:
     """Read back what was removed, one server after the other: it is written down without waiting for anybody."""
     from d3async.operations.check import verify_run  # noqa: PLC0415 - the client, for this option only
 
@@ -265,14 +269,14 @@ async def _verify(folder: RunFolder, crew: _Crew, progress: Progress) -> None:
             progress.tell(f"{errand.server.name}: could not be read back: {error.message}")
 
 
-class _Crew:
+class _ServerRuns:
     """An errand for each server, `AT_ONCE` of them at a time, over one journal."""
 
     def __init__(
         self,
-        journal: GroupJournal,
+        journal: GroupCommitJournal,
         servers: Sequence[Server],
-        orders: Orders,
+        orders: SendOptions,
         progress: Progress,
         folder: RunFolder,
     ) -> None:
@@ -285,13 +289,13 @@ class _Crew:
         self._active = min(len(servers), AT_ONCE)
         self.errands = [self._errand(server, orders) for server in one_limit_each(servers)]
 
-    def _errand(self, server: Server, orders: Orders) -> Errand:
+    def _errand(self, server: Server, orders: SendOptions) -> ServerRun:
         workers = server.settings.concurrency
         journal: Journal = self._journal
         if not self.only or server.profile is not None:
             workers = min(workers, max(1, max(_IN_FLIGHT, workers) // self._active))
-            journal = Share(self._journal, server.profile, page=max(workers, _PAGE // self._active))
-        return Errand(
+            journal = ProfileJournal(self._journal, server.profile, page=max(workers, _PAGE // self._active))
+        return ServerRun(
             server,
             journal,
             orders,
@@ -304,10 +308,10 @@ class _Crew:
 
     async def run(self) -> Stop | None:
         """Run every errand to its end; why the journal could not be kept, or None."""
-        ticking = asyncio.create_task(every(TICK, self.tick))
+        ticking = asyncio.create_task(call_every(TICK, self.tick))
         turns = asyncio.Semaphore(self._active)
 
-        async def take_turn(errand: Errand) -> None:
+        async def take_turn(errand: ServerRun) -> None:
             async with turns:
                 await errand.run()
 
@@ -378,7 +382,7 @@ def one_limit_each(servers: Sequence[Server]) -> list[Server]:
     ]
 
 
-def _ending(crew: _Crew, progress: Progress) -> Callable[[Stop], None]:
+def _ending(crew: _ServerRuns, progress: Progress) -> Callable[[Stop], None]:
     """What a signal does: the first drains, the second drops what is in flight."""
 
     def received(reason: Stop) -> None:

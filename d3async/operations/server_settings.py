@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from d3async.config.config_file import Profile
     from d3async.d3.commands import Command
-    from d3async.jobs.row_to_command import Route
+    from d3async.jobs.row_to_command import ProfileCheck
     from d3async.journal.sqlite.run_folder import RunFolder
 
-    Homes = Mapping[str | None, Settings]
+    SettingsByProfile = Mapping[str | None, Settings]
     """Settings by profile; None is the run's own D3."""
 
 _KEPT = 1000
@@ -96,7 +96,7 @@ class Servers:
         """The profiles there are. Raises SettingsError."""
         return self._profiles.config.names()
 
-    def route(self, own: str | None) -> Route:
+    def route(self, own: str | None) -> ProfileCheck:
         """What judges the profiles of rows; *own* is the site of rows that name none, None where these go nowhere."""
         known: dict[tuple[str, type[Command]], str | Problem] = {}
 
@@ -135,19 +135,19 @@ class Servers:
 _CURE = "give another folder with -o, or start anew with --fresh."
 
 
-def facts_of(homes: Homes) -> dict[str, dict[str, str]]:
+def facts_of(homes: SettingsByProfile) -> dict[str, dict[str, str]]:
     """What a journal keeps of the profiles among *homes*: where each leads."""
     named = {name: settings for name, settings in homes.items() if name is not None}
     return {name: {"base_url": settings.base_url, "site": settings.site} for name, settings in named.items()}
 
 
-def known_homes(meta: Mapping[str, str]) -> dict[str, dict[str, str]]:
+def servers_of_profiles(meta: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """What the journal with this *meta* keeps of profiles."""
     found: dict[str, dict[str, str]] = json.loads(meta.get("profiles") or "{}")
     return found
 
 
-def check_own(folder: RunFolder, own: Settings | None) -> None:
+def refuse_other_server(folder: RunFolder, own: Settings | None) -> None:
     """Raise `SettingsError` when rows without a profile would go to another D3 than before."""
     before = folder.meta().get("base_url")
     if before and own is not None and before != own.base_url:
@@ -156,13 +156,13 @@ def check_own(folder: RunFolder, own: Settings | None) -> None:
         )
 
 
-def check_homes(folder: RunFolder, homes: Homes) -> None:
+def refuse_other_servers(folder: RunFolder, homes: SettingsByProfile) -> None:
     """Raise `SettingsError` when a profile leads elsewhere than before, or a D3 that rows were sent to has a new name.
 
     By a new name they would be new rows, and be sent once more.
     """
     meta = folder.meta()
-    known: dict[str | None, str] = {name: home["base_url"] for name, home in known_homes(meta).items()}
+    known: dict[str | None, str] = {name: home["base_url"] for name, home in servers_of_profiles(meta).items()}
     for name, before in known.items():
         if name in homes and homes[name].base_url != before:
             now = homes[name].base_url
@@ -181,23 +181,23 @@ def check_homes(folder: RunFolder, homes: Homes) -> None:
                 )
 
 
-def same_homes(meta: Mapping[str, str], servers: Servers, own: Settings | None) -> bool:
+def same_servers(meta: Mapping[str, str], servers: Servers, own: Settings | None) -> bool:
     """Whether every D3 of the journal with this *meta* is where it was."""
     if meta.get("base_url") and (own is None or (meta["base_url"], meta["site"]) != (own.base_url, own.site)):
         return False
-    known = known_homes(meta)
+    known = servers_of_profiles(meta)
     try:
         return facts_of({name: servers.of(name) for name in known}) == known
     except SettingsError:
         return False
 
 
-def meta_of(homes: Homes, meta: Mapping[str, str]) -> dict[str, str]:
+def meta_of(homes: SettingsByProfile, meta: Mapping[str, str]) -> dict[str, str]:
     """What the journal is to keep of *homes*, beside what it knows of D3s that the file no longer names."""
     told = {name: meta.get(name, "") for name in ("base_url", "site")}
     if None in homes:
         told = {"base_url": homes[None].base_url, "site": homes[None].site}
-    profiles = {**known_homes(meta), **facts_of(homes)}
+    profiles = {**servers_of_profiles(meta), **facts_of(homes)}
     return {**told, "profiles": json.dumps(profiles)} if profiles else told
 
 

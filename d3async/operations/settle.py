@@ -16,7 +16,7 @@ from d3async.files.summary import last_facts
 from d3async.jobs.feedback_rows import COLUMN, read_mark
 from d3async.jobs.job import Invalid
 from d3async.journal.settle import Change, HandSettlements
-from d3async.journal.sqlite.reader import FILE, JournalReader
+from d3async.journal.sqlite.reader import FILE, FolderReader
 from d3async.journal.sqlite.session import FolderSession, hold, let_go
 from d3async.policy.halt_and_exit_codes import recounted
 from d3async.policy.hand_settlement import RowChoice
@@ -25,7 +25,7 @@ from d3async.policy.next_step import Steps
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from d3async.files.run_files import Written
+    from d3async.files.run_files import WrittenFiles
     from d3async.journal.settle import Refusal
     from d3async.policy.hand_settlement import Hand
 
@@ -34,7 +34,7 @@ _NUMBER = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class FleetRun:
+class FleetRunName:
     """A run of the fleet whose PostgreSQL is at *conninfo*."""
 
     conninfo: str
@@ -48,11 +48,11 @@ class SettleResult:
     rows: int
     refused: tuple[Refusal, ...]
     outcomes: Mapping[str, int]
-    files: Written | None = None
+    files: WrittenFiles | None = None
     steps: Steps = field(default_factory=Steps)
 
 
-def settle(target: Path | FleetRun, verdict: Verdict, choice: RowChoice, *, by: Hand) -> SettleResult:
+def settle(target: Path | FleetRunName, verdict: Verdict, choice: RowChoice, *, by: Hand) -> SettleResult:
     """Settle the rows of *choice*, all or none, in a run folder or a run of the fleet; or undo that.
 
     The files of a run folder are written again. Raises `JournalError`, `FolderHeldError` while rows are being sent.
@@ -67,22 +67,22 @@ def _settle_folder(path: Path, verdict: Verdict, choice: RowChoice, *, by: Hand)
     with closing(folder):
         change = _change(HandSettlements(FolderSession(folder)), verdict, choice, by)
         outcomes = folder.settle_leftovers()
-        with JournalReader(path / FILE) as reader:
+        with FolderReader(path / FILE) as reader:
             facts = last_facts(reader.runs())
         let_go(folder, now=by.at, exit_code=recounted(facts.get("exit_code"), outcomes), told={})
     files = None if change.refused else write_again(path)
-    with JournalReader(path / FILE) as reader:
+    with FolderReader(path / FILE) as reader:
         steps = suggest(reader, last_facts(reader.runs()), mend_file=files.failed if files else None)
     return SettleResult(rows=change.rows, refused=change.refused, outcomes=outcomes, files=files, steps=steps)
 
 
-def _settle_run(run: FleetRun, verdict: Verdict, choice: RowChoice, *, by: Hand) -> SettleResult:
-    from d3async.journal.postgres.reader import PostgresReader  # noqa: PLC0415 - psycopg, for those who have a fleet
+def _settle_run(run: FleetRunName, verdict: Verdict, choice: RowChoice, *, by: Hand) -> SettleResult:
+    from d3async.journal.postgres.reader import FleetRunReader  # noqa: PLC0415 - psycopg, for those who have a fleet
     from d3async.journal.postgres.submission import RunSession  # noqa: PLC0415 - as above
 
     with RunSession(run.conninfo, run.name) as session:
         change = _change(HandSettlements(session), verdict, choice, by)
-        with PostgresReader(run.conninfo, run.name) as reader:
+        with FleetRunReader(run.conninfo, run.name) as reader:
             outcomes, facts = reader.counts(), last_facts(reader.runs())
         if not change.refused:
             session.set_exit_code(recounted(facts.get("exit_code"), outcomes))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from d3async.errors import JobFileError, JournalError
-from d3async.files.atomic_write import aside, write_lines
+from d3async.files.atomic_write import atomic_write, write_lines
 from d3async.files.feedback_writer import feedback_paths
 from d3async.files.number_words import instant
 from d3async.files.report_writer import report_html
@@ -16,18 +16,18 @@ from d3async.files.run_files import usual_format, write_results
 from d3async.files.suggestions import fleet_run_steps, suggest, to_type
 from d3async.files.summary import find_causes, last_facts, summary
 from d3async.journal.sqlite.folder_lock import is_held
-from d3async.journal.sqlite.reader import FILE, JournalReader
+from d3async.journal.sqlite.reader import FILE, FolderReader
 from d3async.policy.next_step import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from d3async.config.database_urls import Address
+    from d3async.config.database_urls import FleetUrl
     from d3async.files.summary import Cause
-    from d3async.journal.model import Owner
-    from d3async.journal.postgres.reader import FleetStanding, RunStanding
-    from d3async.journal.protocols import Reader
-    from d3async.operations.settle import FleetRun
+    from d3async.journal.model import FolderOwner
+    from d3async.journal.postgres.reader import FleetSnapshot, RunStatus
+    from d3async.journal.protocols import RunReader
+    from d3async.operations.settle import FleetRunName
 
 _WINDOW = 30.0
 """Seconds over which the rate of a run is taken."""
@@ -46,7 +46,7 @@ class FolderStatus:
     summary: Mapping[str, Any]
     in_flight: int
     to_send: int
-    owner: Owner | None
+    owner: FolderOwner | None
     running: bool | None
     rate: float | None
     causes: Sequence[Cause]
@@ -63,11 +63,11 @@ def folder_status(folder: Path, *, now: float) -> FolderStatus:
     """The run folder at *now* (seconds since 1970), also while its run goes on. Raises `JournalError`."""
     # first: a run that ends in between has let go of the folder, and its journal is read to the end
     running = is_held(folder)
-    with JournalReader(folder / FILE) as reader:
+    with FolderReader(folder / FILE) as reader:
         return status_of(reader, now=now, running=running)
 
 
-def status_of(reader: Reader, *, now: float, running: bool | None) -> FolderStatus:
+def status_of(reader: RunReader, *, now: float, running: bool | None) -> FolderStatus:
     """The folder of *reader* at *now* (seconds since 1970), given whether its owner is *running*."""
     owner, facts = reader.owner(), last_facts(reader.runs())
     rate = None
@@ -121,34 +121,34 @@ def folder_json(at: FolderStatus) -> dict[str, Any]:
 class FleetStatus:
     """A fleet at one moment, or one run of it. *causes*, *by_hand* and *steps* are those of the one run."""
 
-    fleet: FleetStanding
+    fleet: FleetSnapshot
     causes: Sequence[Cause] = ()
     by_hand: Mapping[str, int] = field(default_factory=dict)
     steps: Steps = field(default_factory=Steps)
 
 
-def fleet_status(address: Address, name: str | None, *, now: float, where: Sequence[str] = ()) -> FleetStatus:
+def fleet_status(address: FleetUrl, name: str | None, *, now: float, where: Sequence[str] = ()) -> FleetStatus:
     """The fleet at *address*, or its run *name*, at *now* (seconds since 1970).
 
     *where* are the arguments with which a command reaches the fleet. Raises `JournalError`.
     """
     from d3async.journal.postgres.connections import connected_now  # noqa: PLC0415 - psycopg, for those who have a fleet
-    from d3async.journal.postgres.reader import PostgresReader, standing  # noqa: PLC0415 - as above
+    from d3async.journal.postgres.reader import FleetRunReader, fleet_snapshot  # noqa: PLC0415 - as above
 
     with connected_now(address) as connection:
-        found = standing(connection, now=now, name=name)
+        found = fleet_snapshot(connection, now=now, name=name)
     if name is None:
         return FleetStatus(fleet=found)
     if not found.runs:
         raise JournalError(f"{address} has no run {name}; `d3async status` lists them.", code="no_run")
     [run] = found.runs
-    with PostgresReader(address.conninfo, run.name) as reader:
+    with FleetRunReader(address.conninfo, run.name) as reader:
         causes, by_hand = find_causes(reader, keep=1).causes[:_CAUSES], reader.settled_by_hand()
     steps = Steps() if run.open else fleet_run_steps(run.name, run.outcomes, run.facts, where)
     return FleetStatus(fleet=found, causes=causes, by_hand=by_hand, steps=steps)
 
 
-def fleet_json(at: FleetStanding, address: Address, *, now: float) -> dict[str, Any]:
+def fleet_json(at: FleetSnapshot, address: FleetUrl, *, now: float) -> dict[str, Any]:
     """*at* for programs. Rows in flight are among `outcomes.unknown`, so that outcomes add up to the rows."""
     return {
         "fleet": str(address),
@@ -164,7 +164,7 @@ def fleet_json(at: FleetStanding, address: Address, *, now: float) -> dict[str, 
     }  # fmt: skip
 
 
-def run_json(run: RunStanding, at: FleetStanding) -> dict[str, Any]:
+def run_json(run: RunStatus, at: FleetSnapshot) -> dict[str, Any]:
     """One run for programs."""
     meta = run.meta
     return {
@@ -194,19 +194,21 @@ def run_json(run: RunStanding, at: FleetStanding) -> dict[str, Any]:
 
 
 @contextmanager
-def open_reader(target: Path | FleetRun) -> Iterator[Reader]:
+def open_reader(target: Path | FleetRunName) -> Iterator[RunReader]:
     """The reader of a run folder, or of a run of the fleet. Raises `JournalError` where there is none."""
     if isinstance(target, Path):
-        with JournalReader(target / FILE) as reader:
+        with FolderReader(target / FILE) as reader:
             yield reader
         return
-    from d3async.journal.postgres.reader import PostgresReader  # noqa: PLC0415 - psycopg, for those who have a fleet
+    from d3async.journal.postgres.reader import FleetRunReader  # noqa: PLC0415 - psycopg, for those who have a fleet
 
-    with PostgresReader(target.conninfo, target.name) as found:
+    with FleetRunReader(target.conninfo, target.name) as found:
         yield found
 
 
-def write_selection(target: Path | FleetRun, file: BinaryIO, *, form: str | None, outcomes: Sequence[str] = ()) -> bool:
+def write_selection(
+    target: Path | FleetRunName, file: BinaryIO, *, form: str | None, outcomes: Sequence[str] = ()
+) -> bool:
     """Write the rows of *outcomes*, or all, to *file*; *form* None is that of the input. Raises `JournalError`.
 
     Whether all were written: False where *file* is a pipe that is read no longer.
@@ -220,15 +222,17 @@ def write_selection(target: Path | FleetRun, file: BinaryIO, *, form: str | None
     return True
 
 
-def write_selection_to(target: Path | FleetRun, path: Path, *, form: str | None, outcomes: Sequence[str] = ()) -> None:
+def write_selection_to(
+    target: Path | FleetRunName, path: Path, *, form: str | None, outcomes: Sequence[str] = ()
+) -> None:
     """The same, into *path*: whole or not at all. Raises `JobFileError` where *path* is the journal itself."""
     if isinstance(target, Path) and path.exists() and path.samefile(target / FILE):
         raise JobFileError(f"{path} is the journal itself: give another file with -o.", code="output")
-    with open_reader(target) as reader, aside(path) as file:
+    with open_reader(target) as reader, atomic_write(path) as file:
         write_results(file, reader, form or usual_format(reader), outcomes or None)
 
 
-def write_report_to(target: Path | FleetRun, path: Path) -> None:
+def write_report_to(target: Path | FleetRunName, path: Path) -> None:
     """Write report.html to *path*. Raises `JournalError`."""
-    with open_reader(target) as reader, aside(path) as file:
+    with open_reader(target) as reader, atomic_write(path) as file:
         write_lines(file, report_html(reader))

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from d3async.config.database_urls import Address
+    from d3async.config.database_urls import FleetUrl
     from d3async.d3.commands import Command
     from d3async.jobs.job import Job
-    from d3async.jobs.row_to_command import Route
-    from d3async.operations.load_fleet import Here, How, Loaded, SideBySide, Unit
+    from d3async.jobs.row_to_command import ProfileCheck
+    from d3async.operations.load_fleet import LoadedRun, LoaderProcesses, LoadOptions, LocalLoader, RunToSubmit
     from d3async.operations.mapping import JobFileOptions
     from d3async.policy.halt_and_exit_codes import Halt
 
@@ -46,7 +46,7 @@ _MANY_TROUBLES = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class SubmitOptions:
     """The options of `submit` beside those of the job file."""
 
     profile: str | None = None
@@ -66,7 +66,7 @@ class Options:
     yes: bool = False
 
 
-def submit(files: Sequence[Path], fleet: str | None, job_file: JobFileOptions, options: Options) -> int:
+def submit(files: Sequence[Path], fleet: str | None, job_file: JobFileOptions, options: SubmitOptions) -> int:
     """Submit *files* and return the exit code. Raises `SettingsError`, `JobFileError`, `JournalError`."""
     address = fleet_address(fleet)
     _sure_about_unknown(options)
@@ -76,9 +76,9 @@ def submit(files: Sequence[Path], fleet: str | None, job_file: JobFileOptions, o
             code="option",
         )
     with installed():
-        from d3async.operations.load_fleet import Unit  # noqa: PLC0415 - psycopg, for those who have a fleet
+        from d3async.operations.load_fleet import RunToSubmit  # noqa: PLC0415 - psycopg, for those who have a fleet
 
-        units = [Unit(file, tenant, run) for file, tenant, run in _units(files, job_file, options)]
+        units = [RunToSubmit(file, tenant, run) for file, tenant, run in _units(files, job_file, options)]
         loaded, code = _bring_in(units, address, _how(job_file, options), options)
     if code:
         return code
@@ -88,10 +88,10 @@ def submit(files: Sequence[Path], fleet: str | None, job_file: JobFileOptions, o
     return 0
 
 
-def _how(job_file: JobFileOptions, options: Options) -> How:
-    from d3async.operations.load_fleet import How  # noqa: PLC0415 - as above
+def _how(job_file: JobFileOptions, options: SubmitOptions) -> LoadOptions:
+    from d3async.operations.load_fleet import LoadOptions  # noqa: PLC0415 - as above
 
-    return How(
+    return LoadOptions(
         job_file=job_file,
         config=options.config,
         run=options.name,
@@ -106,7 +106,7 @@ def _how(job_file: JobFileOptions, options: Options) -> How:
     )
 
 
-def _units(files: Sequence[Path], job_file: JobFileOptions, options: Options) -> list[tuple[Path, str, str]]:
+def _units(files: Sequence[Path], job_file: JobFileOptions, options: SubmitOptions) -> list[tuple[Path, str, str]]:
     """(file, tenant, run) of each file. Raises `SettingsError` for all files that cannot be placed at once."""
     if options.name and len(files) > 1:
         raise SettingsError("--run names one run: give one FILE with it.", code="option")
@@ -154,13 +154,15 @@ def _no_tenant(strange: Sequence[tuple[Path, str, str]], profiles: Profiles, cho
     )
 
 
-def _bring_in(units: Sequence[Unit], address: Address, how: How, options: Options) -> tuple[list[Loaded], int]:
+def _bring_in(
+    units: Sequence[RunToSubmit], address: FleetUrl, how: LoadOptions, options: SubmitOptions
+) -> tuple[list[LoadedRun], int]:
     """What became of *units*, in their order, and the exit code if it ends here."""
     from d3async.operations.load_fleet import open_loader  # noqa: PLC0415 - as above
 
-    found: dict[Path, list[Loaded]] = {}
+    found: dict[Path, list[LoadedRun]] = {}
 
-    def done(loaded: list[Loaded]) -> None:
+    def done(loaded: list[LoadedRun]) -> None:
         found[loaded[0].unit.file] = loaded
         for one in loaded:
             _say_file(one, few=len(units) <= _FEW and len(loaded) <= _FEW)
@@ -176,24 +178,24 @@ def _bring_in(units: Sequence[Unit], address: Address, how: How, options: Option
     return _bring_in(units, address, how, replace(options, processes=1))
 
 
-def _of_one_tenant(units: Sequence[Unit]) -> list[list[Unit]]:
+def _of_one_tenant(units: Sequence[RunToSubmit]) -> list[list[RunToSubmit]]:
     """*units* in groups for one process each, which compares their rows with each other.
 
     The largest come first: none of them is begun when all others are done.
     """
-    groups: dict[str, list[Unit]] = {}
+    groups: dict[str, list[RunToSubmit]] = {}
     for unit in units:
         groups.setdefault(unit.tenant, []).append(unit)
     return sorted(groups.values(), key=lambda group: -sum(map(_size, group)))
 
 
-def _size(unit: Unit) -> int:
+def _size(unit: RunToSubmit) -> int:
     return unit.file.stat().st_size if unit.file.is_file() else 0
 
 
 def _checked_and_committed(
-    loader: Here | SideBySide, loaded: list[Loaded], address: Address, options: Options
-) -> tuple[list[Loaded], int]:
+    loader: LocalLoader | LoaderProcesses, loaded: list[LoadedRun], address: FleetUrl, options: SubmitOptions
+) -> tuple[list[LoadedRun], int]:
     code = _trouble_code(loaded)
     if code:
         return loaded, code
@@ -218,13 +220,13 @@ def _checked_and_committed(
     return loaded, 0
 
 
-def _prepare(address: Address) -> None:
+def _prepare(address: FleetUrl) -> None:
     from d3async.fleet.queue import prepare  # noqa: PLC0415 - procrastinate, for those who have a fleet
 
     asyncio.run(prepare(address))
 
 
-async def _queue_up(address: Address, tenants: Sequence[str]) -> None:
+async def _queue_up(address: FleetUrl, tenants: Sequence[str]) -> None:
     """Put *tenants* into the queue. Where this does not happen any more, a worker finds their chunks by itself."""
     from d3async.fleet import queue  # noqa: PLC0415 - as above
 
@@ -232,7 +234,7 @@ async def _queue_up(address: Address, tenants: Sequence[str]) -> None:
         await queue.defer(app, tenants)
 
 
-def _say_file(loaded: Loaded, *, few: bool) -> None:
+def _say_file(loaded: LoadedRun, *, few: bool) -> None:
     if few or loaded.invalid:
         for line in loaded.told.splitlines():
             say(line)
@@ -242,7 +244,7 @@ def _say_file(loaded: Loaded, *, few: bool) -> None:
         say(f"  for {loaded.unit.tenant} at {urlsplit(loaded.base_url).hostname}: {_work_words(loaded)}")
 
 
-def _work_words(loaded: Loaded) -> str:
+def _work_words(loaded: LoadedRun) -> str:
     changes = loaded.changes
     before = changes["same"] + changes["changed"] + changes["changed_after_ok"] + changes["changed_in_doubt"]
     otherwise = f", {changes['read_otherwise']:,} done as read then" if changes["read_otherwise"] else ""
@@ -252,7 +254,7 @@ def _work_words(loaded: Loaded) -> str:
     return f"{loaded.to_send:,} rows to send{rerun}{pace}"
 
 
-def _trouble_code(loaded: Sequence[Loaded]) -> int:
+def _trouble_code(loaded: Sequence[LoadedRun]) -> int:
     bad = [one for one in loaded if not one.good]
     if not bad:
         return 0
@@ -265,13 +267,13 @@ def _trouble_code(loaded: Sequence[Loaded]) -> int:
     return INVALID_FILE if rows else USAGE
 
 
-def _say_mentioned(loaded: Sequence[Loaded]) -> None:
+def _say_mentioned(loaded: Sequence[LoadedRun]) -> None:
     for one in loaded:
         for line in mentioned(one.similar.other_day, one.similar.other_name):
             say(f"{one.unit.run}: {line}")
 
 
-def _meant(loaded: Sequence[Loaded], *, ask: bool) -> bool:
+def _meant(loaded: Sequence[LoadedRun], *, ask: bool) -> bool:
     """Whether rows that look like others are meant. Raises `LookAlikeError` where nobody can be asked."""
     similar = [one for one in loaded if one.similar.count]
     if not similar:
@@ -285,7 +287,7 @@ def _meant(loaded: Sequence[Loaded], *, ask: bool) -> bool:
     return bool(click.confirm("Submit them all the same? They may then be in D3 twice.", err=True))
 
 
-def _similar_words(similar: Sequence[Loaded], loaded: Sequence[Loaded]) -> Iterator[str]:
+def _similar_words(similar: Sequence[LoadedRun], loaded: Sequence[LoadedRun]) -> Iterator[str]:
     one_file = len({one.unit.file for one in loaded}) == 1
     for one in similar[:_FEW]:
         found = one.similar
@@ -296,14 +298,14 @@ def _similar_words(similar: Sequence[Loaded], loaded: Sequence[Loaded]) -> Itera
         yield f"and rows of {_count(len(similar) - _FEW, 'more run')}"
 
 
-def _sure_about_unknown(options: Options) -> None:
+def _sure_about_unknown(options: SubmitOptions) -> None:
     if options.retry_unknown and not options.yes and not is_interactive():
         raise SettingsError(
             "--retry-unknown sends rows that may exist in D3 already; to confirm it, add --yes.", code="confirm"
         )
 
 
-def _agreed(loaded: Sequence[Loaded], options: Options) -> bool:
+def _agreed(loaded: Sequence[LoadedRun], options: SubmitOptions) -> bool:
     rows = sum(one.to_send for one in loaded)
     if options.yes or not rows or not is_interactive():
         return True
@@ -312,7 +314,7 @@ def _agreed(loaded: Sequence[Loaded], options: Options) -> bool:
     return bool(click.confirm(f"Submit {rows:,} rows{risk} for {tenants:,} tenants?", err=True))
 
 
-def _told(loaded: Sequence[Loaded], *, dry_run: bool) -> dict[str, object]:
+def _told(loaded: Sequence[LoadedRun], *, dry_run: bool) -> dict[str, object]:
     return {
         "submitted": not dry_run,
         "rows": sum(one.rows for one in loaded),
@@ -328,7 +330,7 @@ def _told(loaded: Sequence[Loaded], *, dry_run: bool) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _say_end(loaded: Sequence[Loaded], where: str, options: Options) -> None:
+def _say_end(loaded: Sequence[LoadedRun], where: str, options: SubmitOptions) -> None:
     rows, chunks = sum(one.to_send for one in loaded), sum(one.chunks for one in loaded)
     tenants = len({one.unit.tenant for one in loaded})
     counts = f"{_count(len(loaded), 'run')} for {_count(tenants, 'tenant')}, {_count(rows, 'row')} to send"
@@ -350,7 +352,7 @@ def _count(number: int, noun: str) -> str:
 _IN_MEMORY = 1 << 16
 
 
-class Split:
+class RowsByProfile:
     """Takes jobs, gives those of one profile back, numbered from 1. A context manager: nothing of it stays."""
 
     def __init__(self) -> None:
@@ -394,7 +396,7 @@ class Split:
                 yield job._replace(row=next(numbers), profile=None)
 
 
-def route(profiles: Profiles) -> Route:
+def route(profiles: Profiles) -> ProfileCheck:
     """What judges the profiles that rows name; a key is not asked for, workers have it."""
     known: dict[str, str | Problem] = {}
 

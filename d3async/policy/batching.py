@@ -7,7 +7,7 @@ from itertools import count, groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from d3async.d3.call import fold
+from d3async.d3.call import normalize_number
 from d3async.d3.response import Refused
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def later_waves(edges: Iterable[tuple[int, int]]) -> dict[int, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SentPart:
     """What became of a part of a refused call: *size* items, and whether D3 took all of them as a list."""
 
     size: int
@@ -86,7 +86,7 @@ class ListLimit:
         if self._taken >= self._refused:
             self._refused = self._most + 1
 
-    def split(self, refused: int, parts: tuple[Part, ...]) -> None:
+    def split(self, refused: int, parts: tuple[SentPart, ...]) -> None:
         """A list of *refused* items was turned down and went on as *parts*.
 
         If every part went through, no item was to blame: it was the length.
@@ -99,6 +99,8 @@ def worth_splitting(call: Call, answer: Answer | None) -> bool:
     """Whether halves of *call* may fare better than the whole: not when D3 blames the source itself."""
     if not isinstance(answer, Refused) or len(call.items) < 2:  # noqa: PLR2004 - one item has no halves
         return False
-    said = fold(answer.message)
-    blames_source = fold(call.label) in said and not any(fold(item) in said for item in call.items)
+    said = normalize_number(answer.message)
+    blames_source = normalize_number(call.label) in said and not any(
+        normalize_number(item) in said for item in call.items
+    )
     return not blames_source

@@ -115,7 +115,7 @@ def stop_of(error: JournalError) -> Stop:
     return Stop(GONE if isinstance(error, FolderGoneError) else "journal", error.message)
 
 
-def error_of(stop: Stop, *, attempts: int = 0) -> D3Error:
+def error_for_stop(stop: Stop, *, attempts: int = 0) -> D3Error:
     """The error *stop* stands for; *attempts* counts requests that left."""
     kind, status, sent = _KINDS.get(stop.code, (NotSentError, None, False))
     return kind(stop.message, code=stop.code, status=status, retry_after=stop.retry_after, attempts=attempts, sent=sent)

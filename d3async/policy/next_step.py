@@ -68,7 +68,7 @@ class Note(NamedTuple):
     text: str
 
 
-class Command(NamedTuple):
+class SuggestedCommand(NamedTuple):
     """A command to type, and what it is for."""
 
     label: str
@@ -78,7 +78,7 @@ class Command(NamedTuple):
 class Steps(NamedTuple):
     """What to do next; both are empty when nothing is left to do."""
 
-    commands: tuple[Command, ...] = ()
+    commands: tuple[SuggestedCommand, ...] = ()
     notes: tuple[Note, ...] = ()
 
 
@@ -137,11 +137,11 @@ def next_steps(at: Situation) -> Steps:
     going = at if at.feedback is None else _of_feedback(at, at.feedback)
     sending = _send(going)
     found = [*([sending] if sending else _wait(going)), _settle(at), _mend(at)]
-    commands = tuple(step for step in found if isinstance(step, Command))
+    commands = tuple(step for step in found if isinstance(step, SuggestedCommand))
     return Steps(commands, tuple(step for step in found if isinstance(step, Note)))
 
 
-def _send(at: Situation) -> Command | Note | None:
+def _send(at: Situation) -> SuggestedCommand | Note | None:
     """The way to send what is left."""
     unsent = at.outcomes.get("unsent", 0)
     count = unsent + at.repeatable + at.did_not_happen - sum(at.held.values())
@@ -152,7 +152,7 @@ def _send(at: Situation) -> Command | Note | None:
         return Note(label, "run the app again with the same jobs and the same journal")
     missing = _missing(at, stuck=not at.progress and not at.did_not_happen and (at.stop == "halt" or not unsent))
     if missing is None:
-        return Command(label, run_arguments(at))
+        return SuggestedCommand(label, run_arguments(at))
     return Note(label, f"{_rows_are(count)} left: {missing}")
 
 
@@ -200,14 +200,14 @@ def _examine(at: Situation) -> str:
     return f"{_and(looks)} {'says' if len(looks) == 1 else 'say'} more"
 
 
-def _settle(at: Situation) -> Command | Note | None:
+def _settle(at: Situation) -> SuggestedCommand | Note | None:
     """The way to settle rows that may have happened and are not sent again by themselves."""
     count = at.outcomes.get("unknown", 0) - at.repeatable
     if count <= 0:
         return None
     rows = "1 row" if count == 1 else f"{count:,} rows"
     if at.log_key and not at.looked_up and not at.forgotten:
-        return Command(_SETTLING, ("d3async", "reconcile", as_path(at.folder), *at.settings))
+        return SuggestedCommand(_SETTLING, ("d3async", "reconcile", as_path(at.folder), *at.settings))
     by_hand = f"look for {rows} in D3 and write down what became of them: d3async settle --help"
     if at.looked_up:
         return Note(_SETTLING, by_hand)
@@ -238,9 +238,9 @@ def fleet_steps(
         if file is None or submitted.get("forgotten") or submitted.get("allow_duplicates"):
             notes.append(Note(_GOING_ON, "submit its file again, as before: what is done is not sent again"))
         else:
-            commands.append(Command(_GOING_ON, words))
+            commands.append(SuggestedCommand(_GOING_ON, words))
     if outcomes.get("unknown"):
-        commands.append(Command(_SETTLING, ("d3async", "reconcile", run, *fleet)))
+        commands.append(SuggestedCommand(_SETTLING, ("d3async", "reconcile", run, *fleet)))
     return Steps(tuple(commands), tuple(notes))
 
 
@@ -299,7 +299,7 @@ def lines(steps: Steps, *, windows: bool) -> list[Note]:
     return [command_line(command, windows=windows) for command in steps.commands] + list(steps.notes)
 
 
-def command_line(command: Command, *, windows: bool) -> Note:
+def command_line(command: SuggestedCommand, *, windows: bool) -> Note:
     """*command* as its label and the line to type."""
     line = typed(command.arguments, windows=windows)
     return Note(

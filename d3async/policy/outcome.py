@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from d3async.d3.call import fold, folded
+from d3async.d3.call import folded, normalize_number
 from d3async.d3.commands import all_commands
-from d3async.d3.response import Broken, Doubtful, Refused, Reply, Throttled, Unauthorized
+from d3async.d3.response import AmbiguousAnswer, Refused, Reply, Throttled, TransportFailure, Unauthorized
 from d3async.errors import ConservationError
 
 if TYPE_CHECKING:
@@ -73,7 +73,9 @@ def _judge_whole(call: Call, reply: Reply) -> Verdict:
     return Verdict("unknown", "bad_response", message, 200, anomalies=reply.anomalies)
 
 
-def _without_reply(call: Call, answer: Refused | Unauthorized | Throttled | Doubtful | Broken) -> Verdict:
+def _without_reply(
+    call: Call, answer: Refused | Unauthorized | Throttled | AmbiguousAnswer | TransportFailure
+) -> Verdict:
     code, status, doubt = _meaning(answer)
     items = tuple(_item_without_reply(item, code, answer.message, call, doubt=doubt) for item in call.items)
     if items:
@@ -83,12 +85,14 @@ def _without_reply(call: Call, answer: Refused | Unauthorized | Throttled | Doub
     return Verdict(outcome, code, _earlier(answer.message) if call.maybe and not doubt else answer.message, status)
 
 
-def _meaning(answer: Refused | Unauthorized | Throttled | Doubtful | Broken) -> tuple[str, int | None, bool]:
+def _meaning(
+    answer: Refused | Unauthorized | Throttled | AmbiguousAnswer | TransportFailure,
+) -> tuple[str, int | None, bool]:
     """Code, HTTP status, and whether it may have happened."""
     match answer:
-        case Broken():
+        case TransportFailure():
             return answer.code, answer.status, answer.sent
-        case Doubtful():
+        case AmbiguousAnswer():
             return answer.code, answer.status, True
         case Refused():
             return answer.code, answer.status, False
@@ -101,7 +105,7 @@ def _meaning(answer: Refused | Unauthorized | Throttled | Doubtful | Broken) -> 
 def _item_without_reply(item: str, code: str, message: str, call: Call, *, doubt: bool) -> ItemOutcome:
     if doubt:
         return ItemOutcome(item, "unknown", code, message)
-    if fold(item) in call.tried:
+    if normalize_number(item) in call.tried:
         return ItemOutcome(item, "unknown", code, _earlier(message))
     return ItemOutcome(item, "failed", code, message)
 
@@ -111,11 +115,11 @@ def _earlier(message: str) -> str:
 
 
 def _judge_items(call: Call, reply: Reply) -> Verdict:
-    asked = {fold(item) for item in call.items}
+    asked = {normalize_number(item) for item in call.items}
     listed: dict[str, str] = {}
     anomalies = list(reply.anomalies)
     for error in reply.errors:
-        number = fold(error.incident)
+        number = normalize_number(error.incident)
         if number not in asked:
             anomalies.append(f"ErrorData speaks of {error.incident}, which was not asked for: {error.message}")
         elif number in listed:
@@ -155,7 +159,7 @@ class _Proof:
 
 
 def _judge_item(item: str, proof: _Proof, call: Call) -> ItemOutcome:
-    number = fold(item)
+    number = normalize_number(item)
     if number in proof.listed:
         return _listed(item, proof.listed[number], removed=number in call.tried | call.gone)
     if proof.remaining is not None and number in proof.remaining:

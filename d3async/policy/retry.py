@@ -9,7 +9,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from d3async.d3.response import Broken, Doubtful, Throttled, Unauthorized
+from d3async.d3.response import AmbiguousAnswer, Throttled, TransportFailure, Unauthorized
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -30,12 +30,12 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class Final:
     """The last word: no further attempt."""
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class Retry:
     """Send it again after *delay* seconds, through the limiter.
 
     *happened* is False when this attempt provably changed nothing at D3; *counts* is False when it is not charged
@@ -56,8 +56,8 @@ class Stop:
     retry_after: float | None = None
 
 
-Decision = Settled | Again | Stop
-SETTLED = Settled()
+Decision = Final | Retry | Stop
+FINAL = Final()
 
 
 def decide(
@@ -71,18 +71,23 @@ def decide(
     - 401: stop. Any other refusal, and any proper answer: settled.
     - doubt (5xx, time-out after sending, cut or unreadable answer): again if doing it twice is the same as once.
     """
-    if isinstance(answer, Broken) and not answer.sent:
-        return Again(0.0, happened=False, counts=False)
+    if isinstance(answer, TransportFailure) and not answer.sent:
+        return Retry(0.0, happened=False, counts=False)
     if isinstance(answer, Throttled):
         if answer.retry_after is not None and answer.retry_after > policy.max_wait:
             message = f"D3 asks for a pause of {answer.retry_after:.0f} s; --max-wait allows {policy.max_wait:.0f} s"
             return Stop("throttled", message, answer.retry_after)
-        return Again(0.0, happened=False, counts=False)
+        return Retry(0.0, happened=False, counts=False)
     if isinstance(answer, Unauthorized):
         return Stop("unauthorized", answer.message)
-    if isinstance(answer, (Doubtful, Broken)) and repeatable and attempt < policy.max_attempts and budget:
-        return Again(backoff(attempt, dice), happened=True, counts=True)
-    return SETTLED
+    if (
+        isinstance(answer, (AmbiguousAnswer, TransportFailure))
+        and repeatable
+        and attempt < policy.max_attempts
+        and budget
+    ):
+        return Retry(backoff(attempt, dice), happened=True, counts=True)
+    return FINAL
 
 
 def backoff(attempt: int, dice: float) -> float:

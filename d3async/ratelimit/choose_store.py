@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 from d3async.config.credentials import Secret
 from d3async.config.database_urls import LimitUrl, limit_url
 from d3async.errors import SettingsError
-from d3async.ratelimit.shared_limiter import Share
-from d3async.ratelimit.store_protocol import Store, StoreError
+from d3async.ratelimit.shared_limiter import SharedLimit
+from d3async.ratelimit.store_protocol import LimitStore, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -44,7 +44,7 @@ def limit_key(settings: LimitSettings) -> str:
 
 
 @asynccontextmanager
-async def limit_database(url: Secret | str) -> AsyncIterator[Store]:
+async def limit_database(url: Secret | str) -> AsyncIterator[LimitStore]:
     """A store for as many `shared_limit`s of this process as it needs: they go through one connection.
 
     Raises SettingsError where *url* is none, or psycopg is missing. A database that is down is waited for.
@@ -55,8 +55,8 @@ async def limit_database(url: Secret | str) -> AsyncIterator[Store]:
 
 @asynccontextmanager
 async def shared_limit(
-    where: LimitSettings | Store | Secret | str, key: str = "", *, tell: Callable[[str], None] | None = None
-) -> AsyncIterator[Share]:
+    where: LimitSettings | LimitStore | Secret | str, key: str = "", *, tell: Callable[[str], None] | None = None
+) -> AsyncIterator[SharedLimit]:
     """This process's share of the limit *key*, for `Limiter(share=…)`.
 
     *where* is a database's URL, what `limit_database` gave, or settings with a `limit_url`; of these *key* may be left
@@ -65,7 +65,7 @@ async def shared_limit(
     async with AsyncExitStack() as stack:
         if isinstance(where, (str, Secret)):
             store = await stack.enter_async_context(_database(where))
-        elif isinstance(where, Store):
+        elif isinstance(where, LimitStore):
             store = where
         else:
             key = key or limit_key(where)
@@ -73,14 +73,14 @@ async def shared_limit(
         yield await stack.enter_async_context(_share(store, key, tell))
 
 
-def library_share(settings: LimitSettings) -> Share | None:
+def library_share(settings: LimitSettings) -> SharedLimit | None:
     """The share of a client that was made with *settings*: through their database, else none."""
     if settings.limit_url is None or not settings.share_limit:
         return None
-    return Share(_database(settings.limit_url), limit_key(settings), owned=True)
+    return SharedLimit(_database(settings.limit_url), limit_key(settings), owned=True)
 
 
-def host_share(settings: LimitSettings, tell: Callable[[str], None]) -> Share | None:
+def host_share(settings: LimitSettings, tell: Callable[[str], None]) -> SharedLimit | None:
     """The share of a program of this user: through the settings' database, else through a file of this host.
 
     None where the settings say so, and where the file cannot be used; of that *tell* hears why.
@@ -88,24 +88,24 @@ def host_share(settings: LimitSettings, tell: Callable[[str], None]) -> Share | 
     if not settings.share_limit:
         return None
     if settings.limit_url is not None:
-        return Share(_database(settings.limit_url), limit_key(settings), owned=True, tell=tell)
+        return SharedLimit(_database(settings.limit_url), limit_key(settings), owned=True, tell=tell)
     from d3async.ratelimit.sqlite_store import SqliteStore, host_file, on_network  # noqa: PLC0415 - only who shares through a file pays for it
 
     path = host_file()
     try:
         if on_network(path):
             raise StoreError("it is on a network share")  # noqa: TRY301 - one word for all that makes it unusable
-        return Share(SqliteStore(path), limit_key(settings), owned=True, tell=tell)
+        return SharedLimit(SqliteStore(path), limit_key(settings), owned=True, tell=tell)
     except StoreError as error:
         tell(f"the limit is not shared with other runs here: {path}: {error.message} (--no-share-limit says no to it)")
         return None
 
 
-def _share(store: Store, key: str, tell: Callable[[str], None] | None) -> Share:
-    return Share(store, key) if tell is None else Share(store, key, tell=tell)
+def _share(store: LimitStore, key: str, tell: Callable[[str], None] | None) -> SharedLimit:
+    return SharedLimit(store, key) if tell is None else SharedLimit(store, key, tell=tell)
 
 
-def _database(url: Secret | str) -> Store:
+def _database(url: Secret | str) -> LimitStore:
     try:
         checked = limit_url(url)
     except ValueError as error:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from d3async.ratelimit.rate_controller import InFlightCap, JitterMargin, Outage, RateController
-from d3async.ratelimit.token_queue import Turns
+from d3async.ratelimit.token_queue import TokenQueue
 
 if TYPE_CHECKING:
-    from d3async.ratelimit.shared_limiter import Share
+    from d3async.ratelimit.shared_limiter import SharedLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Limiter:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         random: Callable[[], float] = random.random,
-        share: "Share | None" = None,
+        share: "SharedLimit | None" = None,
     ) -> None:
         if rate is not None and not 0 < rate < float("inf"):
             raise ValueError(f"rate must be a positive number of requests a second, or None to find it; got {rate!r}")
@@ -71,7 +71,7 @@ class Limiter:
         self._mind = RateController(rate) if share is None else share.mind(rate)
         self._outage = Outage()
         self._rules = _Both(self._mind, self._outage)
-        self._turns = Turns(self._rules, clock=clock, sleep=sleep, pacer=None if share is None else share.pace)
+        self._turns = TokenQueue(self._rules, clock=clock, sleep=sleep, pacer=None if share is None else share.pace)
         self._margin = JitterMargin() if share is None else JitterMargin(share.jitter)
         self._cap = InFlightCap(concurrency)
         self._places: deque[asyncio.Future[None]] = deque()

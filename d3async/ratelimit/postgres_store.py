@@ -17,12 +17,12 @@ import psycopg
 from d3async.ratelimit.store_protocol import (
     BACK,
     WINDOW,
-    Beat,
+    Heartbeat,
+    HeartbeatAnswer,
     Member,
     Reserved,
     StoreError,
-    Told,
-    standing,
+    members,
     to_lesson,
     to_text,
 )
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from d3async.config.database_urls import LimitUrl
-    from d3async.ratelimit.store_protocol import Wish
+    from d3async.ratelimit.store_protocol import SlotRequest
 
     Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -153,7 +153,7 @@ class PostgresStore:
         await asyncio.gather(*self._under_way, return_exceptions=True)
         await self._drop()
 
-    async def reserve(self, key: str, wish: Wish) -> Reserved:
+    async def reserve(self, key: str, wish: SlotRequest) -> Reserved:
         """See `Store.reserve`. Where there is no connection it does not wait for one: a sign of life makes it."""
         params = {
             "key": key, "slots": wish.slots, "every": wish.every, "late": wish.late, "within": wish.within,
@@ -165,7 +165,7 @@ class PostgresStore:
         now, first, granted, gate, epoch, rate, lesson, members, silent = row
         return Reserved(now, first, granted, gate, to_lesson(epoch, rate, lesson), members, silent)
 
-    async def beat(self, key: str, name: str, beat: Beat) -> Told:
+    async def beat(self, key: str, name: str, beat: Heartbeat) -> HeartbeatAnswer:
         """See `Store.beat`."""
         async with self._connecting:
             if self._db is None:
@@ -182,10 +182,10 @@ class PostgresStore:
             await self._ask(NEW, {"key": key})
             row = await self._ask(BEAT, params)
         now, gate, epoch, rate, lesson, others, since, *counted = row
-        found = standing((Member(*other) for other in json.loads(others)), name, now, since=since)
+        found = members((Member(*other) for other in json.loads(others)), name, now, since=since)
         if counted != [found.members, found.silent]:
             await self._ask(COUNT, {"key": key, "members": found.members, "silent": found.silent})
-        return Told(now, gate, to_lesson(epoch, rate, lesson), found)
+        return HeartbeatAnswer(now, gate, to_lesson(epoch, rate, lesson), found)
 
     async def leave(self, key: str, name: str) -> None:
         """See `Store.leave`."""
@@ -282,7 +282,7 @@ class Trial:
         return self.round_trip >= ANSWER
 
 
-def tried(url: LimitUrl, *, clock: Callable[[], float] = time.time) -> Trial:
+def probe_database(url: LimitUrl, *, clock: Callable[[], float] = time.time) -> Trial:
     """Make the tables if need be, reserve, and take all of it back. *clock* in seconds since 1970.
 
     Blocks. Raises `StoreError`; its *code* is `forbidden` where the role may not do that, `read_only` where nobody may.

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 
 
-class Recent:
+class RecentEvents:
     """Times are seconds on any one monotonic clock."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ _SECONDS = 5.6
 
 
 @dataclass(frozen=True, slots=True)
-class Regain:
+class RateRecovery:
     """A cubic through a plateau (CUBIC, RFC 9438 §4.2). Rates are requests a second.
 
     *plateau* is the rate at which the server refused, *start* the one it was cut to *at* that time; *scale* is the
@@ -136,7 +136,7 @@ class RateController:
         self._limit = limit
         self._lowest = min(_LOWEST_RATE, self.top)
         self._jitter, self._lateness, self._accidents = JITTER, LATENESS, 0.0
-        self._accepted = Recent()
+        self._accepted = RecentEvents()
         self._events, self._event_at = 0, -math.inf
         self._blocked_since: float | None = None
         self._starting = limit is None
@@ -144,7 +144,7 @@ class RateController:
         self._probe = Probe()
         self._before = self.rate
         self._scale = limit or _START_RATE
-        self._regain: Regain | None = None
+        self._regain: RateRecovery | None = None
         self._alone_for = 0
 
     def holds(self, now: float) -> float:
@@ -242,7 +242,7 @@ class RateController:
         self._starting = self._reopening = False
         self.learnt = plateau
         self.rate = max(_BELOW * plateau, self._lowest)
-        self._regain = Regain(plateau, self.rate, now, self._scale)
+        self._regain = RateRecovery(plateau, self.rate, now, self._scale)
 
     def _own_pause(self, jitter: float) -> float:
         most = min(_LONGEST_PAUSE, _FIRST_PAUSE / self.rate * 2.0 ** min(self._events, 20))
@@ -255,7 +255,7 @@ class RateController:
         self._raise_to(min(self.rate + 1, goal))
         if self.rate >= goal:
             self._reopening = False
-            self._regain = Regain(self._before, self.rate, now, self._scale)
+            self._regain = RateRecovery(self._before, self.rate, now, self._scale)
 
     def _take_for_an_accident(self) -> None:
         self._alone_for, self._regain, self.learnt = 0, None, None
@@ -322,7 +322,7 @@ _MOST_LATE = 0.050
 _UP, _DOWN = 0.00095, 0.00005
 
 
-class Lateness:
+class LatenessAllowance:
     """Follows the lateness (seconds) that nineteen of twenty beats keep to: allowing more costs more than it saves.
 
     Allowed in steps, so that the rate does not change with every beat.

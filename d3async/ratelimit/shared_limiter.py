@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
-from d3async.ratelimit.shared_rate_controller import JITTER, SharedRate
+from d3async.ratelimit.shared_rate_controller import JITTER, SharedRateController
 from d3async.ratelimit.store_protocol import (
     BEAT,
     BEAT_IDLE,
@@ -20,26 +20,26 @@ from d3async.ratelimit.store_protocol import (
     PROMISE,
     PROMISE_IDLE,
     WINDOW,
-    Beat,
-    Contact,
-    Lease,
+    Heartbeat,
+    Members,
+    ReservedSlots,
     SharedClock,
-    Standing,
+    SlotRequest,
+    StoreContact,
     StoreError,
-    Wish,
     again_after,
     left_over,
     own_turn,
     slots_to_ask,
 )
-from d3async.ratelimit.token_queue import Metronome
+from d3async.ratelimit.token_queue import Pacer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sized
     from typing import Self
 
-    from d3async.ratelimit.shared_rate_controller import Lesson
-    from d3async.ratelimit.store_protocol import Store
+    from d3async.ratelimit.shared_rate_controller import LearnedRate
+    from d3async.ratelimit.store_protocol import LimitStore
 
 # As in metronome.py: after this long without a sign of life the process may have been frozen, and what was granted
 # just before it may be written just after it.
@@ -50,19 +50,24 @@ _NAP = 0.25
 _LEARNT_FROM = 10
 
 
-class SharedPace:
-    """Beats as `Metronome` does, when *share* says so. *line* is who waits for a beat.
+class SharedPacer:
+    """Beats as `Pacer` does, when *share* says so. *line* is who waits for a beat.
 
     A slot is used from its time until the allowed lateness after it. Later it is lost, so a process that was frozen
     sends nothing of what it had reserved before.
     """
 
     def __init__(
-        self, share: Share, line: Sized, *, clock: Callable[[], float], sleep: Callable[[float], Awaitable[object]]
+        self,
+        share: SharedLimit,
+        line: Sized,
+        *,
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[object]],
     ) -> None:
         self._share, self._line, self._clock, self._sleep = share, line, clock, sleep
-        self._alone = Metronome(clock)
-        self._lease = Lease()
+        self._alone = Pacer(clock)
+        self._lease = ReservedSlots()
         self._static = False
         self._last = self._taken = -math.inf
         self._seen = clock()
@@ -70,13 +75,13 @@ class SharedPace:
         self.lateness = self._alone.lateness
 
     async def beat(self, rate: float, now: float) -> bool:
-        """See `Metronome.beat`."""
+        """See `Pacer.beat`."""
         if not self._share.open:
             return await self._alone.beat(rate, now)
         return not self._outdated() and self._take(now)
 
     async def tick(self, rate: float) -> float:
-        """See `Metronome.tick`."""
+        """See `Pacer.tick`."""
         while self._share.open:
             now = self._clock()
             self._note_standstill(rate, now)
@@ -92,7 +97,7 @@ class SharedPace:
         return await self._alone.tick(rate)
 
     def owe(self) -> None:
-        """See `Metronome.owe`."""
+        """See `Pacer.owe`."""
         if self._share.open:
             self._lease.owe(1)
         else:
@@ -203,7 +208,7 @@ class Slots(NamedTuple):
     number: int
 
 
-class Share:
+class SharedLimit:
     """The limit *key* of *store*, as one process sees it, for one `Limiter` in one event loop; entered once or oftener.
 
     While it is not open the limiter paces for itself alone. Where the store cannot be reached, each process takes
@@ -213,7 +218,7 @@ class Share:
 
     def __init__(
         self,
-        store: Store,
+        store: LimitStore,
         key: str,
         *,
         owned: bool = False,
@@ -224,13 +229,13 @@ class Share:
     ) -> None:
         self.key, self._owned = key, owned
         self.name = uuid4().hex
-        self.standing = Standing(UNSEEN, 0, int(random() * UNSEEN) % UNSEEN)
+        self.standing = Members(UNSEEN, 0, int(random() * UNSEEN) % UNSEEN)
         self.alive_at = self._beat_at = clock()
         self.held_until = -math.inf
         self._store, self._clock, self._sleep, self._random, self._tell = store, clock, sleep, random, tell
-        self._contact, self._there = Contact(), SharedClock()
+        self._contact, self._there = StoreContact(), SharedClock()
         self._said_lost, self._entered = False, 0
-        self._mind = SharedRate(None)
+        self._mind = SharedRateController(None)
         self._limit: float | None = None
         self._members, self._silent = 1, 0
         self._used, self._promise = False, 0.0
@@ -295,14 +300,14 @@ class Share:
         """The least margin for requests that shift against each other, in seconds."""
         return JITTER
 
-    def mind(self, limit: float | None) -> SharedRate:
+    def mind(self, limit: float | None) -> SharedRateController:
         """The rate controller of the limiter that uses this share; *limit* in requests a second, None finds it."""
-        self._mind, self._limit = SharedRate(limit), limit
+        self._mind, self._limit = SharedRateController(limit), limit
         return self._mind
 
-    def pace(self, line: Sized) -> SharedPace:
+    def pace(self, line: Sized) -> SharedPacer:
         """The metronome of the limiter that uses this share; *line* is who waits for a beat."""
-        return SharedPace(self, line, clock=self._clock, sleep=self._sleep)
+        return SharedPacer(self, line, clock=self._clock, sleep=self._sleep)
 
     def publish(self) -> None:
         """Tell the others at once what the mind has learnt."""
@@ -330,13 +335,13 @@ class Share:
             return Slots(self.held_until, wish.every, 0)
         return Slots(first, wish.every, wish.slots if got.granted else 0)
 
-    def _wish(self, rate: float, slots: int, late: float) -> Wish:
+    def _wish(self, rate: float, slots: int, late: float) -> SlotRequest:
         late = max(late - 2 * self.round_trip, 0.0)
         if self._mind.probing:
             # one of all tries the door; who is not the one asks again later
-            return Wish(1, PROBE, late, SOON, self._mind.epoch, rate)
+            return SlotRequest(1, PROBE, late, SOON, self._mind.epoch, rate)
         every = 1 / left_over(rate, replace(self.standing, members=self._members, silent=self._silent))
-        return Wish(slots, every, late, math.inf, self._mind.epoch, rate)
+        return SlotRequest(slots, every, late, math.inf, self._mind.epoch, rate)
 
     def static_turn(self, rate: float, after: float) -> float:
         """The next turn of this process while the store is lost, later than *after*, on the own clock."""
@@ -403,9 +408,9 @@ class Share:
             self._said_lost = False
             self._tell("the limit is shared again")
 
-    def _news(self, now: float) -> Beat:
+    def _news(self, now: float) -> Heartbeat:
         mind = self._mind
-        beat = Beat(
+        beat = Heartbeat(
             promise=self._promise,
             accepted=mind.accepted_lately(now),
             pause=mind.closed_for(now) if mind.raised else 0.0,
@@ -415,7 +420,7 @@ class Share:
         mind.told()
         return beat
 
-    def _heard(self, ours: Lesson | None, theirs: Lesson) -> Lesson:
+    def _heard(self, ours: LearnedRate | None, theirs: LearnedRate) -> LearnedRate:
         """*theirs*; where it is the one this process told, it has nothing to learn from it."""
         if ours is not None and theirs == ours:
             self._mind.epoch = ours.epoch

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from d3async.ratelimit.rate_controller import RateController, Recent, Regain
+from d3async.ratelimit.rate_controller import RateController, RateRecovery, RecentEvents
 
 JITTER = 0.010
 """As `rate.JITTER`; slots lie a whole pace apart, without the burst that a pacer of one process may catch up with."""
@@ -15,7 +15,7 @@ Mode = Literal["open", "starting", "probing", "reopening", "regaining"]
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class LearnedRate:
     """What is known of a limit by all who share it. Rates are requests a second.
 
     *epoch* counts the events: a cut, a block, its end. Within one the *rate* only rises, so of two the higher is
@@ -31,7 +31,7 @@ class Lesson:
     events: int = 0
 
 
-class _Everywhere(Recent):
+class _Everywhere(RecentEvents):
     """Good answers of the last second, here and at the other processes."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class _Everywhere(Recent):
         return super().count(now) + self.elsewhere
 
 
-class SharedRate(RateController):
+class SharedRateController(RateController):
     """A `RateController` that can say what it learnt and take over what another did.
 
     *epoch* is the last event it knows of. While *news* is True it has had an event that the others do not know yet,
@@ -74,19 +74,19 @@ class SharedRate(RateController):
 
     def accepted_lately(self, now: float) -> int:
         """Return this process's good answers of the last second."""
-        return Recent.count(self._everywhere, now)
+        return RecentEvents.count(self._everywhere, now)
 
     def others_accepted(self, answers: int) -> None:
         """Note the good answers of the last second at the other processes."""
         self._everywhere.elsewhere = answers
 
-    def lesson(self) -> Lesson:
+    def lesson(self) -> LearnedRate:
         """What this process knows, as the event after the last that all know."""
-        return Lesson(
+        return LearnedRate(
             self.epoch + 1, self.rate, self._mode(), self.learnt, self._before, self._scale, self._events
         )  # fmt: skip
 
-    def learn(self, lesson: Lesson, gate: float, now: float) -> None:
+    def learn(self, lesson: LearnedRate, gate: float, now: float) -> None:
         """Take over what is known to all: nobody leaves before *gate*, and a new event here is the others' too."""
         if gate > max(self._gate, now):
             self._gate = min(gate, now + LONGEST_PAUSE)
@@ -104,7 +104,7 @@ class SharedRate(RateController):
         """Note that the others are being told all there is to tell."""
         self.news = self.raised = False
 
-    def untold(self, lesson: Lesson | None) -> None:
+    def untold(self, lesson: LearnedRate | None) -> None:
         """Note that nobody heard it."""
         self.news = self.news or lesson is not None
         self.raised = True
@@ -122,7 +122,7 @@ class SharedRate(RateController):
             return "starting" if self._starting else "reopening"
         return "regaining" if self._regain else "open"
 
-    def _adopt(self, lesson: Lesson, now: float) -> None:
+    def _adopt(self, lesson: LearnedRate, now: float) -> None:
         self.epoch, self.news = lesson.epoch, False
         self._event_at, self._events = now, lesson.events
         self._before, self._scale, self.learnt = lesson.before, lesson.scale, lesson.plateau
@@ -131,7 +131,7 @@ class SharedRate(RateController):
         self.rate = min(max(lesson.rate, self._lowest), self.top)
         self._regain = None
         if lesson.mode == "regaining":
-            self._regain = Regain(lesson.plateau or self.rate, self.rate, now, self._scale)
+            self._regain = RateRecovery(lesson.plateau or self.rate, self.rate, now, self._scale)
         self._settle()
 
     def _settle(self) -> None:

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, TypeVar
 
 import platformdirs
 
-from d3async.ratelimit.shared_rate_controller import Lesson
+from d3async.ratelimit.shared_rate_controller import LearnedRate
 from d3async.ratelimit.store_protocol import (
-    Beat,
     Bucket,
+    Heartbeat,
+    HeartbeatAnswer,
     Member,
     Reserved,
+    SlotRequest,
     StoreError,
-    Told,
-    Wish,
     closed,
+    members,
     reserve,
-    standing,
     to_lesson,
     to_text,
 )
@@ -84,11 +84,11 @@ class SqliteStore:
             db.execute("delete from members where due < ?", (self._clock() - _KEPT,))
         return db
 
-    async def reserve(self, key: str, wish: Wish) -> Reserved:
+    async def reserve(self, key: str, wish: SlotRequest) -> Reserved:
         """See `Store.reserve`."""
         return await self._alone(lambda db: self._reserve(db, key, wish))
 
-    async def beat(self, key: str, name: str, beat: Beat) -> Told:
+    async def beat(self, key: str, name: str, beat: Heartbeat) -> HeartbeatAnswer:
         """See `Store.beat`."""
         return await self._alone(lambda db: self._beat(db, key, name, beat))
 
@@ -123,7 +123,7 @@ class SqliteStore:
                 return
             await self._sleep(_STEP)
 
-    def _reserve(self, db: sqlite3.Connection, key: str, wish: Wish) -> Reserved:
+    def _reserve(self, db: sqlite3.Connection, key: str, wish: SlotRequest) -> Reserved:
         now = self._clock()
         bucket, lesson = _limit(db, key, now)
         bucket, first, granted = reserve(bucket, now, wish)
@@ -136,7 +136,7 @@ class SqliteStore:
         # nobody on one host is cut off from it: a silent process sends nothing
         return Reserved(now, first, granted, bucket.gate, lesson, max(members, 1), 0)
 
-    def _beat(self, db: sqlite3.Connection, key: str, name: str, beat: Beat) -> Told:
+    def _beat(self, db: sqlite3.Connection, key: str, name: str, beat: Heartbeat) -> HeartbeatAnswer:
         now = self._clock()
         bucket, lesson = _limit(db, key, now)
         bucket = closed(bucket, now, beat.pause)
@@ -149,14 +149,14 @@ class SqliteStore:
         db.execute("replace into members values (?, ?, ?, ?)", (key, name, now + beat.promise, beat.accepted))
         others = db.execute("select name, due, accepted from members where key = ? and name <> ?", (key, name))
         alive = [Member(*other) for other in others if other[1] >= now]
-        return Told(now, bucket.gate, lesson, standing(alive, name, now))
+        return HeartbeatAnswer(now, bucket.gate, lesson, members(alive, name, now))
 
 
-def _limit(db: sqlite3.Connection, key: str, now: float) -> tuple[Bucket, Lesson]:
+def _limit(db: sqlite3.Connection, key: str, now: float) -> tuple[Bucket, LearnedRate]:
     row = db.execute("select free, at, gate, epoch, rate, lesson from limits where key = ?", (key,)).fetchone()
     if row is None:
         db.execute("insert into limits values (?, ?, ?, ?, 0, 0, '')", (key, now, now, now))
-        return Bucket(now, now, now), Lesson()
+        return Bucket(now, now, now), LearnedRate()
     return Bucket(*row[:3]), to_lesson(*row[3:])
 
 

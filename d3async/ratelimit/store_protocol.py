@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from d3async.errors import D3Error
-from d3async.ratelimit.shared_rate_controller import Lesson
+from d3async.ratelimit.shared_rate_controller import LearnedRate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,7 +36,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Members:
     """One process among *members*, of which *silent* may be cut off; *index* is its place, from 0.
 
     *elsewhere* is what the others got answered in the last second. *unsure*: some process is there that has not kept
@@ -50,11 +50,11 @@ class Standing:
     unsure: bool = False
 
 
-def standing(others: Iterable[Member], name: str, now: float, *, since: float = -math.inf) -> Standing:
+def members(others: Iterable[Member], name: str, now: float, *, since: float = -math.inf) -> Members:
     """Where process *name* stands among *others*; the store can be reached *since* then."""
     others = list(others)
     kept = [other for other in others if _kept(other, now, since)]
-    return Standing(
+    return Members(
         members=1 + len(kept),
         silent=sum(not _kept_word(other, now) for other in kept),
         index=sum(other.name < name for other in kept),
@@ -74,7 +74,7 @@ def _kept(member: Member, now: float, since: float) -> bool:
     return max(member.due, since) + FORGOTTEN > now or (member.connected and member.due + CUT_OFF > now)
 
 
-def left_over(rate: float, standing: Standing) -> float:
+def left_over(rate: float, standing: Members) -> float:
     """What of *rate* a second may be reserved while silent members may be sending their static share.
 
     Each of them keeps a pace of its own, so its requests can fall together with ours: one a second more is left to it.
@@ -85,7 +85,7 @@ def left_over(rate: float, standing: Standing) -> float:
     return max(rest, rate / standing.members / 2)
 
 
-def own_turn(after: float, *, every: float, standing: Standing) -> float:
+def own_turn(after: float, *, every: float, standing: Members) -> float:
     """The first time from *after* on that is this process's by the plan for days without a store.
 
     Time is cut into turns of *every* seconds which go round among the members. All reckon by the store's clock as
@@ -116,7 +116,7 @@ class Bucket:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class SlotRequest:
     """Slots to be reserved, one *every* so many seconds, if the first comes *within* so many seconds.
 
     *late*: slots so many seconds old are still good. *epoch* and *rate* say what the asker has learnt: within one
@@ -142,7 +142,7 @@ def settled(bucket: Bucket, now: float) -> Bucket:
     return Bucket(bucket.free, max(bucket.at, now), bucket.gate)
 
 
-def reserve(bucket: Bucket, now: float, wish: Wish) -> tuple[Bucket, float, bool]:
+def reserve(bucket: Bucket, now: float, wish: SlotRequest) -> tuple[Bucket, float, bool]:
     """Return the bucket, the time of the first slot, and whether it was reserved."""
     bucket = settled(bucket, now)
     first = max(bucket.free, bucket.gate, now - wish.late)
@@ -175,13 +175,13 @@ class Reserved:
     first: float
     granted: bool
     gate: float
-    lesson: Lesson
+    lesson: LearnedRate
     members: int
     silent: int
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
+class Heartbeat:
     """A sign of life, good for *promise* seconds; *pause* seconds nobody may leave.
 
     A *lesson* is taken where nobody has told another since *known*.
@@ -191,21 +191,21 @@ class Beat:
     accepted: int = 0
     pause: float = 0.0
     known: int = 0
-    lesson: Lesson | None = None
+    lesson: LearnedRate | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class HeartbeatAnswer:
     """What the store answers to a sign of life."""
 
     now: float
     gate: float
-    lesson: Lesson
-    standing: Standing = field(default_factory=Standing)
+    lesson: LearnedRate
+    standing: Members = field(default_factory=Members)
 
 
 @runtime_checkable
-class Store(Protocol):
+class LimitStore(Protocol):
     """Keeps shared limits by key. Every method raises `StoreError`, and none takes long to do so."""
 
     @property
@@ -216,25 +216,25 @@ class Store(Protocol):
 
     async def __aexit__(self, *_: object) -> None: ...
 
-    async def reserve(self, key: str, wish: Wish) -> Reserved:
+    async def reserve(self, key: str, wish: SlotRequest) -> Reserved:
         """Reserve slots; returns at once, the slots may lie in the future."""
 
-    async def beat(self, key: str, name: str, beat: Beat) -> Told:
+    async def beat(self, key: str, name: str, beat: Heartbeat) -> HeartbeatAnswer:
         """Note a sign of life of the process *name*."""
 
     async def leave(self, key: str, name: str) -> None:
         """Forget the process *name*."""
 
 
-def to_text(lesson: Lesson) -> str:
+def to_text(lesson: LearnedRate) -> str:
     """What of *lesson* has no column of its own."""
     return json.dumps({name: value for name, value in asdict(lesson).items() if name not in {"epoch", "rate"}})
 
 
-def to_lesson(epoch: int, rate: float, text: str) -> Lesson:
+def to_lesson(epoch: int, rate: float, text: str) -> LearnedRate:
     """The lesson of three columns. Raises StoreError where another program wrote there."""
     try:
-        return Lesson(epoch, rate, **json.loads(text or "{}"))
+        return LearnedRate(epoch, rate, **json.loads(text or "{}"))
     except (ValueError, TypeError) as error:
         raise StoreError(f"it holds something else ({type(error).__name__})") from None
 
@@ -250,7 +250,7 @@ COMING_BACK = 1.0
 """Seconds after which whoever had lost the store has asked it again, and knows who is there."""
 
 
-class Contact:
+class StoreContact:
     """Times are seconds of the caller's own clock.
 
     A process that has lost the store sends nothing until the others must have noticed and left it its share: from
@@ -300,7 +300,7 @@ def slots_to_ask(rate: float, *, members: int, waiting: int, round_trip: float) 
     return max(1, math.floor(own * at_least), min(waiting, max(usual, math.ceil(own * round_trip * _WAYS))))
 
 
-class Lease:
+class ReservedSlots:
     """Times are seconds of the caller's clock. A slot may be used from its time until *late* seconds after it."""
 
     def __init__(self) -> None:

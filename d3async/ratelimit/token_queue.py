@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from aiolimiter import AsyncLimiter
 
-from d3async.ratelimit.rate_controller import Lateness, burst
+from d3async.ratelimit.rate_controller import LatenessAllowance, burst
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sized
@@ -21,7 +21,7 @@ _STILL = 0.25
 _WRITING = 0.04
 
 
-class Metronome:
+class Pacer:
     """Beats at any rate through aiolimiter's public API.
 
     An AsyncLimiter lets its whole capacity through at the start, keeps the rate it was made with, gives nothing
@@ -37,7 +37,7 @@ class Metronome:
         self._last = self._free_at = -math.inf
         self._unused = False
         self._owed = 0
-        self.lateness = Lateness()
+        self.lateness = LatenessAllowance()
 
     async def beat(self, rate: float, now: float) -> bool:
         """Take the beat that is due *now*, for a caller that has nobody in front; say whether there was one."""
@@ -108,7 +108,7 @@ class Metronome:
         await self._bucket.acquire(min(capacity - 1 + to_come, capacity))
 
 
-class Rules(Protocol):
+class GrantRules(Protocol):
     """What the line asks at every grant."""
 
     def pace(self) -> float:
@@ -130,10 +130,10 @@ class Rules(Protocol):
         """Note that a grant will not be used."""
 
 
-class Pacer(Protocol):
-    """What `Metronome` does, see there."""
+class PacerProtocol(Protocol):
+    """What `Pacer` does, see there."""
 
-    lateness: Lateness
+    lateness: LatenessAllowance
 
     async def beat(self, rate: float, now: float) -> bool:
         """Take the beat that is due, if one is."""
@@ -151,7 +151,7 @@ class Pacer(Protocol):
         """Forget the beat that was kept."""
 
 
-class Turns:
+class TokenQueue:
     """Waiters of one event loop. The dispenser task lives only while somebody waits.
 
     *pacer* makes another metronome for this line.
@@ -159,14 +159,14 @@ class Turns:
 
     def __init__(
         self,
-        rules: Rules,
+        rules: GrantRules,
         *,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[object]],
-        pacer: Callable[[Sized], Pacer] | None = None,
+        pacer: Callable[[Sized], PacerProtocol] | None = None,
     ) -> None:
         self._rules, self._clock, self._sleep, self._pacer = rules, clock, sleep, pacer
-        self.metronome: Pacer = Metronome(clock) if pacer is None else pacer(self)
+        self.metronome: PacerProtocol = Pacer(clock) if pacer is None else pacer(self)
         self._retries: deque[asyncio.Future[float]] = deque()
         self._queue: deque[asyncio.Future[float]] = deque()
         self._dispenser: asyncio.Task[None] | None = None
@@ -174,9 +174,9 @@ class Turns:
         self._paused_at: float | None = None
         self._pause_until = 0.0
 
-    def afresh(self) -> Turns:
+    def afresh(self) -> TokenQueue:
         """Return an empty line with the same rules and the time paused so far: the old loop's waiters died with it."""
-        turns = Turns(self._rules, clock=self._clock, sleep=self._sleep, pacer=self._pacer)
+        turns = TokenQueue(self._rules, clock=self._clock, sleep=self._sleep, pacer=self._pacer)
         turns._paused = self._paused
         return turns
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NoReturn, Protocol
 from urllib.parse import quote, quote_plus
 
-from d3async.config.credentials import MASK, Credential, Credentials, Kind, Secret, how_to_set
+from d3async.config.credentials import MASK, Credential, CredentialKind, Credentials, Secret, how_to_set
 from d3async.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -76,9 +76,9 @@ class Auth:
         header = self._fixed.get(command)
         if header is None:
             credential = self._usable(command)
-            if credential.kind is Kind.JWT_SECRET:
+            if credential.kind is CredentialKind.JWT_SECRET:
                 return _header(_JWT_HEADER, self._token(credential, username, site))
-            name = self._key_header if credential.kind is Kind.API_KEY else _JWT_HEADER
+            name = self._key_header if credential.kind is CredentialKind.API_KEY else _JWT_HEADER
             header = self._fixed[command] = _header(name, credential.secret)
         return header
 

@@ -19,7 +19,7 @@ from yarl import URL
 
 from d3async import __version__
 from d3async.d3.call import API_PATH, ApiRequest
-from d3async.d3.response import ApiResponse, Broken
+from d3async.d3.response import ApiResponse, TransportFailure
 from d3async.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -94,10 +94,10 @@ class BodyReader:
         return bytes(chunks)
 
 
-def too_large(status: int) -> Broken:
+def too_large(status: int) -> TransportFailure:
     """What an answer beyond `MAX_ANSWER` comes to."""
     message = f"The answer is longer than {MAX_ANSWER // 1024 // 1024} MiB."
-    return Broken(sent=True, code="answer_too_large", message=message, status=status)
+    return TransportFailure(sent=True, code="answer_too_large", message=message, status=status)
 
 
 class LowerCase(Mapping[str, str]):
@@ -161,7 +161,7 @@ class BySession:
             self._session.trace_configs.remove(self._trace)
         self._trace = None
 
-    async def exchange(self, post: Post, facts: Facts) -> ApiResponse | Broken:
+    async def exchange(self, post: Post, facts: Facts) -> ApiResponse | TransportFailure:
         """POST once; raises what aiohttp raises."""
         body = _Body(post.body, facts)
         try:
@@ -170,7 +170,7 @@ class BySession:
             if body.seen:
                 self._stop_listening()
 
-    async def _exchange(self, post: Post, body: _Body, facts: Facts) -> ApiResponse | Broken:
+    async def _exchange(self, post: Post, body: _Body, facts: Facts) -> ApiResponse | TransportFailure:
         async with self._session.post(
             post.url,
             data=body,
@@ -204,7 +204,7 @@ WIRE_ERRORS = (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError, 
 """What a server or a network can make of a request."""
 
 
-def broken(error: Exception, *, sent: bool, status: int | None = None) -> Broken:
+def broken(error: Exception, *, sent: bool, status: int | None = None) -> TransportFailure:
     """The failure *error*, in our words. *status* is the one an answer began with."""
     if sent:
         return replace(_lost(error), status=status)
@@ -214,7 +214,7 @@ def broken(error: Exception, *, sent: bool, status: int | None = None) -> Broken
     )
     if code == "connect_failed" and _errno(error) == errno.ECONNREFUSED:
         code, message = "refused", "Connection refused"
-    return Broken(sent=False, code=code, message=_sentence(message, error))
+    return TransportFailure(sent=False, code=code, message=_sentence(message, error))
 
 
 _BEFORE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str], ...] = (
@@ -227,14 +227,16 @@ _BEFORE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str], .
 )
 
 
-def _lost(error: Exception) -> Broken:
+def _lost(error: Exception) -> TransportFailure:
     if isinstance(error, TimeoutError):
-        return Broken(sent=True, code="read_timeout", message="No whole answer came in time.")
+        return TransportFailure(sent=True, code="read_timeout", message="No whole answer came in time.")
     if isinstance(error, aiohttp.ClientPayloadError):
-        return Broken(sent=True, code="cut_answer", message=_sentence("The answer was cut off", error))
+        return TransportFailure(sent=True, code="cut_answer", message=_sentence("The answer was cut off", error))
     if isinstance(error, aiohttp.ClientResponseError | HttpProcessingError | ValueError):
-        return Broken(sent=True, code="bad_response", message=_sentence("The answer is not HTTP", error))
-    return Broken(sent=True, code="connection_lost", message=_sentence("The connection was lost after sending", error))
+        return TransportFailure(sent=True, code="bad_response", message=_sentence("The answer is not HTTP", error))
+    return TransportFailure(
+        sent=True, code="connection_lost", message=_sentence("The connection was lost after sending", error)
+    )
 
 
 def _errno(error: BaseException) -> int | None:
@@ -251,7 +253,7 @@ def _sentence(what: str, error: Exception) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class HttpSettings:
     """How D3 is reached. Times in seconds; *ca_bundle* is trusted beside the system's authorities."""
 
     base_url: str
@@ -262,7 +264,7 @@ class Network:
     client_key: Path | None = None
 
 
-def tls(network: Network) -> ssl.SSLContext:
+def tls(network: HttpSettings) -> ssl.SSLContext:
     """TLS 1.2 or newer, the system's authorities and the given ones, the client's certificate if there is one.
 
     Raises `SettingsError` when a file cannot be used.
@@ -293,7 +295,7 @@ class Transport:
     opens a session of its own.
     """
 
-    def __init__(self, network: Network, *, session: aiohttp.ClientSession | None = None) -> None:
+    def __init__(self, network: HttpSettings, *, session: aiohttp.ClientSession | None = None) -> None:
         self._network = network
         self._root = network.base_url.rstrip("/") + API_PATH
         self._within = _within(network.timeout)
@@ -338,7 +340,7 @@ class Transport:
         *,
         timeout: float | None = None,  # noqa: ASYNC109 - a budget for aiohttp's own phases, not a scope around them
         on_sent: Callable[[], None] | None = None,
-    ) -> ApiResponse | Broken:
+    ) -> ApiResponse | TransportFailure:
         """POST *request* once. *timeout* in seconds covers the attempt; *on_sent* is called when its headers leave.
 
         Raises nothing for what a server or network can do: that comes back as `Broken`.

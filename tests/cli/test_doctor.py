@@ -19,7 +19,7 @@ import jwt
 import pytest
 
 from d3async.cli.main import cli, exit_code_of
-from d3async.d3.response import ApiResponse, Broken
+from d3async.d3.response import ApiResponse, TransportFailure
 from d3async.operations import doctor as operations_doctor
 from d3async.operations import doctor_network
 from d3async.operations.doctor import of_folder
@@ -446,14 +446,14 @@ def test_a_look_up_that_hangs_is_given_up() -> None:
 @pytest.mark.parametrize(
     ("answer", "state"),
     [
-        (Broken(sent=False, code="dns", message="The name cannot be resolved."), "bad"),
-        (Broken(sent=True, code="read_timeout", message="No whole answer came in time."), "bad"),
+        (TransportFailure(sent=False, code="dns", message="The name cannot be resolved."), "bad"),
+        (TransportFailure(sent=True, code="read_timeout", message="No whole answer came in time."), "bad"),
         (ApiResponse(200, {}, b'{"error": "", "returnData": ""}'), "ok"),
         (ApiResponse(200, {}, b"[]"), "bad"),
         (ApiResponse(502, {}, b"{}"), "bad"),
     ],
 )
-def test_an_answer_that_is_not_d3s_is_no_proof(answer: ApiResponse | Broken, state: str) -> None:
+def test_an_answer_that_is_not_d3s_is_no_proof(answer: ApiResponse | TransportFailure, state: str) -> None:
     assert operations_doctor.judge("GetIncidents", answer, general=False).state == state
 
 

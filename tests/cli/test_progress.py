@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from d3async.cli.progress import Tally, why_not_faster
-from d3async.engine.observers import Sight, together
+from d3async.cli.progress import ProgressCounts, why_not_faster
+from d3async.engine.observers import ServerProgress, together
 from d3async.policy.halt_and_exit_codes import worst
 from d3async.policy.retry import Stop
 from d3async.ratelimit.limiter import Limiter, LimiterNumbers
@@ -18,8 +18,8 @@ def numbers(**changed: Any) -> LimiterNumbers:
     return LimiterNumbers(**{name: getattr(told, name) for name in told.__slots__} | {"rate": 40.0} | changed)
 
 
-def sight(name: str = "", rows: int = 100, done: int = 0, **changed: Any) -> Sight:
-    return Sight(name, rows, done, numbers(**changed))
+def sight(name: str = "", rows: int = 100, done: int = 0, **changed: Any) -> ServerProgress:
+    return ServerProgress(name, rows, done, numbers(**changed))
 
 
 def test_several_limiters_add_up_and_their_longest_pause_counts() -> None:
@@ -48,7 +48,7 @@ def test_one_of_several_that_finds_its_rate_by_itself_leaves_them_without_a_ceil
         ([], ""),
     ],
 )
-def test_what_holds_a_run_up_is_told_with_the_name_of_the_server(at: list[Sight], said: str) -> None:
+def test_what_holds_a_run_up_is_told_with_the_name_of_the_server(at: list[ServerProgress], said: str) -> None:
     assert why_not_faster(at) == said
 
 
@@ -67,10 +67,10 @@ def test_what_holds_a_run_up_is_told_with_the_name_of_the_server(at: list[Sight]
     ],
 )
 def test_the_time_left_is_that_of_the_slowest_server_and_of_all_rows_together(
-    at: list[Sight], waiting: int, left: float | None
+    at: list[ServerProgress], waiting: int, left: float | None
 ) -> None:
     """Just begun: nobody knows the pace yet, the limits of 40 a second decide."""
-    assert Tally(1000, clock=lambda: 0.0).left(at, waiting) == left
+    assert ProgressCounts(1000, clock=lambda: 0.0).left(at, waiting) == left
 
 
 def stop(code: str) -> Stop:

@@ -17,7 +17,7 @@ from d3async.cli.main import cli, exit_code_of
 from d3async.cli.result_text import folder_lines
 from d3async.files.run_files import write_again
 from d3async.journal.sqlite.folder_lock import is_held
-from d3async.journal.sqlite.reader import FILE, JournalReader
+from d3async.journal.sqlite.reader import FILE, FolderReader
 from d3async.journal.sqlite.run_folder import open_folder
 from d3async.operations.status import folder_json, status_of
 from tests.journal.factory import START, Entry, Told, every_outcome, long_run, make, unsent
@@ -98,7 +98,7 @@ def test_a_finished_run_tells_counts_causes_files_and_the_next_step(
 
 
 def test_rows_in_flight_are_told_apart_while_a_run_goes_on(tmp_path: Path) -> None:
-    with JournalReader(going(tmp_path) / FILE) as reader:
+    with FolderReader(going(tmp_path) / FILE) as reader:
         words = folder_lines(status_of(reader, now=START + 4, running=True))
     assert words[1].endswith("58 to send, 9.8 rows/s, about 6 s left")
     assert words[2] == "40 ok · 58 not sent · 2 in flight"
@@ -106,7 +106,7 @@ def test_rows_in_flight_are_told_apart_while_a_run_goes_on(tmp_path: Path) -> No
 
 
 def test_the_rate_is_that_of_the_last_half_minute(tmp_path: Path) -> None:
-    with JournalReader(going(tmp_path) / FILE) as reader:
+    with FolderReader(going(tmp_path) / FILE) as reader:
         assert status_of(reader, now=START + 4, running=True).rate == pytest.approx(39 / 4)
         assert status_of(reader, now=START + 31.95, running=True).rate == pytest.approx(20 / 30)
         assert status_of(reader, now=START + 60, running=True).rate == 0
@@ -171,7 +171,7 @@ def test_json_has_the_same_for_programs_and_outcomes_add_up(tmp_path: Path, caps
 def test_json_names_causes_and_files(tmp_path: Path) -> None:
     folder = every_outcome(tmp_path)
     write_again(folder)
-    with JournalReader(folder / FILE) as reader:
+    with FolderReader(folder / FILE) as reader:
         told = folder_json(status_of(reader, now=START, running=False))
     assert told["causes"][0]["count"] == 1
     assert told["failed"] == str(folder / "failed.csv")

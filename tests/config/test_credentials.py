@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from d3async.config.credentials import Credentials, Kind, Secret, plain, upper_snake, variable
+from d3async.config.credentials import CredentialKind, Credentials, Secret, plain, upper_snake, variable
 from d3async.config.settings import Settings
 from d3async.errors import SettingsError
 
@@ -44,28 +44,28 @@ def refusal(environ: Mapping[str, str], **options: object) -> str:
 )
 def test_the_variable_of_a_command_is_its_name_in_upper_snake(command: str, expected: str) -> None:
     assert upper_snake(command) == expected
-    assert variable(Kind.JWT_SECRET, command) == f"D3_JWT_SECRET_{expected}"
+    assert variable(CredentialKind.JWT_SECRET, command) == f"D3_JWT_SECRET_{expected}"
     assert plain(upper_snake(command)) == plain(command)
 
 
 @pytest.mark.parametrize(
     ("environ", "command", "expected"),
     [
-        ({"D3_API_KEY": "k"}, "CreateTask", (Kind.API_KEY, "k")),
-        ({"D3_API_KEY": " k \n"}, "CreateTask", (Kind.API_KEY, "k")),
-        ({"D3_API_KEY": "\ufeffk"}, "CreateTask", (Kind.API_KEY, "k")),
-        ({"D3_API_KEY": "k", "D3_API_KEY_CREATE_TASK": "own"}, "CreateTask", (Kind.API_KEY, "own")),
-        ({"D3_API_KEY": "k", "D3_API_KEY_CREATE_TASK": "own"}, "GetIncidents", (Kind.API_KEY, "k")),
-        ({"D3_API_KEY_CREATETASK": "own"}, "CreateTask", (Kind.API_KEY, "own")),
-        ({"D3_API_KEY": "k", "D3_JWT_CREATE_TASK": "t"}, "CreateTask", (Kind.JWT, "t")),
-        ({"D3_API_KEY": "k", "D3_JWT_SECRET_CREATE_TASK": "s"}, "CreateTask", (Kind.JWT_SECRET, "s")),
-        ({"D3_JWT_CREATE_TASK": "t", "D3_JWT_SECRET_CREATE_TASK": "s"}, "CreateTask", (Kind.JWT, "t")),
-        ({"D3_API_KEY_CREATE_TASK": "k", "D3_JWT_CREATE_TASK": "t"}, "CreateTask", (Kind.API_KEY, "k")),
-        ({"D3_JWT": "t", "D3_JWT_SECRET": "s"}, "CreateTask", (Kind.JWT, "t")),
-        ({"D3_API_KEY": "k", "D3_JWT": "t", "D3_JWT_SECRET": "s"}, "CreateTask", (Kind.API_KEY, "k")),
-        ({"D3_JWT_SECRET": "s"}, "CreateTask", (Kind.JWT_SECRET, "s")),
-        ({"D3_API_KEY_GET_D3_LOG": "k"}, "getD3Log", (Kind.API_KEY, "k")),
-        ({"D3_API_KEY_IOCS_EXTRACTION": "k"}, "IOCsExtraction", (Kind.API_KEY, "k")),
+        ({"D3_API_KEY": "k"}, "CreateTask", (CredentialKind.API_KEY, "k")),
+        ({"D3_API_KEY": " k \n"}, "CreateTask", (CredentialKind.API_KEY, "k")),
+        ({"D3_API_KEY": "\ufeffk"}, "CreateTask", (CredentialKind.API_KEY, "k")),
+        ({"D3_API_KEY": "k", "D3_API_KEY_CREATE_TASK": "own"}, "CreateTask", (CredentialKind.API_KEY, "own")),
+        ({"D3_API_KEY": "k", "D3_API_KEY_CREATE_TASK": "own"}, "GetIncidents", (CredentialKind.API_KEY, "k")),
+        ({"D3_API_KEY_CREATETASK": "own"}, "CreateTask", (CredentialKind.API_KEY, "own")),
+        ({"D3_API_KEY": "k", "D3_JWT_CREATE_TASK": "t"}, "CreateTask", (CredentialKind.JWT, "t")),
+        ({"D3_API_KEY": "k", "D3_JWT_SECRET_CREATE_TASK": "s"}, "CreateTask", (CredentialKind.JWT_SECRET, "s")),
+        ({"D3_JWT_CREATE_TASK": "t", "D3_JWT_SECRET_CREATE_TASK": "s"}, "CreateTask", (CredentialKind.JWT, "t")),
+        ({"D3_API_KEY_CREATE_TASK": "k", "D3_JWT_CREATE_TASK": "t"}, "CreateTask", (CredentialKind.API_KEY, "k")),
+        ({"D3_JWT": "t", "D3_JWT_SECRET": "s"}, "CreateTask", (CredentialKind.JWT, "t")),
+        ({"D3_API_KEY": "k", "D3_JWT": "t", "D3_JWT_SECRET": "s"}, "CreateTask", (CredentialKind.API_KEY, "k")),
+        ({"D3_JWT_SECRET": "s"}, "CreateTask", (CredentialKind.JWT_SECRET, "s")),
+        ({"D3_API_KEY_GET_D3_LOG": "k"}, "getD3Log", (CredentialKind.API_KEY, "k")),
+        ({"D3_API_KEY_IOCS_EXTRACTION": "k"}, "IOCsExtraction", (CredentialKind.API_KEY, "k")),
         ({"D3_API_KEY_CREATE_TASK": "k"}, "GetIncidents", None),
         ({"D3_API_KEY": ""}, "CreateTask", None),
         ({"D3_API_KEY": "  "}, "CreateTask", None),
@@ -74,7 +74,7 @@ def test_the_variable_of_a_command_is_its_name_in_upper_snake(command: str, expe
     ],
 )
 def test_a_command_uses_its_own_credential_before_a_general_one_and_a_key_before_a_token(
-    environ: dict[str, str], command: str, expected: tuple[Kind, str] | None
+    environ: dict[str, str], command: str, expected: tuple[CredentialKind, str] | None
 ) -> None:
     best = from_env({**NEEDED, **environ}).credentials.best(command)
 

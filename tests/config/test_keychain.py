@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from d3async.config import secret_sources
-from d3async.config.credentials import Kind, Secret
+from d3async.config.credentials import CredentialKind, Secret
 from d3async.config.settings import Settings
 from d3async.errors import SettingsError
 
@@ -33,7 +33,7 @@ def refusal(environ: Mapping[str, str], **options: object) -> str:
 
 def test_what_login_stored_is_found_without_a_word_in_the_config(memory: Any, tmp_path: Path) -> None:
     secret_sources.store_in_keyring(
-        secret_sources.entry_name("", Kind.API_KEY, "CreateTask"), Secret("from-keyring"), tmp_path
+        secret_sources.entry_name("", CredentialKind.API_KEY, "CreateTask"), Secret("from-keyring"), tmp_path
     )
     (tmp_path / "config.toml").touch()
 
@@ -61,7 +61,9 @@ def test_what_login_stored_is_found_without_a_word_in_the_config(memory: Any, tm
 def test_the_keyring_is_asked_only_when_no_other_source_has_the_key(
     memory: Any, tmp_path: Path, environ: dict[str, str], needs: list[str], asked: int
 ) -> None:
-    secret_sources.store_in_keyring(secret_sources.entry_name("", Kind.API_KEY, "CreateTask"), Secret("k"), tmp_path)
+    secret_sources.store_in_keyring(
+        secret_sources.entry_name("", CredentialKind.API_KEY, "CreateTask"), Secret("k"), tmp_path
+    )
     (tmp_path / "config.toml").touch()
 
     from_env({**NEEDED, **environ, "D3_CONFIG": str(tmp_path / "config.toml")}, needs=needs)
@@ -70,7 +72,9 @@ def test_the_keyring_is_asked_only_when_no_other_source_has_the_key(
 
 
 def test_a_login_belongs_to_its_profile(memory: Any, config: Path) -> None:
-    secret_sources.store_in_keyring(secret_sources.entry_name("other", Kind.API_KEY, ""), Secret("k"), config.parent)
+    secret_sources.store_in_keyring(
+        secret_sources.entry_name("other", CredentialKind.API_KEY, ""), Secret("k"), config.parent
+    )
 
     refused = refusal({**NEEDED, "D3_PROFILE": "vsoc"}, config=config, needs=["GetIncidents"])
     settings = from_env({**NEEDED, "D3_PROFILE": "other"}, config=config, needs=["GetIncidents"])

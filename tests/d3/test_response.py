@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from d3async.d3.call import envelope
 from d3async.d3.response import (
     _DISTINCT,
+    AmbiguousAnswer,
     ApiResponse,
-    Doubtful,
     ItemError,
     Refused,
     Reply,
@@ -26,7 +26,7 @@ from tests.d3.recorded import NAMES, recorded
 NOT_LINKED = "The source incident is not linked to this incident."
 KINDS = {
     "ok": Reply, "partial": Reply, "still": Reply, "wrong": Reply, "create": Reply, "remove": Reply,
-    "doubt": Doubtful, "refused": Refused, "throttled": Throttled, "unauthorized": Unauthorized,
+    "doubt": AmbiguousAnswer, "refused": Refused, "throttled": Throttled, "unauthorized": Unauthorized,
 }  # fmt: skip
 
 
@@ -174,7 +174,7 @@ def test_a_refusal_carries_d3s_own_words_where_there_are_any(name: str, code: st
 def test_what_proves_nothing_says_in_a_word_why(name: str, code: str) -> None:
     doubtful = read(recorded(name))
 
-    assert isinstance(doubtful, Doubtful)
+    assert isinstance(doubtful, AmbiguousAnswer)
     assert doubtful.code == code
     assert doubtful.message
 
@@ -194,7 +194,7 @@ def test_a_401_says_what_d3_said() -> None:
 def test_nesting_of_any_depth_is_doubt_or_refusal_and_never_a_traceback(depth: int, where: str) -> None:
     body = f'{{"{where}": {"[" * depth}{"]" * depth}}}'.encode()
 
-    assert isinstance(read(ApiResponse(200, {}, body)), Doubtful | Refused)
+    assert isinstance(read(ApiResponse(200, {}, body)), AmbiguousAnswer | Refused)
 
 
 def test_what_utf_8_cannot_hold_is_replaced_so_that_it_can_be_stored() -> None:
@@ -208,7 +208,7 @@ def test_what_utf_8_cannot_hold_is_replaced_so_that_it_can_be_stored() -> None:
 
 @pytest.mark.parametrize("body", [b"\xff\xfe", b'{"error":"\xff"}', b"{" * 50_000, b"1" * 5_000, b"NaN"])
 def test_bytes_that_are_no_answer_are_doubt(body: bytes) -> None:
-    assert isinstance(read(ApiResponse(200, {}, body)), Doubtful)
+    assert isinstance(read(ApiResponse(200, {}, body)), AmbiguousAnswer)
 
 
 JSON = st.recursive(
@@ -243,4 +243,4 @@ def test_keys_that_are_taken_for_different_ones_at_sight_are_different() -> None
 def test_a_key_that_decides_may_not_stand_twice_however_it_is_spelt(second: str) -> None:
     body = f'{{"error":"","returnData":"Successful","{second}":"Failed"}}'.encode()
 
-    assert isinstance(read(ApiResponse(200, {}, body)), Doubtful)
+    assert isinstance(read(ApiResponse(200, {}, body)), AmbiguousAnswer)

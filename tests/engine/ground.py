@@ -15,11 +15,11 @@ from d3async.d3.commands.remove_linked_incidents import RemoveLinkedIncidents
 from d3async.engine.delivery import connect
 from d3async.engine.engine import Engine
 from d3async.files.source import Format
-from d3async.jobs.job import Job, asked
+from d3async.jobs.job import Job, request_of
 from d3async.journal.model import Selection
 from d3async.journal.reconcile import UnknownRows, mark_tasks
-from d3async.journal.sqlite.group_commit import GroupJournal
-from d3async.journal.sqlite.row_claims import Store
+from d3async.journal.sqlite.group_commit import GroupCommitJournal
+from d3async.journal.sqlite.row_claims import RowStore
 from d3async.journal.sqlite.run_folder import RunFolder, open_folder
 from d3async.journal.sqlite.session import FolderSession
 from d3async.sandbox import Sandbox, serve
@@ -30,12 +30,14 @@ RATE = 1000.0
 
 def link(row: int, source: str, *linked: str, **more: Any) -> Job:
     command = RemoveLinkedIncidents(source=source, linked=list(linked))
-    return Job(row, row + 1, f"{source},{';'.join(linked)}", asked(command), None, "Security Operations", **more)
+    return Job(row, row + 1, f"{source},{';'.join(linked)}", request_of(command), None, "Security Operations", **more)
 
 
 def task(row: int, incident: str, name: str, assignee: str = "Bob Ray", **more: Any) -> Job:
     command = CreateTask(incident=incident, name=name, description="Ask.", assignee=assignee, due=DUE)
-    return Job(row, row + 1, f"{incident},{name},{assignee},{DUE}", asked(command), None, "Security Operations", **more)
+    return Job(
+        row, row + 1, f"{incident},{name},{assignee},{DUE}", request_of(command), None, "Security Operations", **more
+    )
 
 
 @dataclass
@@ -64,7 +66,7 @@ class Ground:
         mark_tasks(self.session(), on=mark)
         self.folder.commit()
         stage.close()
-        journal = GroupJournal(self.folder.db, Store(self.folder.db, epoch=self.folder.epoch))
+        journal = GroupCommitJournal(self.folder.db, RowStore(self.folder.db, epoch=self.folder.epoch))
         parts = connect(self.settings, limiter=self.client._parts.limiter)
         engine = Engine(carrier=parts.delivery, journal=journal, rows=rows, links_per_call=links_per_call)
         async with parts.transport:

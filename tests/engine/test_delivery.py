@@ -9,8 +9,8 @@ import anyio
 import pytest
 
 from d3async.d3.call import Account, ApiRequest, Call
-from d3async.d3.response import ApiResponse, Broken, Doubtful, Refused, Reply
-from d3async.engine.delivery import LATE, Attempt, Delivered, Delivery, Stopper
+from d3async.d3.response import AmbiguousAnswer, ApiResponse, Refused, Reply, TransportFailure
+from d3async.engine.delivery import STALE_AFTER, Attempt, Delivered, Delivery, Stopper
 from d3async.errors import FencedError, SettingsError
 from d3async.policy.retry import Policy, Stop
 
@@ -23,14 +23,14 @@ def answer(status: int, body: Any = None, **headers: str) -> ApiResponse:
 
 
 OK = answer(200, {"error": "", "returnData": "Successful"})
-UNSENT = Broken(sent=False, code="refused", message="Connection refused.")
-LOST = Broken(sent=True, code="connection_lost", message="The connection was lost.")
+UNSENT = TransportFailure(sent=False, code="refused", message="Connection refused.")
+LOST = TransportFailure(sent=True, code="connection_lost", message="The connection was lost.")
 
 
 class Scene:
     """Limiter, journal and transport in one, noting what happens in order; *at* names where to wait."""
 
-    def __init__(self, *answers: ApiResponse | Broken) -> None:
+    def __init__(self, *answers: ApiResponse | TransportFailure) -> None:
         self.answers = list(answers)
         self.noted: list[str] = []
         self.requests: list[ApiRequest] = []
@@ -98,11 +98,11 @@ class Scene:
     # what a transport does
     async def send(
         self, request: ApiRequest, headers: Any, *, on_sent: Callable[[], None] | None = None
-    ) -> ApiResponse | Broken:
+    ) -> ApiResponse | TransportFailure:
         await self._reach("connect")
         self.requests.append(request)
         found = self.answers.pop(0)
-        if on_sent and not (isinstance(found, Broken) and not found.sent):
+        if on_sent and not (isinstance(found, TransportFailure) and not found.sent):
             on_sent()
             self.noted.append("wire")
             await self._reach("wire")
@@ -178,17 +178,17 @@ OUT = "token claim wire"
 AGAIN = "token, head claim wire"
 # what happens, the call, how its attempts end, its last word, requests that left, everything noted in order
 SEQUENCES: list[tuple[str, Call, list[Any], type, int, list[str]]] = [
-    ("a task that was lost is sent once", TASK, [LOST], Broken, 1, [OUT, "strained"]),
+    ("a task that was lost is sent once", TASK, [LOST], TransportFailure, 1, [OUT, "strained"]),
     ("a task refused is sent once", TASK, [answer(400)], Refused, 1, [OUT, "accepted"]),
-    ("a task on 500 is sent once", TASK, [answer(500)], Doubtful, 1, [OUT, "strained"]),
+    ("a task on 500 is sent once", TASK, [answer(500)], AmbiguousAnswer, 1, [OUT, "strained"]),
     ("a task that never left is sent again", TASK, [UNSENT, UNSENT, OK], Reply, 1,
      ["token claim unreachable release", "token, head claim unreachable release", AGAIN, "accepted"]),
     ("a task throttled is sent again", TASK, [answer(429), OK], Reply, 2,
      [OUT, "throttled release, left", AGAIN, "accepted"]),
     ("links that were lost are sent again", LINKS, [LOST, OK], Reply, 2, [OUT, "strained", AGAIN, "accepted"]),
-    ("links are sent four times at most", LINKS, [answer(500)] * 4, Doubtful, 4,
+    ("links are sent four times at most", LINKS, [answer(500)] * 4, AmbiguousAnswer, 4,
      [OUT, "strained", AGAIN, "strained", AGAIN, "strained", AGAIN, "strained"]),
-    ("a 429 between is not charged", LINKS, [LOST, answer(429), LOST, UNSENT, LOST, LOST], Broken, 5,
+    ("a 429 between is not charged", LINKS, [LOST, answer(429), LOST, UNSENT, LOST, LOST], TransportFailure, 5,
      [OUT, "strained", AGAIN, "throttled release, left", AGAIN, "strained",
       "token, head claim unreachable release", AGAIN, "strained", AGAIN, "strained"]),
 ]  # fmt: skip
@@ -217,7 +217,7 @@ async def test_after_doubt_the_call_says_that_its_items_were_tried() -> None:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize(("first", "known", "attempts"), [([], None, 1), ([LOST], Broken, 2)])
+@pytest.mark.parametrize(("first", "known", "attempts"), [([], None, 1), ([LOST], TransportFailure, 2)])
 async def test_a_401_stops_the_run_and_the_call_is_as_it_was_before(
     first: list[Any], known: type | None, attempts: int
 ) -> None:
@@ -320,7 +320,7 @@ async def test_a_stop_after_doubt_keeps_the_doubt() -> None:
     scene.hooks["token"] = stop
     done = await deliver(scene, LINKS, stopper=stopper)
 
-    assert isinstance(done.answer, Broken)
+    assert isinstance(done.answer, TransportFailure)
     assert (done.call.tried, done.attempts, len(scene.answers)) == ({"a-1", "b-2"}, 1, 1)
 
 
@@ -420,7 +420,7 @@ async def test_a_token_grown_stale_while_the_disk_stalled_is_exchanged() -> None
     scene = Scene(OK)
 
     async def stall() -> None:
-        scene.now += LATE + 0.001
+        scene.now += STALE_AFTER + 0.001
 
     scene.hooks["claim"] = stall
     await deliver(scene)
@@ -434,7 +434,7 @@ async def test_a_stop_while_a_stale_token_is_exchanged_takes_the_mark_back() -> 
     stopper = Stopper()
 
     async def stall() -> None:
-        scene.now += LATE + 0.001
+        scene.now += STALE_AFTER + 0.001
         stopper.stop(Stop("interrupted", "Ctrl-C"))
 
     scene.hooks["claim"] = stall

@@ -10,14 +10,14 @@ import anyio
 import pytest
 
 from d3async.d3.call import Call
-from d3async.d3.response import Answer, Doubtful, ItemError, Refused, Reply
+from d3async.d3.response import AmbiguousAnswer, Answer, ItemError, Refused, Reply
 from d3async.engine.delivery import Delivered, Stopper
 from d3async.engine.engine import Engine
 from d3async.errors import ConservationError, FencedError, JournalError
 from d3async.journal.model import RowOutcome, Selection
-from d3async.journal.protocols import Log
-from d3async.journal.sqlite.group_commit import GroupJournal
-from d3async.journal.sqlite.row_claims import Store
+from d3async.journal.protocols import AttemptLog
+from d3async.journal.sqlite.group_commit import GroupCommitJournal
+from d3async.journal.sqlite.row_claims import RowStore
 from d3async.journal.sqlite.run_folder import RunFolder, in_memory
 from d3async.policy.halt_and_exit_codes import parse
 from d3async.policy.retry import Stop
@@ -43,7 +43,7 @@ class Carrier:
         self.in_flight = self.most = 0
         self.sources: list[str] = []
 
-    async def deliver(self, call: Call, *, repeatable: bool, log: Log, stopper: Stopper) -> Delivered:
+    async def deliver(self, call: Call, *, repeatable: bool, log: AttemptLog, stopper: Stopper) -> Delivered:
         assert repeatable is (call.command != "CreateTask")
         if stopper.reason is not None:
             return Delivered(call, None, 0)
@@ -70,7 +70,9 @@ class Carrier:
 class Run:
     def __init__(self, folder: RunFolder, rows: int, carrier: Carrier, **options: Any) -> None:
         self.folder, self.carrier = folder, carrier
-        self.journal = GroupJournal(folder.db, Store(folder.db, epoch=1), patience=options.pop("patience", 1.0))
+        self.journal = GroupCommitJournal(
+            folder.db, RowStore(folder.db, epoch=1), patience=options.pop("patience", 1.0)
+        )
         self.told: list[RowOutcome] = []
         self.engine = Engine(
             carrier=carrier, journal=self.journal, rows=rows, on_row=self.told.append, **{"workers": WORKERS, **options}
@@ -159,7 +161,7 @@ async def test_a_list_limit_once_learnt_is_kept_to() -> None:
 @pytest.mark.asyncio
 async def test_an_item_that_was_tried_in_a_refused_list_stays_in_doubt() -> None:
     class Doubting(Carrier):
-        async def deliver(self, call: Call, *, repeatable: bool, log: Log, stopper: Stopper) -> Delivered:
+        async def deliver(self, call: Call, *, repeatable: bool, log: AttemptLog, stopper: Stopper) -> Delivered:
             if len(call.items) == 2:
                 await log.claim(call, NOW)
                 call = call.after_doubt()
@@ -325,7 +327,7 @@ async def test_a_defect_is_raised_as_itself_and_not_as_a_group() -> None:
 @pytest.mark.asyncio
 async def test_an_answer_that_loses_an_item_is_a_defect() -> None:
     class Losing(Carrier):
-        async def deliver(self, call: Call, *, repeatable: bool, log: Log, stopper: Stopper) -> Delivered:
+        async def deliver(self, call: Call, *, repeatable: bool, log: AttemptLog, stopper: Stopper) -> Delivered:
             done = await super().deliver(call, repeatable=repeatable, log=log, stopper=stopper)
             return Delivered(done.call._replace(items=(*done.call.items, "made-up")), done.answer, 1)
 
@@ -377,9 +379,11 @@ async def test_answers_are_kept_up_to_a_length() -> None:
     from d3async.d3.response import ApiResponse
 
     class Long(Carrier):
-        async def deliver(self, call: Call, *, repeatable: bool, log: Log, stopper: Stopper) -> Delivered:
+        async def deliver(self, call: Call, *, repeatable: bool, log: AttemptLog, stopper: Stopper) -> Delivered:
             done = await super().deliver(call, repeatable=repeatable, log=log, stopper=stopper)
-            return Delivered(done.call, Doubtful("bad_response", "?", 200), 1, ApiResponse(200, {}, b"\xff" * 100_000))
+            return Delivered(
+                done.call, AmbiguousAnswer("bad_response", "?", 200), 1, ApiResponse(200, {}, b"\xff" * 100_000)
+            )
 
     async with prepared(tasks(1), Long()) as run:
         await run.engine.run()

@@ -10,7 +10,7 @@ import pytest
 from d3async.d3.task_search import mark_of, marks_in
 from d3async.engine.read_back import TaskCounts, reconcile_tasks
 from d3async.errors import FencedError, JournalError
-from d3async.journal.reconcile import News, mark_tasks
+from d3async.journal.reconcile import LookupResult, mark_tasks
 from d3async.journal.sqlite.session import hold
 from tests.engine.ground import Ground, ground, link, task
 
@@ -198,7 +198,7 @@ async def test_a_former_owner_settles_nothing(tmp_path: Path) -> None:
         site.folder.db.execute("update meta set value = '99' where key = 'epoch'")
 
         with pytest.raises(FencedError):
-            rows.settle_tasks([News(1, None, "ok", "found", "")])
+            rows.settle_tasks([LookupResult(1, None, "ok", "found", "")])
         assert site.rows() == [("unknown", "connection_lost")]
 
 

@@ -6,16 +6,16 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from d3async.engine.delivery import Wait
+from d3async.engine.delivery import Interruptible
 
 
 @pytest.mark.asyncio
 async def test_a_block_that_waits_is_left_and_what_follows_goes_on() -> None:
-    waits: set[Wait] = set()
+    waits: set[Interruptible] = set()
     after = []
 
     async def waits_for_ever() -> None:
-        with Wait(waits, over=False):
+        with Interruptible(waits, over=False):
             await asyncio.Event().wait()
         await asyncio.sleep(0)
         after.append(True)
@@ -32,14 +32,14 @@ async def test_a_block_that_waits_is_left_and_what_follows_goes_on() -> None:
 
 @pytest.mark.asyncio
 async def test_a_block_that_is_over_is_left_as_soon_as_it_waits() -> None:
-    with Wait(set(), over=True):
+    with Interruptible(set(), over=True):
         await asyncio.Event().wait()
 
 
 @pytest.mark.asyncio
 async def test_a_block_that_waits_for_nothing_is_not_left_and_nothing_is_cancelled_after_it() -> None:
     done = []
-    with Wait(set(), over=True) as _:
+    with Interruptible(set(), over=True) as _:
         done.append(True)
     await asyncio.sleep(0)
 
@@ -49,10 +49,10 @@ async def test_a_block_that_waits_for_nothing_is_not_left_and_nothing_is_cancell
 @pytest.mark.asyncio
 @pytest.mark.parametrize("ended", [False, True])
 async def test_a_cancel_from_outside_goes_through(*, ended: bool) -> None:
-    waits: set[Wait] = set()
+    waits: set[Interruptible] = set()
 
     async def waits_for_ever() -> None:
-        with Wait(waits, over=False):
+        with Interruptible(waits, over=False):
             await asyncio.Event().wait()
 
     task = asyncio.ensure_future(waits_for_ever())
@@ -68,13 +68,13 @@ async def test_a_cancel_from_outside_goes_through(*, ended: bool) -> None:
 @pytest.mark.asyncio
 @pytest.mark.parametrize("ended", [False, True])
 async def test_a_scope_of_anyio_around_it_goes_through(*, ended: bool) -> None:
-    waits: set[Wait] = set()
+    waits: set[Interruptible] = set()
     reached = []
     with anyio.CancelScope() as scope:
         asyncio.get_running_loop().call_soon(scope.cancel)
         if ended:
             asyncio.get_running_loop().call_soon(lambda: next(iter(waits)).end())
-        with Wait(waits, over=False):
+        with Interruptible(waits, over=False):
             await asyncio.Event().wait()
         await anyio.lowlevel.checkpoint()
         reached.append(True)
@@ -85,5 +85,5 @@ async def test_a_scope_of_anyio_around_it_goes_through(*, ended: bool) -> None:
 
 @pytest.mark.asyncio
 async def test_another_failure_goes_through() -> None:
-    with pytest.raises(KeyError), Wait(set(), over=True):
+    with pytest.raises(KeyError), Interruptible(set(), over=True):
         raise KeyError

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from d3async.files.summary import alike, find_causes
-from d3async.journal.sqlite.reader import FILE, JournalReader
+from d3async.journal.sqlite.reader import FILE, FolderReader
 from tests.journal.factory import Entry, invalid, make, unsent
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def causes_of(folder: Path, entries: list[Entry], **limits: int) -> Causes:
-    with JournalReader(make(folder, entries) / FILE) as reader:
+    with FolderReader(make(folder, entries) / FILE) as reader:
         return find_causes(reader, **limits)
 
 

@@ -16,7 +16,7 @@ from python_calamine import CalamineWorkbook
 from d3async.files.feedback_reader import same_text
 from d3async.files.feedback_writer import marked_object, narrowed, unmarked_object
 from d3async.files.job_file import open_table
-from d3async.files.results_writer import Inputs, spans, split
+from d3async.files.results_writer import InputRows, spans, split
 from d3async.files.run_files import write_folder
 from d3async.files.source import Format
 from d3async.jobs.feedback_rows import Mark, read_mark
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 
 NOT_LINKED = "The source incident is not linked to this incident."
-CSV = Inputs(Format("csv", delimiter=";"), LINK_HEADER)
-JSONL = Inputs(Format("jsonl"), ())
+CSV = InputRows(Format("csv", delimiter=";"), LINK_HEADER)
+JSONL = InputRows(Format("jsonl"), ())
 
 
 def links(folder: Path, *entries: list[Entry], **more: Any) -> Path:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d3async.files.number_words import instants
-from d3async.files.results_writer import COLUMNS, Inputs, csv_lines, guarded, json_array, json_lines, one_line
+from d3async.files.results_writer import COLUMNS, InputRows, csv_lines, guarded, json_array, json_lines, one_line
 from d3async.files.source import Format
 from d3async.journal.model import ItemRecord, RowRecord
 
@@ -27,15 +27,15 @@ def row(raw: str = "a", number: int = 1, **more: Any) -> RowRecord:
     return RowRecord(row=number, raw=raw, **known | more)
 
 
-def inputs(*header: str, delimiter: str = ",", kind: str = "csv") -> Inputs:
-    return Inputs(Format(kind, delimiter=delimiter), header)
+def inputs(*header: str, delimiter: str = ",", kind: str = "csv") -> InputRows:
+    return InputRows(Format(kind, delimiter=delimiter), header)
 
 
 def read(lines: Iterable[str], delimiter: str = ",") -> list[list[str]]:
     return list(csv.reader(io.StringIO("".join(lines), newline=""), delimiter=delimiter, strict=True))
 
 
-def input_cells(raw: str, source: Inputs) -> list[str]:
+def input_cells(raw: str, source: InputRows) -> list[str]:
     return read(csv_lines([row(raw)], source), source.delimiter)[1][len(COLUMNS) :]
 
 
@@ -140,7 +140,7 @@ def test_whatever_is_in_the_cells_comes_back(cells: list[str], delimiter: str, q
     assert input_cells(out.getvalue().removesuffix("\r\n"), source) == [guarded(cell) for cell in cells]
 
 
-def lines_of(rows: Iterable[RowRecord], source: Inputs, items: Any = (), answer: Any = None) -> list[Any]:
+def lines_of(rows: Iterable[RowRecord], source: InputRows, items: Any = (), answer: Any = None) -> list[Any]:
     return [json.loads(line) for line in json_lines(rows, items, source, answer or (lambda _: None))]
 
 

@@ -6,7 +6,7 @@ import io
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.files.results_writer import Inputs, csv_lines, guarded
+from d3async.files.results_writer import InputRows, csv_lines, guarded
 from d3async.files.source import Format
 from d3async.journal.model import RowRecord
 
@@ -21,7 +21,7 @@ def _written(cells: list[str]) -> str:
 
 def _line(raw: str) -> str:
     row = RowRecord(1, 2, "ok", "", "", 200, 1, None, None, raw, None, None, None, None, None)
-    _, line = csv_lines([row], Inputs(Format("csv"), ("a", "b", "c")))
+    _, line = csv_lines([row], InputRows(Format("csv"), ("a", "b", "c")))
     return line
 
 

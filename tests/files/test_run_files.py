@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from d3async.errors import ConservationError, JournalError
-from d3async.files.atomic_write import aside, write_lines
+from d3async.files.atomic_write import atomic_write, write_lines
 from d3async.files.run_files import write_again, write_folder, write_summary
 from d3async.files.source import Format
 from d3async.journal.sqlite.reader import FILE
@@ -169,7 +169,7 @@ def test_what_was_there_stays_when_writing_is_interrupted(tmp_path: Path) -> Non
         yield "half"
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), aside(path) as file:
+    with pytest.raises(KeyboardInterrupt), atomic_write(path) as file:
         write_lines(file, stop_writing())
     assert path.read_text() == "from before"
     assert names(tmp_path) == ["results.csv"]

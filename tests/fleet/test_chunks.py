@@ -15,11 +15,11 @@ from d3async.config.settings import Settings
 from d3async.errors import SettingsError
 from d3async.fleet.metrics import Metrics
 from d3async.fleet.queue import prepare
-from d3async.fleet.run_chunk import BOUNDS, Chunks, Tenants
+from d3async.fleet.run_chunk import RETRY_BOUNDS, ChunkRunner, Tenants
 from d3async.fleet.worker import pooled
 from d3async.journal.model import Selection
 from d3async.journal.postgres import runs
-from d3async.journal.postgres.chunk_owners import lay_run
+from d3async.journal.postgres.chunk_owners import create_job_rows_of_run
 from d3async.journal.postgres.group_commit import Writer
 from d3async.journal.postgres.submission import submission
 from d3async.policy.retry import Stop
@@ -49,7 +49,7 @@ def submit(
 def lay(url: str) -> None:
     """As if somebody had opened every chunk of the first run."""
     with psycopg.connect(url, autocommit=True) as connection:
-        lay_run(connection, 1)
+        create_job_rows_of_run(connection, 1)
 
 
 @asynccontextmanager
@@ -58,13 +58,13 @@ async def unshared(settings: Settings) -> AsyncIterator[Limiter]:
 
 
 @asynccontextmanager
-async def turning(url: str, settings_of: Callable[[str], Settings]) -> AsyncIterator[tuple[Chunks, Metrics]]:
+async def turning(url: str, settings_of: Callable[[str], Settings]) -> AsyncIterator[tuple[ChunkRunner, Metrics]]:
     address = needed(url, {})
     async with pooled(address, most=2) as pool, Writer(address.conninfo) as writer:
         metrics = Metrics(lambda: tenants.known(), host="here")  # noqa: PLW0108 - made below
         tenants = Tenants(settings_of, unshared, metrics.attempt)
         try:
-            yield Chunks(pool, writer, tenants, metrics, who="pid 1 on here", drain=1.0), metrics
+            yield ChunkRunner(pool, writer, tenants, metrics, who="pid 1 on here", drain=1.0), metrics
         finally:
             await tenants.aclose()
 
@@ -129,7 +129,7 @@ async def test_a_chunk_that_breaks_every_worker_is_given_up_and_the_run_says_so(
         raise ZeroDivisionError
 
     async with turning(url, poison) as (turn, _):
-        waits = [await turn("tenant") for _ in range(BOUNDS["crashed"].tries)]
+        waits = [await turn("tenant") for _ in range(RETRY_BOUNDS["crashed"].tries)]
 
     state, code, message, todo, exit_code = await told(url)
     assert waits == [1, 2, 4, 8, 16, 30, 30, None]
@@ -145,7 +145,7 @@ async def test_a_chunk_whose_workers_are_lost_one_after_the_other_is_given_up_to
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
             await connection.execute(
                 "insert into d3async_queue.d3async_try values (1, 1, 0, %s, 'crashed', 'the worker was lost')",
-                (BOUNDS["crashed"].tries,),
+                (RETRY_BOUNDS["crashed"].tries,),
             )
         again = await turn("tenant")
 

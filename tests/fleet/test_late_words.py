@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from d3async.d3.commands.create_task import CreateTask
-from d3async.jobs.job import Job, asked
+from d3async.jobs.job import Job, request_of
 from d3async.journal.model import Selection
 from d3async.journal.postgres import runs
 from d3async.journal.postgres.group_commit import Writer, open_chunk
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def a_job(row: int) -> Job:
     command = CreateTask(incident="1-1", name=f"task {row}", description="d", assignee="a", due="2099-01-01 00:00:00")
-    return Job(row, row + 1, f"row {row}", asked(command), None, "Site", None)
+    return Job(row, row + 1, f"row {row}", request_of(command), None, "Site", None)
 
 
 async def _submitted(url: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from d3async.journal.postgres.chunk_owners import lay_run
+from d3async.journal.postgres.chunk_owners import create_job_rows_of_run
 from tests.end_to_end.ground import running
 from tests.fleet.ground import Fleet, Ran, fleet
 
@@ -45,7 +45,7 @@ def submit(found: Fleet, name: str, *rows: str, options: tuple[object, ...] = ()
 def sent(found: Fleet, run: int = 1, state: str = "ok") -> None:
     """As workers leave the run: every row that was to be sent is in *state*."""
     with psycopg.connect(found.database) as db:
-        lay_run(db, run)
+        create_job_rows_of_run(db, run)
         db.execute(
             "update d3async_job set state = %s, todo = false, lane = null, attempts = 1, sent_at = 1796144400"
             " where run = %s and todo",

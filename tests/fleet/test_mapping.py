@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from d3async.journal.postgres.chunk_owners import lay_run
+from d3async.journal.postgres.chunk_owners import create_job_rows_of_run
 from tests.fleet.ground import Fleet, Ran, fleet
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def mapped(tmp_path: Path, postgres: Postgres, typed: Callable[..., Ran]) -> Ite
         file.write_text(TASKS)
         assert found.run("submit", file).code == 0
         with psycopg.connect(found.database) as connection:
-            lay_run(connection, 1)
+            create_job_rows_of_run(connection, 1)
         found.ask("update d3async_job set state = 'ok', todo = false where id = 1 returning id")
         yield found
 

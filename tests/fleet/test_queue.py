@@ -12,8 +12,8 @@ import pytest
 from d3async.config.database_urls import needed
 from d3async.errors import JournalError
 from d3async.fleet import queue
-from d3async.fleet.queue import Reaper, prepare
-from d3async.fleet.worker import FleetWorker, Pace, pooled
+from d3async.fleet.queue import LostJobs, prepare
+from d3async.fleet.worker import FleetWorker, WorkerPace, pooled
 from tests.database import running
 
 if TYPE_CHECKING:
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from procrastinate import App
     from procrastinate.jobs import Job
 
-    from d3async.fleet.queue import PatientConnector
+    from d3async.fleet.queue import WaitingConnector
     from tests.database import Postgres
 
-QUICK = Pace(tenants=2, poll=0.1, stalled_after=1.0)
+QUICK = WorkerPace(tenants=2, poll=0.1, stalled_after=1.0)
 
 
 @asynccontextmanager
-async def opened(postgres: Postgres) -> AsyncIterator[tuple[App, PatientConnector, str]]:
+async def opened(postgres: Postgres) -> AsyncIterator[tuple[App, WaitingConnector, str]]:
     url = postgres.database()
     await prepare(needed(url, {}))
     async with queue.opened(needed(url, {})) as (app, connector):
@@ -51,7 +51,7 @@ async def never(worker: int, running: frozenset[int] = frozenset()) -> None:
 
 
 def worker_of(
-    app: App, connector: PatientConnector, turn: Callable[[str], Awaitable[float | None]], **more: Any
+    app: App, connector: WaitingConnector, turn: Callable[[str], Awaitable[float | None]], **more: Any
 ) -> FleetWorker:
     given = {"tenants": ["a", "b"], "pace": QUICK, "reap": never, "joined": never, **more}
     return FleetWorker(app, connector, turn, **given)
@@ -116,7 +116,7 @@ async def test_a_tenant_that_was_served_stands_behind_those_who_wait(postgres: P
             return 0.0
 
         await queue.defer(app, ["a", "b", "c"])
-        worker = worker_of(app, connector, turn, tenants=["a", "b", "c"], pace=Pace(tenants=1, poll=5.0))
+        worker = worker_of(app, connector, turn, tenants=["a", "b", "c"], pace=WorkerPace(tenants=1, poll=5.0))
         async with asyncio.timeout(20):
             await worker.run()
 
@@ -155,7 +155,7 @@ async def test_what_a_lost_worker_had_is_put_back_even_if_its_place_was_pruned(p
                 (gone,),
             )
             await connection.execute("delete from d3async_queue.procrastinate_workers where id = %s", (pruned,))
-        reap = Reaper(app, pool, stalled_after=2.0, waiting=nobody_waits)
+        reap = LostJobs(app, pool, stalled_after=2.0, waiting=nobody_waits)
         await reap(alive, frozenset())
 
         assert await fetch(app, alive, "a") is not None
@@ -175,7 +175,7 @@ async def test_a_job_whose_fetching_was_never_heard_of_is_put_back_at_the_second
         assert heard is not None
         assert heard.id is not None
         assert unheard is not None
-        reap = Reaper(app, pool, stalled_after=60.0, waiting=nobody_waits)
+        reap = LostJobs(app, pool, stalled_after=60.0, waiting=nobody_waits)
         await reap(me, frozenset({heard.id}))
         first = await fetch(app, me, "b")
         await reap(me, frozenset({heard.id}))
@@ -194,7 +194,7 @@ async def test_a_tenant_with_work_that_nobody_has_queued_up_is_queued_up(postgre
     async with opened(postgres) as (app, _, url), pooled(needed(url, {}), most=2) as pool:
         await queue.defer(app, ["a"])
         me = await app.job_manager.register_worker()
-        reap = Reaper(app, pool, stalled_after=60.0, waiting=a_and_b_wait)
+        reap = LostJobs(app, pool, stalled_after=60.0, waiting=a_and_b_wait)
         await reap(me, frozenset())
         await reap(me, frozenset())
 

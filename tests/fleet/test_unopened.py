@@ -10,7 +10,7 @@ import pytest
 
 from d3async.journal.postgres import runs
 from d3async.journal.postgres.group_commit import Writer, open_chunk
-from d3async.journal.postgres.reader import PostgresReader, standing
+from d3async.journal.postgres.reader import FleetRunReader, fleet_snapshot
 from d3async.policy.retry import Stop
 from tests.fleet.ground import OUTCOMES
 from tests.fleet.test_chunks import asked, ready, submit
@@ -24,8 +24,8 @@ NOWHERE = "http://127.0.0.1:9/x"
 def stands(url: str) -> tuple[int, int, bool]:
     """Rows unsent and to be sent of the only run, and whether it is open, as `status` tells."""
     with psycopg.connect(url) as connection:
-        [run] = standing(connection, now=9.0).runs
-        assert standing(connection, now=9.0, name="run").runs == [run]
+        [run] = fleet_snapshot(connection, now=9.0).runs
+        assert fleet_snapshot(connection, now=9.0, name="run").runs == [run]
     return run.outcomes["unsent"], run.to_send, run.open
 
 
@@ -71,7 +71,7 @@ async def test_an_untouched_chunk_that_is_given_up_stays_unsent_and_says_why(pos
     assert after is not None
     assert after.chunk == 1
     assert stands(url) == (5, 3, True)
-    with PostgresReader(url, "run") as reader:
+    with FleetRunReader(url, "run") as reader:
         reader.check()
         assert [(row.outcome, row.code, row.message) for row in reader.rows()] == [
             ("unsent", "crashed", "given up"),

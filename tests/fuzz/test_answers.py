@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from d3async.d3.call import Call, fold
+from d3async.d3.call import Call, normalize_number
 from d3async.d3.response import ApiResponse, Reply, read
 from d3async.policy.outcome import Verdict, judge
 from tests.d3.recorded import NAMES, recorded
@@ -103,9 +103,9 @@ def is_proven(body: Any, item: str | None) -> bool:
     left = [
         number for data in under("data", body) if isinstance(data, dict) and len(data) == 1 for number in data.values()
     ]
-    numbers = {fold(str(number)) for number in trouble}
-    numbers |= {fold(str(number)) for numbers in left if isinstance(numbers, list) for number in numbers}
-    return fold(item) not in numbers
+    numbers = {normalize_number(str(number)) for number in trouble}
+    numbers |= {normalize_number(str(number)) for numbers in left if isinstance(numbers, list) for number in numbers}
+    return normalize_number(item) not in numbers
 
 
 def check(status: int, body: bytes) -> list[Verdict]:

@@ -19,7 +19,7 @@ from d3async.jobs.feedback_rows import (
     whole,
     with_reasons,
 )
-from d3async.jobs.job import Job, asked
+from d3async.jobs.job import Job, request_of
 
 UID = "u"
 NOW, BEFORE = b"now", b"before"
@@ -60,11 +60,11 @@ def test_the_mark_and_the_journal_decide(mark: Mark, row: KnownRow | None, rulin
 
 def task(**fields: str) -> Job:
     values = {"incident": "20270101-1", "name": "a", "description": "x", "assignee": "u", "due": "2027-01-01 10:00:00"}
-    return Job(3, 2, "1,a", asked(CreateTask.model_validate({**values, **fields})), None, "SOC")
+    return Job(3, 2, "1,a", request_of(CreateTask.model_validate({**values, **fields})), None, "SOC")
 
 
 def links(linked: str, source: str = "S-1", **fields: Any) -> Job:
-    job = Job(3, 2, "S", asked(RemoveLinkedIncidents(source=source, linked=linked)), None, "SOC")  # type: ignore[arg-type] - the validator reads text
+    job = Job(3, 2, "S", request_of(RemoveLinkedIncidents(source=source, linked=linked)), None, "SOC")  # type: ignore[arg-type] - the validator reads text
     return job._replace(**fields)
 
 

@@ -8,9 +8,9 @@ from d3async.d3.call import Call
 from d3async.d3.commands.create_task import CreateTask
 from d3async.d3.commands.remove_linked_incidents import RemoveLinkedIncidents
 from d3async.d3.response import Answer
-from d3async.jobs.job import Invalid, Job, Problem, asked
-from d3async.journal.model import Changes, RowOutcome, Selection, Settlement
-from d3async.journal.sqlite.row_claims import Store
+from d3async.jobs.job import Invalid, Job, Problem, request_of
+from d3async.journal.model import CallResult, Changes, RowOutcome, Selection
+from d3async.journal.sqlite.row_claims import RowStore
 from d3async.journal.sqlite.run_folder import RunFolder, open_folder
 from d3async.policy.outcome import judge
 
@@ -25,7 +25,7 @@ def task(name: str, *, key: str | None = None, site: str = "SOC", selected: bool
         row=0,
         line=0,
         raw=name,
-        asked=asked(CreateTask.model_validate({**fields, "name": name, **more})),
+        asked=request_of(CreateTask.model_validate({**fields, "name": name, **more})),
         username=None,
         site=site,
         key=key,
@@ -39,7 +39,7 @@ def links(linked: str, *, source: str = "20231025-130", key: str | None = None, 
         row=0,
         line=0,
         raw=f"{source},{linked}",
-        asked=asked(RemoveLinkedIncidents(source=source, linked=linked)),  # type: ignore[arg-type] - the validator reads text
+        asked=request_of(RemoveLinkedIncidents(source=source, linked=linked)),  # type: ignore[arg-type] - the validator reads text
         username=None,
         site="SOC",
         key=key,
@@ -77,7 +77,7 @@ class Run:
         self.changes = load(self.folder, entries, allow=allow)
         self.to_send = self.folder.begin(Selection(**selection), now=NOW, facts={})
         self.folder.commit()
-        self.store = Store(self.folder.db, epoch=self.folder.epoch, serial=selection.get("serial", False))
+        self.store = RowStore(self.folder.db, epoch=self.folder.epoch, serial=selection.get("serial", False))
 
     def again(self, entries: Sequence[Entry]) -> Changes:
         """The next run over the same open folder."""
@@ -86,7 +86,7 @@ class Run:
         changes = load(self.folder, entries, allow=True)
         self.to_send = self.folder.begin(Selection(), now=NOW, facts={})
         self.folder.commit()
-        self.store = Store(self.folder.db, epoch=self.folder.epoch)
+        self.store = RowStore(self.folder.db, epoch=self.folder.epoch)
         return changes
 
     def calls(self, most: int = 50) -> list[Call]:
@@ -101,7 +101,7 @@ class Run:
     def answer(self, call: Call, answer: Answer) -> list[RowOutcome]:
         """Claim *call* and settle it with *answer*."""
         self.store.claim(call, NOW)
-        return self.store.settle(Settlement(call, judge(call, answer), None, NOW + 1))
+        return self.store.settle(CallResult(call, judge(call, answer), None, NOW + 1))
 
     def answer_all(self, answer: Answer) -> None:
         for call in self.calls():

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from d3async.d3.response import Answer, Doubtful, ItemError, Refused, Reply
+from d3async.d3.response import AmbiguousAnswer, Answer, ItemError, Refused, Reply
 from d3async.errors import ConservationError, FencedError
 from d3async.files.run_files import write_files, write_results, write_summary_of
 from d3async.files.source import Format
-from d3async.journal.model import Settlement
-from d3async.journal.sqlite.reader import JournalReader
-from d3async.journal.sqlite.row_claims import Store
+from d3async.journal.model import CallResult
+from d3async.journal.sqlite.reader import FolderReader
+from d3async.journal.sqlite.row_claims import RowStore
 from d3async.journal.sqlite.run_folder import FILE
 from d3async.policy.batching import lane_in_wave, wave_of
 from d3async.policy.outcome import judge
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 OK = Reply("ok")
 REFUSED = Refused("http_400", "no", 400)
-DOUBT = Doubtful("http_500", "Unexpected Error.", 500)
+DOUBT = AmbiguousAnswer("http_500", "Unexpected Error.", 500)
 NOT_LINKED = "The source incident is not linked to this incident."
 bad = test_merge_rows.bad
 
@@ -46,7 +46,7 @@ class FolderWorld(Run):
     def __init__(self, path: Path, entries: Sequence[Entry], **options: bool) -> None:
         super().__init__(path, entries, **options)
         self.path = path
-        self._former: Store | None = None
+        self._former: RowStore | None = None
 
     def lanes(self, after: int = -1, most: int = 1000) -> list[tuple[int, Call | None]]:
         return list(self.store.lanes(after, most))
@@ -63,7 +63,7 @@ class FolderWorld(Run):
 
     def settle(self, call: Call, answer: Answer) -> list[RowOutcome]:
         self.store.guard()
-        return self.store.settle(Settlement(call, judge(call, answer), '{"error":""}', NOW + 1))
+        return self.store.settle(CallResult(call, judge(call, answer), '{"error":""}', NOW + 1))
 
     def answer(self, call: Call, answer: Answer) -> list[RowOutcome]:
         self.claim(call)
@@ -73,7 +73,7 @@ class FolderWorld(Run):
         """Go away as a kill does; a frozen process would find the same journal when it is thawed."""
         super().die()
         db = sqlite3.connect(self.path / FILE, isolation_level=None)
-        self.store = Store(db, epoch=self.folder.epoch)
+        self.store = RowStore(db, epoch=self.folder.epoch)
         _OPEN.append(db)
 
     def rows(self, *columns: str) -> list[Any]:
@@ -96,8 +96,8 @@ class FolderPlace:
     def start(self, entries: Sequence[Entry], **options: Any) -> FolderWorld:
         return FolderWorld(self.path, entries, **options)
 
-    def reader(self) -> JournalReader:
-        return JournalReader(self.path / FILE)
+    def reader(self) -> FolderReader:
+        return FolderReader(self.path / FILE)
 
 
 Place = FolderPlace | FleetPlace

@@ -10,19 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d3async.d3.response import Answer, Doubtful, ItemError, Refused, Reply
+from d3async.d3.response import AmbiguousAnswer, Answer, ItemError, Refused, Reply
 from d3async.jobs.feedback_rows import Mark, Ruling, row_mark
 from d3async.jobs.job import Invalid, Job
 from d3async.journal.model import Selection
 from d3async.journal.sqlite.continue_rows import Continuation, FeedbackBook
-from d3async.journal.sqlite.row_claims import Store
+from d3async.journal.sqlite.row_claims import RowStore
 from d3async.journal.sqlite.run_folder import open_folder
 from tests.journal.ground import NOW, Entry, Run, broken, links, load, task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-OK, REFUSED, DOUBT = Reply("ok"), Refused("http_400", "no", 400), Doubtful("http_500", "?", 500)
+OK, REFUSED, DOUBT = Reply("ok"), Refused("http_400", "no", 400), AmbiguousAnswer("http_500", "?", 500)
 PARTIAL = Reply("partial", (ItemError("b-2", "closed"),))
 
 
@@ -43,7 +43,7 @@ class Feedback(Run):
         self.changes = self.folder.continue_rows({})
         self.to_send = self.folder.begin(Selection(), now=NOW, facts={})
         self.folder.commit()
-        self.store = Store(self.folder.db, epoch=self.folder.epoch)
+        self.store = RowStore(self.folder.db, epoch=self.folder.epoch)
 
 
 def marks_of(run: Run) -> dict[int, Mark]:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from d3async.d3.commands.remove_linked_incidents import RemoveLinkedIncidents
-from d3async.d3.response import Broken, Reply
+from d3async.d3.response import Reply, TransportFailure
 from d3async.errors import JournalError
-from d3async.jobs.identity import job_entry
-from d3async.jobs.job import Job, asked
+from d3async.jobs.identity import identify
+from d3async.jobs.job import Job, request_of
 from d3async.journal.reconcile import UnknownRows
-from d3async.journal.sqlite.reader import JournalReader
+from d3async.journal.sqlite.reader import FolderReader
 from d3async.journal.sqlite.run_folder import FILE, open_folder
 from d3async.journal.sqlite.schema import VERSION
 from d3async.journal.sqlite.session import FolderSession, hold
@@ -22,7 +22,7 @@ from tests.journal.ground import Run, changed, links, load, task
 
 HERE = Path(__file__).parent
 OK = Reply(data=None, status="ok")
-LOST = Broken(sent=True, code="connection_lost", message="gone")
+LOST = TransportFailure(sent=True, code="connection_lost", message="gone")
 
 
 def at(profile: str | None, entry: Job) -> Job:
@@ -31,21 +31,21 @@ def at(profile: str | None, entry: Job) -> Job:
 
 def test_a_row_without_a_profile_is_the_row_it_was_before_there_were_profiles() -> None:
     """Worked out by hand, and for the id by the version before: journals that are there go on."""
-    plain = job_entry(task("x"))
+    plain = identify(task("x"))
     params = (
         '{"Incident Number":"20220125-1","Task Name":"x","Task Description":"x","Assignee":"admin user",'
         '"Due Date":"2027-01-01 10:00:00"}'
     )
     known = f"10:CreateTask3:SOC{len(params)}:{params}"
     assert plain.identity == blake2b(known.encode(), digest_size=16).digest()
-    assert job_entry(task("x", key="k")).identity.hex() == "dd15d22de2de4faa0e24a4f84eb56ac2"
+    assert identify(task("x", key="k")).identity.hex() == "dd15d22de2de4faa0e24a4f84eb56ac2"
     assert plain.lane_key == "\x1fSOC\x1f20220125-1"
 
 
 def test_what_a_row_is_depends_on_its_profile() -> None:
     rows = [task("x"), at("a", task("x")), at("b", task("x"))]
     keyed = [entry._replace(key="k") for entry in rows]
-    told = [job_entry(entry) for entry in (*rows, *keyed)]
+    told = [identify(entry) for entry in (*rows, *keyed)]
     assert len({entry.identity for entry in told}) == 6
     assert len({entry.content for entry in told}) == 3
     assert len({entry.lane_key for entry in told}) == 3
@@ -60,7 +60,7 @@ def test_what_a_row_is_depends_on_its_profile() -> None:
     ],
 )
 def test_no_user_and_no_site_passes_for_a_profile(one: Job, other: Job) -> None:
-    assert job_entry(one).lane_key != job_entry(other).lane_key
+    assert identify(one).lane_key != identify(other).lane_key
 
 
 def test_the_same_row_for_two_profiles_is_no_duplicate_and_twice_for_one_is(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def tables(path: Path) -> list[str]:
 
 def test_a_journal_of_version_1_becomes_what_a_new_one_is_and_keeps_every_word(tmp_path: Path) -> None:
     old = version_1(tmp_path / "old")
-    with JournalReader(old / FILE) as reader:
+    with FolderReader(old / FILE) as reader:
         before = (reader.counts(), list(reader.rows(full=True)), list(reader.items()), reader.runs())
 
     folder = open_folder(old)
@@ -168,7 +168,7 @@ def test_a_journal_of_version_1_becomes_what_a_new_one_is_and_keeps_every_word(t
     new = Run(tmp_path / "new", [task("x")])
     new.end()
 
-    with JournalReader(old / FILE) as reader:
+    with FolderReader(old / FILE) as reader:
         assert (reader.counts(), list(reader.rows(full=True)), list(reader.items()), reader.runs()) == before
         assert reader.meta()["schema"] == str(VERSION)
         assert reader.query("select distinct profile from job") == [(None,)]
@@ -178,7 +178,7 @@ def test_a_journal_of_version_1_becomes_what_a_new_one_is_and_keeps_every_word(t
 def test_a_journal_of_version_1_is_left_as_it_was_when_the_run_is_given_up(tmp_path: Path) -> None:
     old = version_1(tmp_path)
     open_folder(old).abandon()
-    with JournalReader(old / FILE) as reader:
+    with FolderReader(old / FILE) as reader:
         assert reader.meta()["schema"] == "1"
     assert "profile" not in tables(old / FILE)
 
@@ -190,8 +190,8 @@ def test_rows_of_a_journal_of_version_1_are_known_again_by_their_ids_and_by_what
         row: (identity, content) for row, identity, content in old.db.execute("select row, identity, content from job")
     }
     done = RemoveLinkedIncidents(source="20231025-130", linked=["20210127-198", "20210127-197"])
-    again = changed(links("x"), asked=asked(done), site="Security Operations")
-    told = job_entry(again)  # type: ignore[arg-type]
+    again = changed(links("x"), asked=request_of(done), site="Security Operations")
+    told = identify(again)  # type: ignore[arg-type]
     assert (told.identity, told.content) == was[5]
     changes = load(old, [again])
     assert (changes.same, changes.new, changes.vanished) == (1, 0, 8)

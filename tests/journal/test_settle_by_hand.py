@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from d3async.d3.response import Doubtful, ItemError, Reply
+from d3async.d3.response import AmbiguousAnswer, ItemError, Reply
 from d3async.errors import FolderHeldError
 from d3async.jobs.feedback_rows import Mark, row_mark
 from d3async.journal.postgres.submission import RunSession
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tests.journal.test_conformance import Place
 
 fleet, place = test_conformance.fleet, test_conformance.place
-OK, DOUBT = Reply("ok"), Doubtful("http_500", "Unexpected Error.", 500)
+OK, DOUBT = Reply("ok"), AmbiguousAnswer("http_500", "Unexpected Error.", 500)
 BY = Hand("alice", "soc-1", NOW + 60)
 COLUMNS = ("state", "code", "message", "maybe", "attempts")
 WORDS = "Settled by hand as {} (alice, 2026-12-01 17:01:00 UTC). Before: unknown, http_500: Unexpected Error."

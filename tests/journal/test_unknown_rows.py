@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from d3async.d3.linked_incidents import GET_LINKED
-from d3async.d3.response import Doubtful, Reply
+from d3async.d3.response import AmbiguousAnswer, Reply
 from d3async.engine.read_back import reconcile_links, reconcile_tasks
 from d3async.errors import FolderHeldError, JournalError
 from d3async.journal.postgres.submission import RunSession
-from d3async.journal.reconcile import News, UnknownRows
+from d3async.journal.reconcile import LookupResult, UnknownRows
 from tests.journal import test_conformance
 from tests.journal.ground import links, task
 from tests.journal.postgres import ground
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 fleet, place = test_conformance.fleet, test_conformance.place
 OK = Reply("ok")
-DOUBT = Doubtful("http_500", "?", 500)
+DOUBT = AmbiguousAnswer("http_500", "?", 500)
 
 
 def doubted(place: Place) -> World:
@@ -71,8 +71,10 @@ def test_tasks_are_settled_by_news_and_why_the_others_are_not_is_said_once(place
     with session(place) as at:
         found = UnknownRows(at)
         for why in ("first", "then \0"):
-            found.settle_tasks([News(2, None, "ok", "found", "there \0"), News(3, None, "", "", why)])
-        found.settle_tasks([News(1, None, "failed", "not_found", "never"), News(7, None, "ok", "found", "never")])
+            found.settle_tasks([LookupResult(2, None, "ok", "found", "there \0"), LookupResult(3, None, "", "", why)])
+        found.settle_tasks(
+            [LookupResult(1, None, "failed", "not_found", "never"), LookupResult(7, None, "ok", "found", "never")]
+        )
     assert rows(place)[:3] == [
         ("ok", "", ""),
         ("ok", "found", "there \0"),
@@ -102,7 +104,7 @@ def test_links_are_settled_in_every_row_that_names_them_and_rows_follow(place: P
             for chunk in pairs.of(source):
                 there, gone = ("failed", "still_linked", "there"), ("ok", "removed", "gone")
                 found.settle_items(
-                    [News(pair.job, pair.item, *(there if pair.name == "3" else gone)) for pair in chunk]
+                    [LookupResult(pair.job, pair.item, *(there if pair.name == "3" else gone)) for pair in chunk]
                 )
         assert found.counts() == (2, 0, 0)
     assert [row[:2] for row in rows(place)[3:6]] == [("ok", "removed"), ("partial", "still_linked"), ("ok", "removed")]
@@ -115,7 +117,7 @@ def test_links_that_were_ok_and_are_there_fail(place: Place) -> None:
     world.end()
     with session(place) as at:
         [(item,)] = at.all("select id from {item} where {here} and name = '2'")
-        UnknownRows(at).settle_items([News(1, item, "failed", "still_linked", "there")], was="ok")
+        UnknownRows(at).settle_items([LookupResult(1, item, "failed", "still_linked", "there")], was="ok")
     assert rows(place) == [("partial", "still_linked", "2: there")]
 
 
@@ -153,7 +155,7 @@ def test_a_worker_that_comes_meanwhile_is_left_alone(fleet: Any) -> None:
     with session(place) as at:
         fleet.db.execute("update d3async_chunk set who = 'me' where run = %s", (world.id,))
         with pytest.raises(FolderHeldError, match="me has chunk 0"):
-            UnknownRows(at).settle_tasks([News(2, None, "ok", "found", "")])
+            UnknownRows(at).settle_tasks([LookupResult(2, None, "ok", "found", "")])
 
 
 def test_what_was_left_in_flight_is_unknown_once_it_is_reconciled(place: Place) -> None:

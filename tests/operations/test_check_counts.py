@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from d3async.d3.commands.create_task import CreateTask
 from d3async.d3.commands.remove_linked_incidents import RemoveLinkedIncidents
-from d3async.jobs.job import Invalid, Job, Problem, asked
+from d3async.jobs.job import Invalid, Job, Problem, request_of
 from d3async.journal.sqlite.staging import Stage
-from d3async.operations.job_file import Tally
+from d3async.operations.job_file import CheckCounts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,7 +39,7 @@ KEYS = st.sampled_from([None, "k", "l"])
 def entry(row: int, command: Command | None, site: str, key: str | None, profile: str | None) -> Job | Invalid:
     if command is None:
         return Invalid(row, row, "raw", (Problem("due", "due", "", "is empty"),), key)
-    return Job(row, row, "raw", asked(command), None, site, key, profile=profile)
+    return Job(row, row, "raw", request_of(command), None, site, key, profile=profile)
 
 
 ENTRIES = st.lists(
@@ -60,7 +60,7 @@ def duplicates(entries: Iterable[Job | Invalid], *, allow: bool) -> list[tuple[i
 
 @given(entries=ENTRIES, allow=st.booleans())
 def test_suspects_alone_give_every_duplicate(entries: list[Job | Invalid], allow: bool) -> None:
-    with Tally() as tally:
+    with CheckCounts() as tally:
         tally.add(entries)
         suspect = tally.suspect()
 
@@ -71,7 +71,7 @@ def test_suspects_alone_give_every_duplicate(entries: list[Job | Invalid], allow
 
 @given(entries=ENTRIES)
 def test_what_is_counted_is_what_the_journal_counts(entries: list[Job | Invalid]) -> None:
-    with Tally() as tally, closing(sqlite3.connect("")) as db:
+    with CheckCounts() as tally, closing(sqlite3.connect("")) as db:
         tally.add(entries)
         stage = Stage(db, keep=False)
         stage.add(entries)

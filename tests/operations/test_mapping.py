@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 
 from d3async.d3.commands import all_commands, find
 from d3async.errors import JobFileError, SettingsError
-from d3async.operations.mapping import Target, in_use, options_of, pairs, said, to_keep, together, told, told_saved
+from d3async.operations.mapping import (
+    Target,
+    describe,
+    entries_of,
+    in_use,
+    options_of,
+    pairs,
+    to_keep,
+    together,
+    told_saved,
+)
 
 CREATE, REMOVE = find("CreateTask"), find("RemoveLinkedIncidents")
 assert CREATE is not None
@@ -54,7 +64,7 @@ FITS: list[tuple[str, Options, Options, Target, Options]] = [
 def test_what_is_kept_counts_where_it_fits_and_nothing_else_was_typed(
     kept: Options, typed: Options, target: Target, used: Options
 ) -> None:
-    assert options_of(in_use(said(kept), said(typed), target)) == used
+    assert options_of(in_use(entries_of(kept), entries_of(typed), target)) == used
 
 
 @pytest.mark.parametrize(
@@ -71,7 +81,7 @@ def test_what_is_kept_counts_where_it_fits_and_nothing_else_was_typed(
 def test_typed_and_kept_are_read_together_and_what_is_typed_empty_takes_back(
     kept: Options, typed: Options, read: Options
 ) -> None:
-    assert options_of(together(said(kept), said(typed), csv("A", "B"))) == read
+    assert options_of(together(entries_of(kept), entries_of(typed), csv("A", "B"))) == read
 
 
 @pytest.mark.parametrize(
@@ -91,7 +101,7 @@ def test_typed_and_kept_are_read_together_and_what_is_typed_empty_takes_back(
 def test_saving_replaces_what_is_about_the_same_and_keeps_the_rest(
     kept: Options, typed: Options, after: Options
 ) -> None:
-    assert options_of(to_keep(said(kept), said(typed), csv("A", "B"))) == after
+    assert options_of(to_keep(entries_of(kept), entries_of(typed), csv("A", "B"))) == after
 
 
 NAMES = ["A", "B", "c c", "Elsewhere"]
@@ -116,7 +126,7 @@ TARGETS = st.builds(
 @given(kept=MAPPINGS, typed=MAPPINGS, target=TARGETS)
 def test_what_was_saved_alone_reads_the_file_as_typing_it_did(kept: Options, typed: Options, target: Target) -> None:
     kept = {name: text for name, text in kept.items() if text}
-    before, now = said(kept), said(typed)
+    before, now = entries_of(kept), entries_of(typed)
     fitting = {about: entry for about, entry in now.items() if in_use({about: entry}, {}, target)}
 
     read = together(before, fitting, target)
@@ -143,11 +153,11 @@ def test_what_was_saved_alone_reads_the_file_as_typing_it_did(kept: Options, typ
     ],
 )
 def test_a_mapping_is_told_in_one_line(options: Options, words: str) -> None:
-    assert told(said(options)) == words
+    assert describe(entries_of(options)) == words
 
 
 def test_what_saving_takes_back_is_told() -> None:
-    typed = said({"map": ["A=name"], "set": ["type="], "date_format": ""})
+    typed = entries_of({"map": ["A=name"], "set": ["type="], "date_format": ""})
 
     assert told_saved(typed) == "A = name; no type any more; no date format any more"
 
@@ -162,7 +172,7 @@ def test_what_saving_takes_back_is_told() -> None:
 )
 def test_a_column_nobody_has_is_refused(options: Options, commands: list[Any], words: str) -> None:
     with pytest.raises(JobFileError) as caught:
-        said(options, commands)
+        entries_of(options, commands)
     assert caught.value.message.startswith(words)
 
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.d3.call import Call, fold
-from d3async.d3.response import Doubtful, Refused, Reply, Throttled
-from d3async.policy.batching import ListLimit, Part, worth_splitting
+from d3async.d3.call import Call, normalize_number
+from d3async.d3.response import AmbiguousAnswer, Refused, Reply, Throttled
+from d3async.policy.batching import ListLimit, SentPart, worth_splitting
 
 
 def links(*items: str) -> Call:
@@ -29,7 +29,7 @@ def refused(message: str) -> Refused:
         (("a-1",), refused("Incident a-1 does not exist."), False),
         ((), refused("The body of the request must be a valid JSON object"), False),
         (("a-1", "b-2"), Reply("failed"), False),
-        (("a-1", "b-2"), Doubtful("http_500", "", 500), False),
+        (("a-1", "b-2"), AmbiguousAnswer("http_500", "", 500), False),
         (("a-1", "b-2"), Throttled("", None), False),
         (("a-1", "b-2"), None, False),
     ],
@@ -124,14 +124,14 @@ def answered(limit: ListLimit, refused: int, parts: list[tuple[int, bool]]) -> N
         if taken:
             limit.taken(size)
     if parts:
-        limit.split(refused, tuple(Part(size, taken=taken) for size, taken in parts))
+        limit.split(refused, tuple(SentPart(size, taken=taken) for size, taken in parts))
 
 
-def carry(found: ListLimit, size: int, limit: int) -> tuple[Part, ...]:
+def carry(found: ListLimit, size: int, limit: int) -> tuple[SentPart, ...]:
     """A server that takes lists up to *limit*."""
     if size <= limit:
         found.taken(size)
-        return (Part(size, taken=True),)
+        return (SentPart(size, taken=True),)
     parts = (*carry(found, (size + 1) // 2, limit), *carry(found, size // 2, limit))
     found.split(size, parts)
     return parts
@@ -139,4 +139,4 @@ def carry(found: ListLimit, size: int, limit: int) -> tuple[Part, ...]:
 
 @pytest.mark.parametrize(("one", "other"), [("A-1", "a-1"), (" a-1", "a-1 "), ("STRASSE-1", "straße-1")])
 def test_numbers_are_compared_without_regard_to_case_and_outer_blanks(one: str, other: str) -> None:
-    assert fold(one) == fold(other)
+    assert normalize_number(one) == normalize_number(other)

@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d3async.d3.call import Call, fold
+from d3async.d3.call import Call, normalize_number
 from d3async.d3.commands.remove_linked_incidents import RemoveLinkedIncidents
 from d3async.d3.response import Answer, ItemError, Refused, Reply
 from d3async.engine.delivery import Delivered, Stopper
 from d3async.engine.engine import Engine
-from d3async.jobs.job import Job, asked
-from d3async.journal.model import Event, RowOutcome, Selection, Settlement
-from d3async.journal.protocols import Log
-from d3async.journal.sqlite.row_claims import Store
+from d3async.jobs.job import Job, request_of
+from d3async.journal.model import CallResult, Event, RowOutcome, Selection
+from d3async.journal.protocols import AttemptLog
+from d3async.journal.sqlite.row_claims import RowStore
 from d3async.journal.sqlite.run_folder import in_memory
 
 NOT_LINKED = "The source incident is not linked to this incident."
@@ -41,8 +41,8 @@ class World:
     settled: Counter[tuple[str | None, str, str]] = field(default_factory=Counter)
     in_flight: set[str] = field(default_factory=set)
 
-    async def deliver(self, call: Call, *, repeatable: bool, log: Log, stopper: Stopper) -> Delivered:
-        source = fold(call.label)
+    async def deliver(self, call: Call, *, repeatable: bool, log: AttemptLog, stopper: Stopper) -> Delivered:
+        source = normalize_number(call.label)
         assert source not in self.in_flight, "one source is never in flight twice"
         self.in_flight.add(source)
         await log.claim(call, 0.0)
@@ -53,15 +53,17 @@ class World:
         await anyio.lowlevel.checkpoint()
         self.in_flight.remove(source)
         if isinstance(answer, Reply):
-            self.settled.update((call.username, source, fold(item)) for item in call.items)
+            self.settled.update((call.username, source, normalize_number(item)) for item in call.items)
         return Delivered(call, answer, 1)
 
     def answer(self, source: str, items: Sequence[str]) -> Answer:
         if source in self.missing:
             return Refused("command_error", f"Incident {source.upper()} does not exist.", 200)
-        if len(items) > self.max_list or not self.poison.isdisjoint(map(fold, items)):
+        if len(items) > self.max_list or not self.poison.isdisjoint(map(normalize_number, items)):
             return Refused("http_400", "The parameters are not valid.", 400)
-        errors = tuple(ItemError(item.swapcase(), text) for item in items if (text := self.refusal(source, fold(item))))
+        errors = tuple(
+            ItemError(item.swapcase(), text) for item in items if (text := self.refusal(source, normalize_number(item)))
+        )
         status = "ok" if not errors else "failed" if len(errors) == len(items) else "partial"
         return Reply(status, errors, tuple(sorted(other for link in self.links if source in link for other in link)))  # type: ignore[arg-type]
 
@@ -76,7 +78,7 @@ class World:
 
 def expected(world: World, source: str, item: str) -> tuple[str, str]:
     """The outcome that the world, as it was before the run, proves for a pair, whatever else is in the file."""
-    source, item = fold(source), fold(item)
+    source, item = normalize_number(source), normalize_number(item)
     if source in world.missing:
         return "failed", "command_error"
     if item in world.poison:
@@ -89,7 +91,7 @@ def expected(world: World, source: str, item: str) -> tuple[str, str]:
 class Direct:
     """A journal without a thread."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: RowStore) -> None:
         self.store = store
 
     async def lanes(self, after: int, most: int) -> Sequence[tuple[int, Call | None]]:
@@ -104,7 +106,7 @@ class Direct:
     def release(self, call: Call, *, sent: bool) -> None:
         self.store.release(call, sent=sent)
 
-    def settle(self, settlement: Settlement) -> "asyncio.Future[list[RowOutcome]]":
+    def settle(self, settlement: CallResult) -> "asyncio.Future[list[RowOutcome]]":
         future: asyncio.Future[list[RowOutcome]] = asyncio.get_running_loop().create_future()
         future.set_result(self.store.settle(settlement))
         return future
@@ -136,7 +138,7 @@ def send(rows: Sequence[Row], world: World, *, per_call: int, workers: int = 4) 
         folder.adopt({"rows": str(len(rows))})
         folder.begin(Selection(), now=0.0, facts={})
         folder.commit()
-        journal = Direct(Store(folder.db, epoch=folder.epoch))
+        journal = Direct(RowStore(folder.db, epoch=folder.epoch))
         finished: list[RowOutcome] = []
 
         async def main() -> object:
@@ -161,7 +163,7 @@ def job(at: int, row: Row) -> Job:
     source, linked, username = row
     command = RemoveLinkedIncidents(source=source, linked=linked)
     return Job(
-        row=at, line=at + 1, raw="", asked=asked(command), username=username, site="SOC", key=None, selected=True
+        row=at, line=at + 1, raw="", asked=request_of(command), username=username, site="SOC", key=None, selected=True
     )
 
 
@@ -208,7 +210,9 @@ def test_merged_and_unmerged_runs_give_every_item_the_outcome_that_the_world_pro
             assert [(state, "" if code == "removed_before" else code) for _, _, state, code in mine] == outcomes
             assert sent.rows[at - 1] == told(row, outcomes)
         assert next(found, None) is None
-    assert len(single.calls) == len({(fold(row[0]), fold(name), row[2]) for row in rows for name in row[1]})
+    assert len(single.calls) == len(
+        {(normalize_number(row[0]), normalize_number(name), row[2]) for row in rows for name in row[1]}
+    )
 
 
 @settings(max_examples=60, deadline=None)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from d3async.d3.commands.create_task import CreateTask
 from d3async.errors import SimilarPair
 from d3async.jobs.identity import look_alike
-from d3async.jobs.job import asked
+from d3async.jobs.job import request_of
 from d3async.policy.look_alikes import (
     ALL,
     DAY,
@@ -223,7 +223,8 @@ def test_incident_and_name_decide_and_leading_zeros_of_incidents_do_not(
     one: dict[str, str], other: dict[str, str], alike: bool
 ) -> None:
     digests = {
-        look_alike(CreateTask, asked(CreateTask(**{**FIELDS, **given})).params, "SOC").similar for given in (one, other)
+        look_alike(CreateTask, request_of(CreateTask(**{**FIELDS, **given})).params, "SOC").similar
+        for given in (one, other)
     }
 
     assert (len(digests) == 1) is alike

@@ -7,8 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.d3.call import Call, fold
-from d3async.d3.response import Answer, Broken, Doubtful, ItemError, Refused, Reply, Throttled, Unauthorized, read
+from d3async.d3.call import Call, normalize_number
+from d3async.d3.response import (
+    AmbiguousAnswer,
+    Answer,
+    ItemError,
+    Refused,
+    Reply,
+    Throttled,
+    TransportFailure,
+    Unauthorized,
+    read,
+)
 from d3async.errors import ConservationError
 from d3async.policy.outcome import OUTCOMES, ItemOutcome, Verdict, check_rows, first_trouble, judge, sum_up
 from tests.d3.recorded import recorded
@@ -42,10 +52,10 @@ LAST_WORDS = [
     (Refused("command_error", "no", 200), "failed", "command_error", 200),
     (Unauthorized("no"), "failed", "unauthorized", 401),
     (Throttled("wait", 1.0), "failed", "throttled", 429),
-    (Doubtful("http_500", "?", 500), "unknown", "http_500", 500),
-    (Broken(sent=False, code="dns", message="?"), "failed", "dns", None),
-    (Broken(sent=True, code="read_timeout", message="?"), "unknown", "read_timeout", None),
-    (Broken(sent=True, code="cut_answer", message="?", status=200), "unknown", "cut_answer", 200),
+    (AmbiguousAnswer("http_500", "?", 500), "unknown", "http_500", 500),
+    (TransportFailure(sent=False, code="dns", message="?"), "failed", "dns", None),
+    (TransportFailure(sent=True, code="read_timeout", message="?"), "unknown", "read_timeout", None),
+    (TransportFailure(sent=True, code="cut_answer", message="?", status=200), "unknown", "cut_answer", 200),
 ]
 
 
@@ -68,7 +78,7 @@ def test_a_refusal_says_nothing_of_an_earlier_attempt_that_may_have_arrived(
 
 
 def test_a_doubt_says_what_it_is_also_after_an_earlier_one() -> None:
-    assert judge(task(maybe=True), Doubtful("http_500", "Unexpected Error.", 500)).message == "Unexpected Error."
+    assert judge(task(maybe=True), AmbiguousAnswer("http_500", "Unexpected Error.", 500)).message == "Unexpected Error."
 
 
 @pytest.mark.parametrize(("errors", "told"), [((), "no reason"), ((("1-1", "x"), ("2-2", "y")), "x; y")])
@@ -247,10 +257,10 @@ def test_items_asked_are_items_told_and_a_listed_one_is_never_ok_by_itself(
 
     assert [found.item for found in verdict.items] == asked
     assert verdict.outcome == sum_up(Counter(found.outcome for found in verdict.items))
-    listed = {fold(number) for number, _ in errors}
+    listed = {normalize_number(number) for number, _ in errors}
     for found in verdict.items:
         if found.outcome == "ok":
-            assert fold(found.item) not in listed or found.code == "removed_before"
+            assert normalize_number(found.item) not in listed or found.code == "removed_before"
             assert status != "failed" or found.code == "removed_before"
 
 

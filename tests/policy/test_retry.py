@@ -4,17 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.d3.response import Answer, Broken, Doubtful, Refused, Reply, Throttled, Unauthorized
-from d3async.policy.retry import Again, Budget, Decision, Policy, Settled, Stop, backoff, decide
+from d3async.d3.response import AmbiguousAnswer, Answer, Refused, Reply, Throttled, TransportFailure, Unauthorized
+from d3async.policy.retry import Budget, Decision, Final, Policy, Retry, Stop, backoff, decide
 
 POLICY = Policy(max_attempts=4, max_wait=300.0)
 
 
 def word(decision: Decision) -> str:
     match decision:
-        case Again(happened=False, counts=False):
+        case Retry(happened=False, counts=False):
             return "again, free"
-        case Again(happened=True, counts=True):
+        case Retry(happened=True, counts=True):
             return "again, charged"
         case Stop():
             return f"stop: {decision.code}"
@@ -22,12 +22,12 @@ def word(decision: Decision) -> str:
             return "settled"
 
 
-def unsent(code: str) -> Broken:
-    return Broken(sent=False, code=code, message="")
+def unsent(code: str) -> TransportFailure:
+    return TransportFailure(sent=False, code=code, message="")
 
 
-def sent(code: str) -> Broken:
-    return Broken(sent=True, code=code, message="")
+def sent(code: str) -> TransportFailure:
+    return TransportFailure(sent=True, code=code, message="")
 
 
 # fmt: off
@@ -49,10 +49,10 @@ TABLE = [
     (Reply("ok"),                            "settled",             "settled"),
     (Reply("partial"),                       "settled",             "settled"),
     (Reply("failed"),                        "settled",             "settled"),
-    (Doubtful("http_500", "", 500),          "settled",             "again, charged"),
-    (Doubtful("http_503", "", 503),          "settled",             "again, charged"),
-    (Doubtful("http_302", "", 302),          "settled",             "again, charged"),
-    (Doubtful("bad_response", "", 200),      "settled",             "again, charged"),
+    (AmbiguousAnswer("http_500", "", 500),          "settled",             "again, charged"),
+    (AmbiguousAnswer("http_503", "", 503),          "settled",             "again, charged"),
+    (AmbiguousAnswer("http_302", "", 302),          "settled",             "again, charged"),
+    (AmbiguousAnswer("bad_response", "", 200),      "settled",             "again, charged"),
     (sent("read_timeout"),                   "settled",             "again, charged"),
     (sent("connection_lost"),                "settled",             "again, charged"),
     (sent("cut_answer"),                     "settled",             "again, charged"),
@@ -86,7 +86,7 @@ def test_doubt_is_charged_to_the_attempts_and_to_the_budget(
 def test_what_did_not_happen_is_never_charged(answer: Answer) -> None:
     decision = decide(answer, repeatable=False, attempt=99, policy=POLICY, dice=0.99, budget=False)
 
-    assert decision == Again(0.0, happened=False, counts=False)
+    assert decision == Retry(0.0, happened=False, counts=False)
 
 
 def test_four_attempts_and_five_minutes_unless_told_otherwise() -> None:
@@ -96,7 +96,7 @@ def test_four_attempts_and_five_minutes_unless_told_otherwise() -> None:
 def test_one_attempt_means_one_attempt() -> None:
     decision = decide(sent("read_timeout"), repeatable=True, attempt=1, policy=Policy(max_attempts=1), dice=0.0)
 
-    assert decision == Settled()
+    assert decision == Final()
 
 
 def test_a_pause_that_is_too_long_is_named_and_carried() -> None:
@@ -124,7 +124,7 @@ def test_full_jitter_up_to_half_a_second_doubled_each_time_and_20_seconds(
 def test_the_delay_of_a_retry_is_the_backoff_of_its_attempt() -> None:
     decision = decide(sent("read_timeout"), repeatable=True, attempt=2, policy=POLICY, dice=0.25)
 
-    assert decision == Again(0.25, happened=True, counts=True)
+    assert decision == Retry(0.25, happened=True, counts=True)
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))

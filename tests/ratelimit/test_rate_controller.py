@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.ratelimit.rate_controller import Lateness, RateController, Recent, Regain, burst, paced
+from d3async.ratelimit.rate_controller import (
+    LatenessAllowance,
+    RateController,
+    RateRecovery,
+    RecentEvents,
+    burst,
+    paced,
+)
 
 
 @pytest.mark.parametrize(("limit", "rate"), [(50, 48.5294), (1, 0.970588), (0.5, 0.485294), (5000, 4852.94)])
@@ -30,7 +37,7 @@ def test_pace_and_burst_together_never_exceed_the_limit_in_a_window_stretched_by
 
 def test_a_pacer_that_is_often_late_is_let_off_what_it_misses_and_the_limit_still_holds() -> None:
     """One beat in five is 28 ms late: 30 ms are allowed, 1.43 requests may be caught up, the pace is 50·0.97/1.02."""
-    lateness = Lateness()
+    lateness = LatenessAllowance()
     for beat in range(500):
         lateness.note(0.0005 if beat % 5 else 0.028)
     mind = RateController(50)
@@ -41,7 +48,7 @@ def test_a_pacer_that_is_often_late_is_let_off_what_it_misses_and_the_limit_stil
 
 
 def test_a_rare_late_beat_changes_nothing_and_no_lateness_is_trusted_beyond_a_twentieth_of_a_second() -> None:
-    lateness = Lateness()
+    lateness = LatenessAllowance()
     for beat in range(1000):
         lateness.note(0.0005 if beat % 50 else 0.1)
     assert lateness.allowance == 0.01
@@ -57,7 +64,7 @@ def test_a_known_limit_starts_at_its_pace_and_an_unknown_one_low() -> None:
 
 
 def test_the_last_second_is_counted_in_tenths() -> None:
-    recent = Recent()
+    recent = RecentEvents()
     for at in (0.05, 0.95, 1.0, 1.5):
         recent.add(at)
 
@@ -238,7 +245,7 @@ def test_two_refusals_in_a_row_are_no_accident() -> None:
 @pytest.mark.parametrize(("after", "rate"), [(0.0, 23.75), (1.637, 25.0), (7.237, 75.0)])
 def test_the_way_back_is_flat_at_the_plateau_and_steep_beyond(after: float, rate: float) -> None:
     """cbrt(1.25/50) = 0.2924 of 5.6 seconds to the plateau, then the whole scale of 50 in another 5.6."""
-    assert Regain(25.0, 23.75, 100.0, 50.0).rate(100.0 + after) == pytest.approx(rate, abs=0.02)
+    assert RateRecovery(25.0, 23.75, 100.0, 50.0).rate(100.0 + after) == pytest.approx(rate, abs=0.02)
 
 
 def test_a_block_of_a_whole_day_does_not_overflow_the_pause() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.ratelimit.store_protocol import Lease, slots_to_ask
+from d3async.ratelimit.store_protocol import ReservedSlots, slots_to_ask
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_few_processes_ask_slot_by_slot_many_or_quick_ones_for_a_tenth_of_a_seco
 
 
 def test_a_slot_is_used_from_its_time_until_it_is_too_late() -> None:
-    lease = Lease()
+    lease = ReservedSlots()
     lease.add(10.0, every=1.0, slots=3)
 
     assert lease.take(9.9, 0.1) is None
@@ -42,7 +42,7 @@ def test_a_slot_is_used_from_its_time_until_it_is_too_late() -> None:
 
 
 def test_a_slot_that_is_put_back_is_the_next_as_long_as_it_is_good() -> None:
-    lease = Lease()
+    lease = ReservedSlots()
     lease.add(10.0, every=1.0, slots=2)
     due = lease.take(10.0, 0.1)
     assert due == 10.0
@@ -53,7 +53,7 @@ def test_a_slot_that_is_put_back_is_the_next_as_long_as_it_is_good() -> None:
 
 
 def test_what_is_owed_is_left_unused() -> None:
-    lease = Lease()
+    lease = ReservedSlots()
     lease.owe(2)
     lease.add(10.0, every=1.0, slots=4)
 
@@ -66,7 +66,7 @@ def test_what_is_owed_is_left_unused() -> None:
     st.lists(st.tuples(st.floats(0, 2), st.booleans()), max_size=60),
 )
 def test_no_slot_is_used_early_late_or_twice(added: list[tuple[float, int]], steps: list[tuple[float, bool]]) -> None:
-    lease, now, first, used = Lease(), 0.0, 0.0, []
+    lease, now, first, used = ReservedSlots(), 0.0, 0.0, []
     for gap, slots in added:
         first += gap
         lease.add(first, every=0.1, slots=slots)

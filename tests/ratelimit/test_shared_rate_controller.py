@@ -2,14 +2,14 @@
 
 import pytest
 
-from d3async.ratelimit.shared_rate_controller import LONGEST_PAUSE, SharedRate
+from d3async.ratelimit.shared_rate_controller import LONGEST_PAUSE, SharedRateController
 
 
-def pair(limit: float | None = 50.0) -> tuple[SharedRate, SharedRate]:
-    return SharedRate(limit), SharedRate(limit)
+def pair(limit: float | None = 50.0) -> tuple[SharedRateController, SharedRateController]:
+    return SharedRateController(limit), SharedRateController(limit)
 
 
-def tell(teacher: SharedRate, pupil: SharedRate, now: float) -> None:
+def tell(teacher: SharedRateController, pupil: SharedRateController, now: float) -> None:
     """As a store does it that nobody else has told anything."""
     lesson = teacher.lesson()
     teacher.epoch = lesson.epoch
@@ -18,7 +18,7 @@ def tell(teacher: SharedRate, pupil: SharedRate, now: float) -> None:
     pupil.learn(lesson, gate, now)
 
 
-def refused(mind: SharedRate, now: float, retry_after: float | None = None) -> None:
+def refused(mind: SharedRateController, now: float, retry_after: float | None = None) -> None:
     mind.throttled(now - 0.1, now, retry_after, 0.5)
 
 
@@ -68,14 +68,14 @@ def test_within_an_event_the_higher_rate_is_the_newer() -> None:
 
 
 def test_nobody_goes_above_its_own_limit() -> None:
-    slow, quick = SharedRate(10.0), SharedRate(50.0)
+    slow, quick = SharedRateController(10.0), SharedRateController(50.0)
     slow.learn(quick.lesson().__class__(0, quick.rate), -1e9, 100.0)
 
     assert slow.rate == slow.top < 10
 
 
 def test_what_was_not_told_for_lack_of_a_store_is_told_again() -> None:
-    mind = SharedRate(50.0)
+    mind = SharedRateController(50.0)
     refused(mind, 100.0)
     lesson = mind.lesson()
     mind.told()
@@ -89,7 +89,7 @@ def test_a_store_that_forgot_is_told_again() -> None:
     one, other = pair()
     refused(one, 100.0)
     tell(one, other, 100.0)
-    other.learn(SharedRate(50.0).lesson().__class__(0, 49.0), -1e9, 101.0)
+    other.learn(SharedRateController(50.0).lesson().__class__(0, 49.0), -1e9, 101.0)
 
     assert other.news
     assert other.epoch == 0

@@ -16,9 +16,9 @@ from d3async.config.database_urls import limit_url
 from d3async.errors import SettingsError
 from d3async.ratelimit.choose_store import limit_database, shared_limit
 from d3async.ratelimit.postgres_store import PostgresStore
-from d3async.ratelimit.shared_rate_controller import Lesson
+from d3async.ratelimit.shared_rate_controller import LearnedRate
 from d3async.ratelimit.sqlite_store import SqliteStore, on_network
-from d3async.ratelimit.store_protocol import Beat, Store, StoreError, Wish
+from d3async.ratelimit.store_protocol import Heartbeat, LimitStore, SlotRequest, StoreError
 from tests.database import running
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from tests.database import Postgres
 
-    Two = Callable[[], AbstractAsyncContextManager[tuple[Store, Store]]]
+    Two = Callable[[], AbstractAsyncContextManager[tuple[LimitStore, LimitStore]]]
 
 CANARY = "canary-7f3a9c51e2"
 
@@ -43,9 +43,9 @@ def two(request: pytest.FixtureRequest, tmp_path: Path) -> Two:
         return PostgresStore(limit_url(url)) if url else SqliteStore(tmp_path / "state" / "limits.sqlite")
 
     @asynccontextmanager
-    async def opened() -> AsyncIterator[tuple[Store, Store]]:
+    async def opened() -> AsyncIterator[tuple[LimitStore, LimitStore]]:
         async with one() as mine, one() as theirs:
-            await asyncio.gather(mine.beat("k", "mine", Beat(5.0)), theirs.beat("k", "theirs", Beat(5.0)))
+            await asyncio.gather(mine.beat("k", "mine", Heartbeat(5.0)), theirs.beat("k", "theirs", Heartbeat(5.0)))
             yield mine, theirs
 
     return opened
@@ -54,7 +54,7 @@ def two(request: pytest.FixtureRequest, tmp_path: Path) -> Two:
 @pytest.mark.asyncio
 async def test_slots_of_both_lie_a_pace_apart(two: Two) -> None:
     async with two() as stores:
-        firsts = [(await stores[turn % 2].reserve("k", Wish(2, 0.5))).first for turn in range(6)]
+        firsts = [(await stores[turn % 2].reserve("k", SlotRequest(2, 0.5))).first for turn in range(6)]
 
     gaps = [after - before for before, after in itertools.pairwise(firsts)]
     assert gaps == pytest.approx([1.0] * 5, abs=1e-5)
@@ -63,9 +63,9 @@ async def test_slots_of_both_lie_a_pace_apart(two: Two) -> None:
 @pytest.mark.asyncio
 async def test_limits_with_other_keys_do_not_meet(two: Two) -> None:
     async with two() as (mine, _):
-        await mine.reserve("k", Wish(100, 1.0))
-        await mine.beat("other", "mine", Beat(5.0))
-        got = await mine.reserve("other", Wish(1, 1.0))
+        await mine.reserve("k", SlotRequest(100, 1.0))
+        await mine.beat("other", "mine", Heartbeat(5.0))
+        got = await mine.reserve("other", SlotRequest(1, 1.0))
 
     assert got.first - got.now < 0.5
 
@@ -73,9 +73,9 @@ async def test_limits_with_other_keys_do_not_meet(two: Two) -> None:
 @pytest.mark.asyncio
 async def test_a_slot_that_comes_too_late_is_not_taken(two: Two) -> None:
     async with two() as (mine, theirs):
-        await mine.reserve("k", Wish(1, 3.0))
-        refused = await theirs.reserve("k", Wish(1, 3.0, within=0.05))
-        taken = await mine.reserve("k", Wish(1, 3.0))
+        await mine.reserve("k", SlotRequest(1, 3.0))
+        refused = await theirs.reserve("k", SlotRequest(1, 3.0, within=0.05))
+        taken = await mine.reserve("k", SlotRequest(1, 3.0))
 
     assert not refused.granted
     assert taken.granted
@@ -85,8 +85,8 @@ async def test_a_slot_that_comes_too_late_is_not_taken(two: Two) -> None:
 @pytest.mark.asyncio
 async def test_a_pause_of_one_is_a_pause_of_all(two: Two) -> None:
     async with two() as (mine, theirs):
-        told = await mine.beat("k", "mine", Beat(5.0, pause=30.0))
-        got = await theirs.reserve("k", Wish(1, 0.02))
+        told = await mine.beat("k", "mine", Heartbeat(5.0, pause=30.0))
+        got = await theirs.reserve("k", SlotRequest(1, 0.02))
 
     assert told.gate - told.now == pytest.approx(30.0, abs=0.01)
     assert got.first == pytest.approx(got.gate)
@@ -95,10 +95,10 @@ async def test_a_pause_of_one_is_a_pause_of_all(two: Two) -> None:
 
 @pytest.mark.asyncio
 async def test_of_two_lessons_of_one_event_the_first_is_kept(two: Two) -> None:
-    first = Lesson(1, 20.5, "regaining", 22.25, 48.0, 50.0, 1)
+    first = LearnedRate(1, 20.5, "regaining", 22.25, 48.0, 50.0, 1)
     async with two() as (mine, theirs):
-        told = await mine.beat("k", "mine", Beat(5.0, known=0, lesson=first))
-        late = await theirs.beat("k", "theirs", Beat(5.0, known=0, lesson=Lesson(1, 30.0)))
+        told = await mine.beat("k", "mine", Heartbeat(5.0, known=0, lesson=first))
+        late = await theirs.beat("k", "theirs", Heartbeat(5.0, known=0, lesson=LearnedRate(1, 30.0)))
 
     assert told.lesson == late.lesson == first
 
@@ -106,11 +106,11 @@ async def test_of_two_lessons_of_one_event_the_first_is_kept(two: Two) -> None:
 @pytest.mark.asyncio
 async def test_within_an_event_the_rate_only_rises(two: Two) -> None:
     async with two() as (mine, theirs):
-        await mine.beat("k", "mine", Beat(5.0, lesson=Lesson(1, 20.0)))
+        await mine.beat("k", "mine", Heartbeat(5.0, lesson=LearnedRate(1, 20.0)))
         rates = []
         for epoch, rate in ((1, 21.0), (1, 20.5), (0, 48.0), (1, 22.0)):
-            await theirs.reserve("k", Wish(1, 0.02, epoch=epoch, rate=rate))
-            rates.append((await mine.beat("k", "mine", Beat(5.0))).lesson.rate)
+            await theirs.reserve("k", SlotRequest(1, 0.02, epoch=epoch, rate=rate))
+            rates.append((await mine.beat("k", "mine", Heartbeat(5.0))).lesson.rate)
 
     assert rates == [21.0, 21.0, 21.0, 22.0]
 
@@ -118,11 +118,11 @@ async def test_within_an_event_the_rate_only_rises(two: Two) -> None:
 @pytest.mark.asyncio
 async def test_each_knows_how_many_they_are_and_what_the_others_got_done(two: Two) -> None:
     async with two() as (mine, theirs):
-        await theirs.beat("k", "theirs", Beat(5.0, accepted=7))
-        both = (await mine.beat("k", "mine", Beat(5.0))).standing
-        reserved = await theirs.reserve("k", Wish(1, 0.02))
+        await theirs.beat("k", "theirs", Heartbeat(5.0, accepted=7))
+        both = (await mine.beat("k", "mine", Heartbeat(5.0))).standing
+        reserved = await theirs.reserve("k", SlotRequest(1, 0.02))
         await theirs.leave("k", "theirs")
-        alone = (await mine.beat("k", "mine", Beat(5.0))).standing
+        alone = (await mine.beat("k", "mine", Heartbeat(5.0))).standing
 
     assert (both.members, both.index, both.elsewhere) == (2, 0, 7)
     assert reserved.members == 2
@@ -133,11 +133,11 @@ async def test_each_knows_how_many_they_are_and_what_the_others_got_done(two: Tw
 async def test_a_database_whose_clock_was_set_back_makes_nobody_wait_for_the_old_time(postgres: Postgres) -> None:
     url = postgres.database()
     async with PostgresStore(limit_url(url)) as store:
-        await store.beat("k", "mine", Beat(5.0))
+        await store.beat("k", "mine", Heartbeat(5.0))
         with psycopg.connect(url, autocommit=True) as db:
             db.execute("update d3async_limit set free = free + 5000, at = at + 4999, gate = gate + 5001")
-        told = await store.beat("k", "mine", Beat(5.0))
-        got = await store.reserve("k", Wish(1, 0.02))
+        told = await store.beat("k", "mine", Heartbeat(5.0))
+        got = await store.reserve("k", SlotRequest(1, 0.02))
 
     assert told.gate - told.now < 3
     assert 0.9 < got.first - got.now < 3
@@ -158,32 +158,32 @@ async def test_shares_of_one_process_go_through_one_connection(postgres: Postgre
 async def test_a_database_that_says_nothing_is_given_up_at_once_and_asked_anew(postgres: Postgres) -> None:
     url = postgres.database()
     async with PostgresStore(limit_url(url)) as store:
-        await store.beat("k", "mine", Beat(5.0))
+        await store.beat("k", "mine", Heartbeat(5.0))
         with psycopg.connect(url) as holder:
             holder.execute("select * from d3async_limit for update")
             with pytest.raises(StoreError, match="does not answer"):
-                await store.reserve("k", Wish(1, 0.02))
+                await store.reserve("k", SlotRequest(1, 0.02))
             with pytest.raises(StoreError, match="not connected"):
-                await store.reserve("k", Wish(1, 0.02))
-        await store.beat("k", "mine", Beat(5.0))
+                await store.reserve("k", SlotRequest(1, 0.02))
+        await store.beat("k", "mine", Heartbeat(5.0))
 
-        assert (await store.reserve("k", Wish(1, 0.02))).granted
+        assert (await store.reserve("k", SlotRequest(1, 0.02))).granted
 
 
 @pytest.mark.asyncio
 async def test_a_database_that_is_stopped_is_lost_and_comes_back() -> None:
     with running() as server:
         async with PostgresStore(limit_url(server.database())) as store:
-            await store.beat("k", "mine", Beat(5.0, lesson=Lesson(1, 20.0)))
+            await store.beat("k", "mine", Heartbeat(5.0, lesson=LearnedRate(1, 20.0)))
             server.stop("immediate")
             with pytest.raises(StoreError):
-                await store.reserve("k", Wish(1, 0.02))
+                await store.reserve("k", SlotRequest(1, 0.02))
             with pytest.raises(StoreError):
-                await store.beat("k", "mine", Beat(5.0))
+                await store.beat("k", "mine", Heartbeat(5.0))
             server.start()
-            await store.beat("k", "mine", Beat(5.0))
+            await store.beat("k", "mine", Heartbeat(5.0))
 
-            assert (await store.reserve("k", Wish(1, 0.02))).granted
+            assert (await store.reserve("k", SlotRequest(1, 0.02))).granted
 
 
 @pytest.mark.asyncio
@@ -219,14 +219,14 @@ async def test_a_file_that_somebody_holds_is_given_up_soon_and_had_again_later(t
     """The holder may be a process that was frozen in the middle."""
     path = tmp_path / "limits.sqlite"
     async with SqliteStore(path) as store:
-        await store.reserve("k", Wish(1, 0.02))
+        await store.reserve("k", SlotRequest(1, 0.02))
         with closing(sqlite3.connect(path, isolation_level=None)) as holder:
             holder.execute("begin immediate")
             with pytest.raises(StoreError, match="another process holds it"):
-                await store.reserve("k", Wish(1, 0.02))
+                await store.reserve("k", SlotRequest(1, 0.02))
             holder.execute("rollback")
 
-            assert (await store.reserve("k", Wish(1, 0.02))).granted
+            assert (await store.reserve("k", SlotRequest(1, 0.02))).granted
 
 
 def _nonsense(path: Path) -> None:
@@ -257,12 +257,12 @@ def test_the_file_is_its_owner_s_alone(tmp_path: Path) -> None:
 async def test_a_file_with_something_else_in_it_is_lost_not_believed(tmp_path: Path) -> None:
     path = tmp_path / "limits.sqlite"
     async with SqliteStore(path) as store:
-        await store.beat("k", "mine", Beat(5.0))
+        await store.beat("k", "mine", Heartbeat(5.0))
         with closing(sqlite3.connect(path)) as db, db:
             db.execute("update limits set lesson = '[1]'")
 
         with pytest.raises(StoreError, match="something else"):
-            await store.beat("k", "mine", Beat(5.0))
+            await store.beat("k", "mine", Heartbeat(5.0))
 
 
 MOUNTS = """21 1 8:1 / / rw - ext4 /dev/sda1 rw

@@ -12,17 +12,26 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any, Self
 
-from d3async.engine.delivery import LATE
+from d3async.engine.delivery import STALE_AFTER
 from d3async.ratelimit.limiter import Limiter
-from d3async.ratelimit.shared_limiter import Share
-from d3async.ratelimit.shared_rate_controller import Lesson
-from d3async.ratelimit.store_protocol import Bucket, Member, Reserved, StoreError, Told, closed, reserve, standing
+from d3async.ratelimit.shared_limiter import SharedLimit
+from d3async.ratelimit.shared_rate_controller import LearnedRate
+from d3async.ratelimit.store_protocol import (
+    Bucket,
+    HeartbeatAnswer,
+    Member,
+    Reserved,
+    StoreError,
+    closed,
+    members,
+    reserve,
+)
 from tests.ratelimit.test_limiter import VirtualLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
-    from d3async.ratelimit.store_protocol import Beat, Wish
+    from d3async.ratelimit.store_protocol import Heartbeat, SlotRequest
 
 
 @dataclass
@@ -30,7 +39,7 @@ class Kept:
     """What the store keeps of one limit."""
 
     bucket: Bucket
-    lesson: Lesson = field(default_factory=Lesson)
+    lesson: LearnedRate = field(default_factory=LearnedRate)
     counted: tuple[int, int] = (1, 0)
     members: dict[str, Member] = field(default_factory=dict)
 
@@ -84,7 +93,7 @@ class Process:
         self._awake = asyncio.Event()
         self._awake.set()
         clock = world.loop.time
-        self.share = Share(
+        self.share = SharedLimit(
             self, "limit", clock=clock, sleep=self.sleep, random=world.dice.random, tell=self.told.append
         )  # fmt: skip
         self.share.name = name
@@ -118,7 +127,7 @@ class Process:
             granted = await self.limiter.token()
             await self._awake.wait()
             late = self.world.loop.time() - granted
-            if late > LATE:
+            if late > STALE_AFTER:
                 self.limiter.unused(granted)
                 continue
             self.limiter.settle_jitter(late)
@@ -142,7 +151,7 @@ class Process:
     async def __aexit__(self, *_: object) -> None:
         pass
 
-    async def reserve(self, key: str, wish: Wish) -> Reserved:
+    async def reserve(self, key: str, wish: SlotRequest) -> Reserved:
         await self._way()
         kept = self._kept()
         now = self.world.store_now
@@ -153,7 +162,7 @@ class Process:
         await self._way(back=True)
         return answer
 
-    async def beat(self, key: str, name: str, beat: Beat) -> Told:
+    async def beat(self, key: str, name: str, beat: Heartbeat) -> HeartbeatAnswer:
         await self._way()
         kept = self._kept()
         now = self.world.store_now
@@ -161,9 +170,9 @@ class Process:
         if beat.lesson is not None and beat.known == kept.lesson.epoch:
             kept.lesson = beat.lesson
         kept.members[name] = Member(name, now + beat.promise, beat.accepted)
-        found = standing(self._others(kept.members.values()), name, now, since=self.world.since)
+        found = members(self._others(kept.members.values()), name, now, since=self.world.since)
         kept.counted = (found.members, found.silent)
-        answer = Told(now, kept.bucket.gate, kept.lesson, found)
+        answer = HeartbeatAnswer(now, kept.bucket.gate, kept.lesson, found)
         await self._way(back=True)
         return answer
 
@@ -189,8 +198,8 @@ class Process:
         await self.sleep(self.world.latency * (0.5 + self.world.dice.random()) / 2)
 
 
-def _with_rate(lesson: Lesson, rate: float) -> Lesson:
-    return Lesson(lesson.epoch, rate, lesson.mode, lesson.plateau, lesson.before, lesson.scale, lesson.events)
+def _with_rate(lesson: LearnedRate, rate: float) -> LearnedRate:
+    return LearnedRate(lesson.epoch, rate, lesson.mode, lesson.plateau, lesson.before, lesson.scale, lesson.events)
 
 
 def run(test: Callable[[World], Coroutine[Any, Any, None]], **options: Any) -> World:

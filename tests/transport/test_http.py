@@ -13,17 +13,19 @@ import aiohttp
 import pytest
 
 from d3async.d3.call import ApiRequest
-from d3async.d3.response import ApiResponse, Broken
+from d3async.d3.response import ApiResponse, TransportFailure
 from d3async.errors import SettingsError
-from d3async.transport.http import MAX_ANSWER, Network, Transport, broken, tls
+from d3async.transport.http import MAX_ANSWER, HttpSettings, Transport, broken, tls
 from tests.end_to_end.faults.wire import Act, Scripted, always, bomb, huge, listening, status
 
 REQUEST = ApiRequest("CreateTask", b'{"Username": "Admin"}')
 KEY = {"d3key": "key"}
 
 
-def network(port: int, **options: Any) -> Network:
-    return Network(base_url=f"http://127.0.0.1:{port}/ce_site/VSOC", timeout=options.pop("timeout", 10.0), **options)
+def network(port: int, **options: Any) -> HttpSettings:
+    return HttpSettings(
+        base_url=f"http://127.0.0.1:{port}/ce_site/VSOC", timeout=options.pop("timeout", 10.0), **options
+    )
 
 
 @asynccontextmanager
@@ -59,7 +61,7 @@ async def test_whoever_asks_hears_when_the_headers_leave_and_only_then() -> None
         answer = await transport.send(REQUEST, KEY, on_sent=lambda: told.append("never"))
 
     assert told == ["left"]
-    assert answer == Broken(sent=False, code="refused", message=answer.message)  # type: ignore[union-attr] - a Broken
+    assert answer == TransportFailure(sent=False, code="refused", message=answer.message)  # type: ignore[union-attr] - a Broken
 
 
 @pytest.mark.asyncio
@@ -79,7 +81,7 @@ async def test_a_failure_after_sending_says_so_and_keeps_the_status_it_began_wit
     async with talking(act, timeout=0.3) as (transport, _):
         answer = await transport.send(REQUEST, KEY)
 
-    assert isinstance(answer, Broken)
+    assert isinstance(answer, TransportFailure)
     assert (answer.sent, answer.code, answer.status) == (True, code, http)
     assert answer.message
 
@@ -97,7 +99,7 @@ async def test_an_answer_without_end_is_given_up_and_memory_does_not_grow(act: A
         finally:
             tracemalloc.stop()
 
-    assert isinstance(answer, Broken)
+    assert isinstance(answer, TransportFailure)
     assert (answer.sent, answer.code, answer.status) == (True, "answer_too_large", 200)
     assert peak < 5 * MAX_ANSWER
 
@@ -259,7 +261,7 @@ async def test_a_header_never_becomes_two(value: str) -> None:
     async with talking(always("ok")) as (transport, server):
         answer = await transport.send(REQUEST, {"d3key": value})
 
-    assert isinstance(answer, Broken)
+    assert isinstance(answer, TransportFailure)
     assert server.requests == []
 
 
@@ -289,7 +291,7 @@ async def test_without_proof_that_it_left_a_failure_is_one_before_the_wire(respo
     async with Transport(network(9)) as transport:
         answer = await transport.send(REQUEST, KEY)
 
-    assert isinstance(answer, Broken)
+    assert isinstance(answer, TransportFailure)
     assert not answer.sent
 
 

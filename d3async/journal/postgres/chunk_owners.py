@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection, Connection
 
     from d3async.d3.call import Call
-    from d3async.journal.model import Event, Settlement
+    from d3async.journal.model import CallResult, Event
 
 HAS_WORK = """(c.untouched or exists (
     select from d3async_job j where j.run = c.run and j.lane between c.lo and c.hi and j.todo))"""
@@ -33,17 +33,17 @@ _CHUNK = _LAY.format("and chunk = %(chunk)s").encode()
 _RUN = _LAY.format("").encode()
 
 
-async def lay_chunk(db: AsyncConnection[Any], run: int, chunk: int) -> None:
+async def create_job_rows(db: AsyncConnection[Any], run: int, chunk: int) -> None:
     """Put the rows of *chunk* into `d3async_job` unless they are there. Inside the transaction that needs them."""
     await db.execute(_CHUNK, {"run": run, "chunk": chunk})
 
 
-def lay_run(db: Connection[Any], run: int) -> None:
+def create_job_rows_of_run(db: Connection[Any], run: int) -> None:
     """`lay_chunk` for every chunk of *run*."""
     db.execute(_RUN, {"run": run})
 
 
-class Owner(NamedTuple):
+class ChunkOwner(NamedTuple):
     """Whoever has a chunk open, and what the chunk is: see `schema`, table chunk."""
 
     run: int
@@ -75,7 +75,7 @@ class Release:
 class Settle:
     """A last word to record."""
 
-    settlement: Settlement
+    settlement: CallResult
 
     @property
     def call(self) -> Call:
@@ -84,7 +84,7 @@ class Settle:
 
 
 @dataclass(slots=True, eq=False)
-class Note:
+class NoteEvent:
     """An event to write down."""
 
     event: Event
@@ -106,15 +106,15 @@ class Take:
     most: int
 
 
-Work = Claim | Release | Settle | Note | Lanes | Take
+RequestBody = Claim | Release | Settle | NoteEvent | Lanes | Take
 
 
 @dataclass(slots=True, eq=False)
-class Wish:
+class ChunkRequest:
     """Something asked for by *owner*."""
 
-    owner: Owner
-    work: Work
+    owner: ChunkOwner
+    work: RequestBody
     done: Future[Any]
 
     @property
@@ -122,55 +122,55 @@ class Wish:
         """Whether it fails when the database does not answer, rather than waits."""
         return isinstance(self.work, Claim | Lanes | Take)
 
-    def undone(self) -> Wish:
+    def undone(self) -> ChunkRequest:
         """What takes back the claim that this wish made and nobody made use of."""
         if not isinstance(self.work, Claim):
             raise TypeError(self.work)
         done = self.done.get_loop().create_future()
-        return Wish(self.owner, Release(self.work.call, sent=False), done)
+        return ChunkRequest(self.owner, Release(self.work.call, sent=False), done)
 
 
 @dataclass(slots=True)
-class Round:
+class WriteRound:
     """Writes that touch no row twice, and reads that are to see them."""
 
-    writes: list[Wish] = field(default_factory=list)
-    reads: list[Wish] = field(default_factory=list)
+    writes: list[ChunkRequest] = field(default_factory=list)
+    reads: list[ChunkRequest] = field(default_factory=list)
 
-    def of(self, kind: type[Work], *, items: bool) -> list[Wish]:
+    def of(self, kind: type[RequestBody], *, items: bool) -> list[ChunkRequest]:
         """The writes of *kind* whose calls carry *items*, or do not."""
         return [wish for wish in self.writes if isinstance(wish.work, kind) and bool(_call(wish.work).items) is items]
 
 
-def rounds(wishes: Iterable[Wish]) -> Sequence[Round]:
+def write_rounds(wishes: Iterable[ChunkRequest]) -> Sequence[WriteRound]:
     """*wishes* in as few rounds as keep the order of those about the same rows."""
-    found: list[Round] = []
+    found: list[WriteRound] = []
     next_of: dict[Hashable, int] = {}
-    after_all: dict[Owner, int] = {}
+    after_all: dict[ChunkOwner, int] = {}
     for wish in wishes:
         reads = isinstance(wish.work, Lanes | Take)
         at = after_all.get(wish.owner, 0) if reads else next_of.get(_rows(wish), 0)
         while len(found) <= at:
-            found.append(Round())
+            found.append(WriteRound())
         if reads:
             found[at].reads.append(wish)
             continue
         found[at].writes.append(wish)
         after_all[wish.owner] = max(at, after_all.get(wish.owner, 0))
-        if not isinstance(wish.work, Note):
+        if not isinstance(wish.work, NoteEvent):
             next_of[_rows(wish)] = at + 1
     return found
 
 
-def _rows(wish: Wish) -> Hashable:
+def _rows(wish: ChunkRequest) -> Hashable:
     """What tells the rows a write touches from those of others: its row, or the source of its items."""
-    if isinstance(wish.work, Note):
+    if isinstance(wish.work, NoteEvent):
         return None
     call = _call(wish.work)
     return wish.owner.run, call.source if call.items else None, call.job
 
 
-def _call(work: Work) -> Call:
+def _call(work: RequestBody) -> Call:
     if isinstance(work, Claim | Release | Settle):
         return work.call
     raise TypeError(work)
@@ -209,7 +209,7 @@ update d3async_chunk set who = null, since = null, closed_at = %s where run = %s
 
 async def open_as(
     db: AsyncConnection[Any], run: int, chunk: int, round_: int, *, who: str, now: float
-) -> tuple[Owner, int]:
+) -> tuple[ChunkOwner, int]:
     """The new owner of a chunk, and how many rows it has to send; see `journal.open_chunk`. Inside a transaction."""
     found = await (await db.execute(_TAKE, (run, round_))).fetchone()
     if found is None:
@@ -219,13 +219,13 @@ async def open_as(
     if bounds is None:
         raise JournalError(f"Run {run} has no chunk {chunk}.", code="no_run")
     lo, hi = bounds
-    owner = Owner(run, chunk, epoch, round_, lo, hi, serial)
-    await lay_chunk(db, run, chunk)
-    await settle_leftovers(db, owner)
+    owner = ChunkOwner(run, chunk, epoch, round_, lo, hi, serial)
+    await create_job_rows(db, run, chunk)
+    await mark_interrupted(db, owner)
     return owner, await left(db, owner)
 
 
-async def settle_leftovers(db: AsyncConnection[Any], owner: Owner) -> None:
+async def mark_interrupted(db: AsyncConnection[Any], owner: ChunkOwner) -> None:
     """What is `sent` in the chunk is unknown from now on; what may be sent twice is still to be sent."""
     repeatable = [name for name, command in all_commands().items() if command.repeatable]
     about = {"run": owner.run, "lo": owner.lo, "hi": owner.hi, "repeatable": repeatable}
@@ -233,15 +233,15 @@ async def settle_leftovers(db: AsyncConnection[Any], owner: Owner) -> None:
     await db.execute(_ROWS, about)
 
 
-async def left(db: AsyncConnection[Any], owner: Owner) -> int:
+async def left(db: AsyncConnection[Any], owner: ChunkOwner) -> int:
     """How many rows of the chunk are to be sent."""
     found = await (await db.execute(_TODO, {"run": owner.run, "lo": owner.lo, "hi": owner.hi})).fetchone()
     return int(found[0]) if found else 0
 
 
-async def lost_by(
-    db: AsyncConnection[Any], owners: Collection[Owner], *, writer: int, number: int
-) -> dict[Owner, FencedError]:
+async def fenced_owners(
+    db: AsyncConnection[Any], owners: Collection[ChunkOwner], *, writer: int, number: int
+) -> dict[ChunkOwner, FencedError]:
     """Those of *owners* whose chunk somebody else has or that were told to stop; the others hold it until the commit.
 
     Notes that *writer* stores its group *number* in this transaction.
@@ -259,11 +259,11 @@ async def lost_by(
     return lost
 
 
-async def close_as(db: AsyncConnection[Any], owner: Owner, *, now: float) -> int:
+async def close_as(db: AsyncConnection[Any], owner: ChunkOwner, *, now: float) -> int:
     """Give the chunk up if it is still ours; how many of its rows are to be sent. Inside a transaction."""
     given = await db.execute(_CLOSE, (now, owner.run, owner.chunk, owner.epoch))
     if given.rowcount:
-        await settle_leftovers(db, owner)
+        await mark_interrupted(db, owner)
     return await left(db, owner)
 
 
@@ -287,7 +287,7 @@ on conflict (run, round, chunk) do update
     set tries = excluded.tries, code = excluded.code, message = excluded.message"""
 
 
-class Tried(NamedTuple):
+class ChunkTries(NamedTuple):
     """*tries* in a row, this one counted; *code* and *message* of what the one before ran into."""
 
     tries: int
@@ -299,7 +299,7 @@ LOST = ("crashed", "the worker was lost")
 """What a try ran into that told nothing: written down before it begins."""
 
 
-class Place(NamedTuple):
+class ChunkId(NamedTuple):
     """A chunk: its run, the round of that run, its number."""
 
     run: int
@@ -307,24 +307,24 @@ class Place(NamedTuple):
     chunk: int
 
 
-async def begun(connection: AsyncConnection[Any], at: Place) -> Tried:
+async def begun(connection: AsyncConnection[Any], at: ChunkId) -> ChunkTries:
     """Count a try at the chunk; what is known of those before it."""
     cursor = await connection.execute(_COUNT, (*at, *LOST))
     tries, before = await cursor.fetchone() or (1, None)
-    return Tried(tries, *(before or ("", "")))
+    return ChunkTries(tries, *(before or ("", "")))
 
 
-async def forget(connection: AsyncConnection[Any], at: Place) -> None:
+async def forget(connection: AsyncConnection[Any], at: ChunkId) -> None:
     """The chunk was given back in order, or is somebody else's."""
     await connection.execute(_RESET, at)
 
 
-async def done(connection: AsyncConnection[Any], at: Place) -> None:
+async def done(connection: AsyncConnection[Any], at: ChunkId) -> None:
     """The chunk has no more work: it need not be looked at again."""
     await note(connection, at, 0, "done", "")
 
 
-async def note(connection: AsyncConnection[Any], at: Place, tries: int, code: str, message: str) -> None:
+async def note(connection: AsyncConnection[Any], at: ChunkId, tries: int, code: str, message: str) -> None:
     """Note how often in a row the chunk has been tried, and what the last try ran into."""
     await connection.execute(_TOLD, (*at, tries, code, message))
 

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
     from psycopg import Connection
 
-    from d3async.config.database_urls import Address
+    from d3async.config.database_urls import FleetUrl
 
 
 @asynccontextmanager
-async def connected(address: Address) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+async def connected(address: FleetUrl) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
     """Each statement holds at once. Raises `JournalError` where the database cannot be reached, or is no fleet's."""
     with translated(address):
         async with await psycopg.AsyncConnection.connect(address.conninfo, autocommit=True) as connection:
@@ -32,7 +32,7 @@ async def connected(address: Address) -> AsyncIterator[psycopg.AsyncConnection[A
 
 
 @contextmanager
-def connected_now(address: Address) -> Iterator[psycopg.Connection[Any]]:
+def connected_now(address: FleetUrl) -> Iterator[psycopg.Connection[Any]]:
     """The same, blocking."""
     with translated(address), psycopg.connect(address.conninfo, autocommit=True) as connection:
         schema.check_now(connection)
@@ -40,7 +40,7 @@ def connected_now(address: Address) -> Iterator[psycopg.Connection[Any]]:
 
 
 @contextmanager
-def translated(address: Address) -> Iterator[None]:
+def translated(address: FleetUrl) -> Iterator[None]:
     """A block whose database errors become a `JournalError` in words, without the password."""
     try:
         yield
@@ -50,16 +50,16 @@ def translated(address: Address) -> Iterator[None]:
         raise JournalError(f"The fleet's database {address} refuses: {_reason(address, error)}", code="fleet") from None
 
 
-def unreachable(address: Address, error: BaseException) -> JournalError:
+def unreachable(address: FleetUrl, error: BaseException) -> JournalError:
     """What is said of a database that does not answer."""
     return JournalError(f"The fleet's database {address} cannot be reached: {_reason(address, error)}", code="fleet")
 
 
-def _reason(address: Address, error: BaseException) -> str:
+def _reason(address: FleetUrl, error: BaseException) -> str:
     return address.mask(" ".join(str(error).split()))
 
 
-def round_trip(address: Address) -> float:
+def round_trip(address: FleetUrl) -> float:
     """Seconds that a question takes. Raises as `connected_now` does."""
     with connected_now(address) as connection:
         asked = time.monotonic()
@@ -67,7 +67,7 @@ def round_trip(address: Address) -> float:
         return time.monotonic() - asked
 
 
-def update_statistics(address: Address) -> None:
+def update_statistics(address: FleetUrl) -> None:
     """Let the database know how many rows there are now: until it does, `status` takes twice as long.
 
     A small sample will do until it takes a large one by itself. Raises as `connected_now` does.
@@ -83,14 +83,14 @@ _TROUBLE = re.compile("[\x00\x1a\ud800-\udfff]")
 _WRITTEN = re.compile("\x1a([0-9a-f]{4})")
 
 
-def kept(text: str) -> str:
+def escape(text: str) -> str:
     """*text* as it is stored: what cannot be, and the mark itself, as the mark and four hexadecimal digits."""
     if text.isprintable():
         return text
     return _TROUBLE.sub(lambda found: f"{MARK}{ord(found[0]):04x}", text)
 
 
-def told(text: str) -> str:
+def unescape(text: str) -> str:
     """The text that `kept` made *text* of."""
     if MARK not in text:
         return text
@@ -174,11 +174,11 @@ class RunStatements:
 
     def escape(self, text: str) -> str:
         """PostgreSQL stores no NUL and no half of a surrogate pair."""
-        return kept(text)
+        return escape(text)
 
     def unescape(self, text: str) -> str:
         """See `escape`."""
-        return told(text)
+        return unescape(text)
 
     def _translated(self) -> AbstractContextManager[None]:
         return as_journal_error(f"{self.name} cannot be changed")

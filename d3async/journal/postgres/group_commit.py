@@ -13,8 +13,17 @@ import psycopg
 
 from d3async.errors import D3Error, FencedError, JournalError
 from d3async.journal.postgres import chunk_owners, row_claims
-from d3async.journal.postgres.chunk_owners import Claim, Lanes, Note, Release, Settle, Take, Wish, rounds
-from d3async.journal.postgres.connections import kept
+from d3async.journal.postgres.chunk_owners import (
+    ChunkRequest,
+    Claim,
+    Lanes,
+    NoteEvent,
+    Release,
+    Settle,
+    Take,
+    write_rounds,
+)
+from d3async.journal.postgres.connections import escape
 from d3async.journal.postgres.schema import check
 
 if TYPE_CHECKING:
@@ -24,11 +33,11 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
     from d3async.d3.call import Call
-    from d3async.journal.model import Event, RowOutcome, Settlement
-    from d3async.journal.postgres.chunk_owners import Owner, Work
+    from d3async.journal.model import CallResult, Event, RowOutcome
+    from d3async.journal.postgres.chunk_owners import ChunkOwner, RequestBody
 
-    Results = dict[Wish, object]
-    Statement = Callable[[AsyncConnection[Any], Sequence[Wish]], Awaitable[list[object]]]
+    Results = dict[ChunkRequest, object]
+    Statement = Callable[[AsyncConnection[Any], Sequence[ChunkRequest]], Awaitable[list[object]]]
 
 _PAUSE = 0.5
 _PATIENCE = 10.0
@@ -75,7 +84,7 @@ class Writer:
         self._pid = os.getpid()
         self._db: AsyncConnection[Any] | None = None
         self._number = 0
-        self._waiting: list[Wish] = []
+        self._waiting: list[ChunkRequest] = []
         self._turn = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._down: JournalError | None = None
@@ -96,7 +105,7 @@ class Writer:
                 await self._db.execute("delete from d3async_writer where id = %s", (self._id,))
             await self._disconnect()
 
-    def ask(self, wish: Wish) -> None:
+    def ask(self, wish: ChunkRequest) -> None:
         """Do what *wish* asks for, together with whatever else is asked for by then."""
         self._waiting.append(wish)
         if self._task is None:
@@ -125,7 +134,7 @@ class Writer:
         finally:
             self._task = None
 
-    async def _store(self, group: Sequence[Wish]) -> None:
+    async def _store(self, group: Sequence[ChunkRequest]) -> None:
         """Store *group* and tell each wish what became of it; no wish is ever left without a word."""
         loop = asyncio.get_running_loop()
         deadline = None if self._patience is None else loop.time() + self._patience
@@ -153,7 +162,7 @@ class Writer:
                 break
         self._down = None
 
-    def _give_up_claims(self, group: Sequence[Wish]) -> list[Wish]:
+    def _give_up_claims(self, group: Sequence[ChunkRequest]) -> list[ChunkRequest]:
         """Fail whatever is not to wait for the database; what is left of *group*."""
         given_up = [wish for wish in (*group, *self._waiting) if wish.at_once]
         _answer(dict.fromkeys(given_up, self._down))
@@ -167,7 +176,7 @@ class Writer:
                 self.ask(wish.undone())
         _answer(held)
 
-    async def _one_by_one(self, group: Sequence[Wish], error: Exception) -> None:
+    async def _one_by_one(self, group: Sequence[ChunkRequest], error: Exception) -> None:
         """Nobody is to suffer for what another one asked for."""
         if len(group) == 1:
             _answer({group[0]: _unwritable(error) if isinstance(error, psycopg.Error) else error})
@@ -175,7 +184,7 @@ class Writer:
         for wish in group:
             await self._store([wish])
 
-    async def _transact(self, group: Sequence[Wish]) -> Results:
+    async def _transact(self, group: Sequence[ChunkRequest]) -> Results:
         results: Results | None = None
         try:
             async with asyncio.timeout(_PATIENCE):
@@ -189,13 +198,15 @@ class Writer:
             raise _Broken(error, results) from error
         return done
 
-    async def _do(self, db: AsyncConnection[Any], group: Sequence[Wish]) -> Results:
-        lost = await chunk_owners.lost_by(db, {wish.owner for wish in group}, writer=self._id, number=self._number)
+    async def _do(self, db: AsyncConnection[Any], group: Sequence[ChunkRequest]) -> Results:
+        lost = await chunk_owners.fenced_owners(
+            db, {wish.owner for wish in group}, writer=self._id, number=self._number
+        )
         results: Results = {}
-        for one in rounds(group):
+        for one in write_rounds(group):
             for kind, items, statement in _WRITES:
                 results |= await _written(db, one.of(kind, items=items), lost, statement)
-            results |= await _noted(db, [wish for wish in one.writes if isinstance(wish.work, Note)])
+            results |= await _noted(db, [wish for wish in one.writes if isinstance(wish.work, NoteEvent)])
             for wish in one.reads:
                 results[wish] = _refusal(wish, lost.get(wish.owner)) or await _found(db, wish)
         return results
@@ -226,7 +237,7 @@ class Writer:
             await db.close()
 
 
-_WRITES: Sequence[tuple[type[Work], bool, Statement]] = (
+_WRITES: Sequence[tuple[type[RequestBody], bool, Statement]] = (
     (Settle, False, row_claims.record_rows),
     (Settle, True, row_claims.record_links),
     (Release, False, row_claims.release_rows),
@@ -237,7 +248,10 @@ _WRITES: Sequence[tuple[type[Work], bool, Statement]] = (
 
 
 async def _written(
-    db: AsyncConnection[Any], wishes: Sequence[Wish], lost: Mapping[Owner, FencedError], statement: Statement
+    db: AsyncConnection[Any],
+    wishes: Sequence[ChunkRequest],
+    lost: Mapping[ChunkOwner, FencedError],
+    statement: Statement,
 ) -> Results:
     refusals = {wish: _refusal(wish, lost.get(wish.owner)) for wish in wishes}
     results: Results = {wish: refusal for wish, refusal in refusals.items() if refusal is not None}
@@ -249,9 +263,9 @@ async def _written(
     return results
 
 
-def _refusal(wish: Wish, lost: FencedError | None) -> FencedError | None:
+def _refusal(wish: ChunkRequest, lost: FencedError | None) -> FencedError | None:
     """A former owner may still say what it knows of rows nobody has touched since; one told to stop, how they ended."""
-    if lost is None or isinstance(wish.work, Note):
+    if lost is None or isinstance(wish.work, NoteEvent):
         return None
     if lost.code == "cancelled":
         return lost if wish.at_once else None
@@ -259,7 +273,7 @@ def _refusal(wish: Wish, lost: FencedError | None) -> FencedError | None:
     return None if late else lost
 
 
-async def _found(db: AsyncConnection[Any], wish: Wish) -> object:
+async def _found(db: AsyncConnection[Any], wish: ChunkRequest) -> object:
     match wish.work:
         case Lanes():
             return await row_claims.lanes(db, wish.owner, wish.work)
@@ -269,11 +283,11 @@ async def _found(db: AsyncConnection[Any], wish: Wish) -> object:
             raise TypeError(wish)
 
 
-async def _noted(db: AsyncConnection[Any], wishes: Sequence[Wish]) -> Results:
+async def _noted(db: AsyncConnection[Any], wishes: Sequence[ChunkRequest]) -> Results:
     rows = [
-        (wish.owner.run, wish.owner.round, note.at, note.kind, note.seconds, kept(note.note))
+        (wish.owner.run, wish.owner.round, note.at, note.kind, note.seconds, escape(note.note))
         for wish in wishes
-        if isinstance(wish.work, Note)
+        if isinstance(wish.work, NoteEvent)
         for note in [wish.work.event]
     ]
     if rows:
@@ -281,7 +295,7 @@ async def _noted(db: AsyncConnection[Any], wishes: Sequence[Wish]) -> Results:
     return dict.fromkeys(wishes)
 
 
-def _answer(results: Mapping[Wish, object]) -> None:
+def _answer(results: Mapping[ChunkRequest, object]) -> None:
     for wish, result in results.items():
         if wish.done.done():
             continue
@@ -301,7 +315,7 @@ def _unwritable(error: BaseException) -> JournalError:
 class PostgresJournal:
     """`journal.protocols.Journal` over one chunk. *rows* are to be sent as it was opened; 0 where nothing is left."""
 
-    def __init__(self, writer: Writer, owner: Owner, rows: int) -> None:
+    def __init__(self, writer: Writer, owner: ChunkOwner, rows: int) -> None:
         self.run = owner.run
         self.chunk = owner.chunk
         self.epoch = owner.epoch
@@ -336,13 +350,13 @@ class PostgresJournal:
         """See `Journal.release`."""
         self._ask(Release(call, sent), told=True)
 
-    def settle(self, settlement: Settlement) -> asyncio.Future[list[RowOutcome]]:
+    def settle(self, settlement: CallResult) -> asyncio.Future[list[RowOutcome]]:
         """See `Journal.settle`."""
         return self._ask(Settle(settlement), told=True)
 
     def note(self, event: Event) -> None:
         """See `Journal.note`."""
-        self._ask(Note(event), told=True)
+        self._ask(NoteEvent(event), told=True)
 
     async def flush(self) -> None:
         """See `Journal.flush`; raises what the first write that was lost ran into."""
@@ -362,11 +376,11 @@ class PostgresJournal:
             await self.flush()
         return await self._writer.alone(lambda db: chunk_owners.close_as(db, self._owner, now=self._writer.wall()))
 
-    def _ask(self, work: Work, *, told: bool = False) -> asyncio.Future[Any]:
+    def _ask(self, work: RequestBody, *, told: bool = False) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._under_way.add(future)
         future.add_done_callback(self._told if told else self._under_way.discard)
-        self._writer.ask(Wish(self._owner, work, future))
+        self._writer.ask(ChunkRequest(self._owner, work, future))
         return future
 
     def _told(self, future: asyncio.Future[Any]) -> None:

@@ -13,7 +13,7 @@ from d3async.d3.commands import all_commands
 from d3async.errors import FolderHeldError, SimilarPair
 from d3async.jobs.identity import look_alike
 from d3async.journal.model import NOTHING_SIMILAR, OUTCOME, TOLD, Similar, by_line, row_fields
-from d3async.journal.postgres.connections import run_all, told
+from d3async.journal.postgres.connections import run_all, unescape
 from d3async.policy.look_alikes import Lines, NewRow, SentRow, lines_of, matched
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _enter(db: Connection[Any], run: int, which: str, after: int, last: int) -> 
             with db.cursor() as cursor, cursor.copy(_COPY) as copy:
                 copy.set_types(["int4", "int8", "int8", "int8"])
                 for id_, command, params, site in page:
-                    copy.write_row((id_, *look_alike(kinds[command], params, told(site))))
+                    copy.write_row((id_, *look_alike(kinds[command], params, unescape(site))))
     db.execute(_ENTER.encode(), {"run": run})
 
 
@@ -271,7 +271,7 @@ class SimilarSubmitted:
         if found is None:
             raise LookupError(f"row {id_} of run {run} is gone while it is compared")
         command, params, mark, state, sent_at, name = found
-        return row_fields(command, params, mark), state or "pending", sent_at, told(name)
+        return row_fields(command, params, mark), state or "pending", sent_at, unescape(name)
 
     def _one(self, question: str | bytes, *values: object) -> Any:
         text = question.encode() if isinstance(question, str) else question

@@ -8,7 +8,7 @@ from d3async.d3.task_search import with_mark
 from d3async.errors import JournalError
 from d3async.jobs.identity import VERSION
 from d3async.journal.model import Changes
-from d3async.journal.postgres.chunk_owners import lay_run
+from d3async.journal.postgres.chunk_owners import create_job_rows_of_run
 from d3async.journal.postgres.connections import run_all
 from d3async.journal.postgres.row_claims import settle_rows
 from d3async.journal.postgres.staging import convert, match_rows
@@ -182,12 +182,12 @@ with mended as (
 ) select count(*) from mended"""
 
 
-def adopt(db: Connection[Any], run: int, repeatable: Sequence[str]) -> Changes:
+def merge_rows(db: Connection[Any], run: int, repeatable: Sequence[str]) -> Changes:
     """Bring the rows of `d3async_incoming` into those of *run*, which `make_ready` has made ready."""
     asked = {"run": run, "repeatable": list(repeatable), **_WORDS}
     match_rows(db, run)
     run_all(db, _TABLES)
-    fates = _changed(db, asked)
+    fates = _changed_rows(db, asked)
     run_all(db, _PLACES, asked)
     last = _number(db, "select coalesce(max(id), 0) from d3async_row where run = %(run)s", asked)
     new = db.execute(_NEW.encode(), {**asked, "last": last}).rowcount
@@ -202,18 +202,18 @@ def adopt(db: Connection[Any], run: int, repeatable: Sequence[str]) -> Changes:
 
 def make_ready(db: Connection[Any], run: int, identity: int) -> None:
     """Before rows are compared with those of *run*: all of these have a state, and identities of this version."""
-    lay_run(db, run)
-    settle_leftovers(db, run)
+    create_job_rows_of_run(db, run)
+    mark_interrupted(db, run)
     if identity < VERSION:
         convert(db, run, in_doubt=_WORDS["in_doubt"])
 
 
-def settle_leftovers(db: Connection[Any], run: int) -> None:
+def mark_interrupted(db: Connection[Any], run: int) -> None:
     """Rows somebody left `sent`: nobody knows whether they happened."""
     run_all(db, _LEFTOVERS, {"run": run, **_WORDS})
 
 
-def _changed(db: Connection[Any], asked: Mapping[str, object]) -> dict[str, int]:
+def _changed_rows(db: Connection[Any], asked: Mapping[str, object]) -> dict[str, int]:
     """Rows with the same id and other content, counted by their fate. See `journal.sqlite.merge_rows`."""
     db.execute(_CHANGED.encode(), asked)
     run_all(db, _TOLD, asked)
@@ -238,7 +238,7 @@ def _take_outcomes_of_items(db: Connection[Any], asked: Mapping[str, object]) ->
     settle_rows(db, int(str(asked["run"])), jobs)
 
 
-def mark_todo(db: Connection[Any], run: int, repeatable: Sequence[str], *, retry_unknown: bool) -> None:
+def mark_to_send(db: Connection[Any], run: int, repeatable: Sequence[str], *, retry_unknown: bool) -> None:
     """Mark what this round is to send: of rows that stand in the file and are selected, those not done."""
     asked = {"run": run, "repeatable": list(repeatable), "retry": retry_unknown, "final": NOT_LINKED}
     if retry_unknown:

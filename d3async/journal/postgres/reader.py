@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from d3async.errors import JournalError
-from d3async.journal.model import INTERRUPTED, ItemRecord, Owner, RowRecord, outcome_of, states_of
+from d3async.journal.model import INTERRUPTED, FolderOwner, ItemRecord, RowRecord, outcome_of, states_of
 from d3async.journal.postgres.chunk_owners import ROWS
-from d3async.journal.postgres.connections import MARK, as_journal_error, statement_text, told
+from d3async.journal.postgres.connections import MARK, as_journal_error, statement_text, unescape
 from d3async.journal.postgres.schema import check_now
 from d3async.journal.protocols import ANSWERED, Figures, ReaderBase
 from d3async.policy.outcome import OUTCOMES
@@ -81,7 +81,7 @@ POSTGRES = Figures(
 _WHO = re.compile(r"pid (\d+) on (\S+)")
 
 
-class PostgresReader(ReaderBase):
+class FleetRunReader(ReaderBase):
     """The run *name* at one moment: whatever is asked, the answers belong together, also while workers are at it.
 
     A context manager with a connection of its own; *folder* is where its files go. Memory does not grow with the run:
@@ -135,14 +135,14 @@ class PostgresReader(ReaderBase):
         """Everything the journal says about the run and its file."""
         return dict(self._meta)
 
-    def owner(self) -> Owner | None:
+    def owner(self) -> FolderOwner | None:
         """Whoever has had a chunk of it open for longest."""
         told_of = self.query(
             "select who, since from d3async_chunk where run = {run} and who is not null order by since limit 1"
         )
         for who, since in told_of:
             known = _WHO.search(who)
-            return Owner(int(known[1]), known[2], since) if known else Owner(0, who, since)
+            return FolderOwner(int(known[1]), known[2], since) if known else FolderOwner(0, who, since)
         return None
 
     def counts_by_profile(self) -> dict[str | None, dict[str, int]]:
@@ -168,9 +168,9 @@ class PostgresReader(ReaderBase):
         sql = _ITEM_ROWS.format(run=self.id, spoken=_SPOKEN.format("i", INTERRUPTED, "", ""))
         for page in self._pages(sql, outcomes):
             for row, line, *texts in page:
-                yield ItemRecord(row, line, *map(told, texts))
+                yield ItemRecord(row, line, *map(unescape, texts))
 
-    def marks(self, outcomes: Iterable[str]) -> Iterator[Mark] | None:  # noqa: ARG002 - see `Reader.marks`
+    def marks(self, outcomes: Iterable[str]) -> Iterator[Mark] | None:  # noqa: ARG002 - see `RunReader.marks`
         """Rows of a run of the fleet have no marks: there is no run folder whose run a file could continue."""
         return None
 
@@ -181,7 +181,7 @@ class PostgresReader(ReaderBase):
     def answer(self, number: int) -> str | None:
         """D3's answer as text; None where it was not kept."""
         body: str | None = self._one("select body from d3async_answer where run = {run} and id = %s", number)
-        return body and told(body)
+        return body and unescape(body)
 
     def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         """Rows of one small SQL question; `{run}` in it stands for the run's id, `%s` for each of *values*."""
@@ -228,7 +228,8 @@ def _readable(rows: Iterable[RowRecord], page: Sequence[Sequence[Any]]) -> Itera
     if not any(MARK in "".join(filter(None, map(itemgetter(at), page))) for at in _TEXTS):
         return rows
     return (
-        row._replace(raw=told(row.raw), message=told(row.message), label=row.label and told(row.label)) for row in rows
+        row._replace(raw=unescape(row.raw), message=unescape(row.message), label=row.label and unescape(row.label))
+        for row in rows
     )
 
 
@@ -256,7 +257,7 @@ from d3async_queue.d3async_worker w join d3async_queue.procrastinate_workers p u
 
 
 @dataclass(frozen=True, slots=True)
-class Working:
+class ChunkInWork:
     """A chunk that is being worked on. *since* is seconds since 1970."""
 
     chunk: int
@@ -265,7 +266,7 @@ class Working:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class ChunkFailure:
     """A chunk that was taken in vain, *tries* times in a row, and why."""
 
     chunk: int
@@ -275,7 +276,7 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerSeen:
+class WorkerStatus:
     """A worker, how many *places* it has for the *tenants* it serves, and how long ago it gave a sign of life, in s."""
 
     who: str
@@ -286,7 +287,7 @@ class WorkerSeen:
 
 
 @dataclass(slots=True, kw_only=True)
-class RunStanding:
+class RunStatus:
     """One run. Rows in flight are among the unknown ones of *outcomes*; *rate* is rows answered a second, lately."""
 
     id: int
@@ -302,8 +303,8 @@ class RunStanding:
     in_flight: int = 0
     to_send: int = 0
     rate: float = 0.0
-    working: list[Working] = field(default_factory=list)
-    troubles: list[Trouble] = field(default_factory=list)
+    working: list[ChunkInWork] = field(default_factory=list)
+    troubles: list[ChunkFailure] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
@@ -317,18 +318,18 @@ class RunStanding:
 
 
 @dataclass(frozen=True, slots=True)
-class FleetStanding:
+class FleetSnapshot:
     """Everything at one moment."""
 
-    runs: Sequence[RunStanding]
-    workers: Sequence[WorkerSeen]
+    runs: Sequence[RunStatus]
+    workers: Sequence[WorkerStatus]
 
-    def unserved(self, run: RunStanding) -> bool:
+    def unserved(self, run: RunStatus) -> bool:
         """Whether *run* waits and no worker knows its tenant."""
         return run.open and not any(run.tenant in worker.tenants for worker in self.workers)
 
 
-def standing(connection: Connection[Any], *, now: float, name: str | None = None) -> FleetStanding:
+def fleet_snapshot(connection: Connection[Any], *, now: float, name: str | None = None) -> FleetSnapshot:
     """How the fleet stands at *now* (seconds since 1970), or the run *name* of it alone."""
     with connection.transaction():
         connection.execute("set transaction isolation level repeatable read, read only")
@@ -337,31 +338,31 @@ def standing(connection: Connection[Any], *, now: float, name: str | None = None
         counted = connection.execute(_COUNTS.encode(), {"since": now - _WINDOW, "run": only}).fetchall()
         working = _by_run(connection.execute(_WORKING).fetchall())
         tried = _by_run(connection.execute(_TRIED).fetchall())
-        workers = [WorkerSeen(*row) for row in connection.execute(_WORKERS).fetchall()]
+        workers = [WorkerStatus(*row) for row in connection.execute(_WORKERS).fetchall()]
     for run, state, rows, to_send, lately in counted:
         # a run that is being forgotten is known no more while its rows go
         if run in runs:
             _count(runs[run], state, rows, to_send, lately / _window(runs[run], now))
     for run in runs.values():
-        run.working = [Working(*row) for row in working[run.id]]
-        run.troubles = [Trouble(*row) for row in tried[run.id]]
-    return FleetStanding(list(runs.values()), workers)
+        run.working = [ChunkInWork(*row) for row in working[run.id]]
+        run.troubles = [ChunkFailure(*row) for row in tried[run.id]]
+    return FleetSnapshot(list(runs.values()), workers)
 
 
-def _run(row: Sequence[Any]) -> RunStanding:
+def _run(row: Sequence[Any]) -> RunStatus:
     run, name, tenant, meta, cancelled_at, started_at, finished_at, exit_code, facts = row
-    return RunStanding(
+    return RunStatus(
         id=run, name=name, tenant=tenant, meta=json.loads(meta), facts=json.loads(facts or "{}"),
         cancelled_at=cancelled_at, started_at=started_at, finished_at=finished_at, exit_code=exit_code,
     )  # fmt: skip
 
 
-def _window(run: RunStanding, now: float) -> float:
+def _window(run: RunStatus, now: float) -> float:
     """The seconds looked at for the rate: no more than the run lasts."""
     return min(_WINDOW, max(now - (run.started_at or now), 1.0))
 
 
-def _count(run: RunStanding, state: str, count: int, to_send: int, rate: float) -> None:
+def _count(run: RunStatus, state: str, count: int, to_send: int, rate: float) -> None:
     run.outcomes[outcome_of(state)] += count
     run.in_flight += count if state == "sent" else 0
     run.to_send += to_send

@@ -6,12 +6,12 @@ import json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from d3async.d3.call import Call, fold
+from d3async.d3.call import Call, normalize_number
 from d3async.d3.commands import all_commands
 from d3async.errors import ConservationError, D3Error, FencedError
 from d3async.journal.model import RowOutcome
 from d3async.journal.postgres.chunk_owners import Claim, Release, Settle
-from d3async.journal.postgres.connections import kept, message_line, told
+from d3async.journal.postgres.connections import escape, message_line, unescape
 from d3async.policy.outcome import ItemOutcome, row_from_items, row_result
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from psycopg import AsyncConnection, Connection
 
-    from d3async.journal.model import Settlement
-    from d3async.journal.postgres.chunk_owners import Lanes, Owner, Take, Wish
+    from d3async.journal.model import CallResult
+    from d3async.journal.postgres.chunk_owners import ChunkOwner, ChunkRequest, Lanes, Take
     from d3async.policy.outcome import RowResult
 
 _CLAIM_ROWS = b"""
@@ -56,7 +56,7 @@ update d3async_job j set state = w.state, code = w.code, message = w.message, ht
 from w where {_MINE} returning w.n""".encode()
 
 
-async def claim_rows(db: AsyncConnection[Any], wishes: Sequence[Wish]) -> list[object]:
+async def claim_rows(db: AsyncConnection[Any], wishes: Sequence[ChunkRequest]) -> list[object]:
     """Mark the rows of *wishes* as sent, each if nobody else has; None or a `FencedError` for each wish."""
     rows = [
         (n, wish.owner.run, wish.work.call.job, wish.owner.epoch, wish.owner.round, wish.work.at,
@@ -64,10 +64,10 @@ async def claim_rows(db: AsyncConnection[Any], wishes: Sequence[Wish]) -> list[o
         for n, wish in enumerate(wishes) if isinstance(wish.work, Claim)
     ]  # fmt: skip
     claimed = await _numbers(db, _CLAIM_ROWS, rows)
-    return [None if n in claimed else lost(wish) for n, wish in enumerate(wishes)]
+    return [None if n in claimed else fenced(wish) for n, wish in enumerate(wishes)]
 
 
-async def release_rows(db: AsyncConnection[Any], wishes: Sequence[Wish]) -> list[object]:
+async def release_rows(db: AsyncConnection[Any], wishes: Sequence[ChunkRequest]) -> list[object]:
     """Undo the latest claims; those of somebody else stand."""
     rows = [
         (wish.owner.run, wish.work.call.job, wish.owner.epoch, 0 if wish.work.sent else 1)
@@ -77,7 +77,7 @@ async def release_rows(db: AsyncConnection[Any], wishes: Sequence[Wish]) -> list
     return [None] * len(wishes)
 
 
-async def record_rows(db: AsyncConnection[Any], wishes: Sequence[Wish]) -> list[object]:
+async def record_rows(db: AsyncConnection[Any], wishes: Sequence[ChunkRequest]) -> list[object]:
     """Record what became of rows: the rows that are finished by each wish, or an error."""
     rows, outcomes = [], []
     for n, wish in enumerate(wishes):
@@ -86,9 +86,9 @@ async def record_rows(db: AsyncConnection[Any], wishes: Sequence[Wish]) -> list[
         settlement, owner = wish.work.settlement, wish.owner
         verdict, call = settlement.verdict, settlement.call
         message = message_line(verdict.message, verdict.anomalies)
-        body = None if settlement.answer is None else kept(settlement.answer)
+        body = None if settlement.answer is None else escape(settlement.answer)
         rows.append(
-            (n, owner.run, call.job, owner.epoch, verdict.outcome, verdict.code, kept(message), verdict.http,
+            (n, owner.run, call.job, owner.epoch, verdict.outcome, verdict.code, escape(message), verdict.http,
              settlement.at, body)
         )  # fmt: skip
         outcomes.append(RowOutcome(call.row or 0, verdict.outcome, verdict.code, message))
@@ -96,13 +96,13 @@ async def record_rows(db: AsyncConnection[Any], wishes: Sequence[Wish]) -> list[
     return [[outcome] if n in settled else _never_sent(wishes[n]) for n, outcome in enumerate(outcomes)]
 
 
-def lost(wish: Wish) -> FencedError:
+def fenced(wish: ChunkRequest) -> FencedError:
     """What a claim is told that somebody else was faster with."""
     label = wish.work.call.label if isinstance(wish.work, Claim | Release | Settle) else ""
     return FencedError(f"Row about {label} was claimed by somebody else.", code="fenced")
 
 
-def _never_sent(wish: Wish) -> ConservationError:
+def _never_sent(wish: ChunkRequest) -> ConservationError:
     label = wish.work.call.label if isinstance(wish.work, Settle) else ""
     return ConservationError(f"An answer came for the row about {label}, which was not sent.")
 
@@ -227,7 +227,7 @@ from unnest(%(jobs)s::int[], %(states)s::text[], %(codes)s::text[], %(messages)s
 where j.run = %(run)s and j.id = w.id"""
 
 
-async def claim_links(db: AsyncConnection[Any], wishes: Sequence[Wish]) -> list[object]:
+async def claim_links(db: AsyncConnection[Any], wishes: Sequence[ChunkRequest]) -> list[object]:
     """Mark the items of *wishes*, and their rows, as sent; None or a `FencedError` for each wish."""
     rows = [
         (n, wish, wish.work.at, all_commands()[wish.work.call.command].repeatable)
@@ -237,17 +237,17 @@ async def claim_links(db: AsyncConnection[Any], wishes: Sequence[Wish]) -> list[
     claimable = {n for (n,) in found}
     if claimable:
         await db.execute(_CLAIM_LINKS, _link_columns([row for row in rows if row[0] in claimable]))
-    return [None if n in claimable else lost(wish) for n, wish in enumerate(wishes)]
+    return [None if n in claimable else fenced(wish) for n, wish in enumerate(wishes)]
 
 
-async def release_links(db: AsyncConnection[Any], wishes: Sequence[Wish]) -> list[object]:
+async def release_links(db: AsyncConnection[Any], wishes: Sequence[ChunkRequest]) -> list[object]:
     """Undo the latest claims: an earlier one in doubt stays `sent`."""
     rows = [(n, wish, 0.0, not wish.work.sent) for n, wish in enumerate(wishes) if isinstance(wish.work, Release)]
     await db.execute(_RELEASE_LINKS, _link_columns(rows))
     return [None] * len(wishes)
 
 
-async def record_links(db: AsyncConnection[Any], wishes: Sequence[Wish]) -> list[object]:
+async def record_links(db: AsyncConnection[Any], wishes: Sequence[ChunkRequest]) -> list[object]:
     """Record what became of items and what follows for their rows; one that fails is undone alone."""
     results: list[object] = []
     for wish in wishes:
@@ -261,13 +261,13 @@ async def record_links(db: AsyncConnection[Any], wishes: Sequence[Wish]) -> list
     return results
 
 
-async def _settle(db: AsyncConnection[Any], owner: Owner, settlement: Settlement) -> list[RowOutcome]:
+async def _settle(db: AsyncConnection[Any], owner: ChunkOwner, settlement: CallResult) -> list[RowOutcome]:
     call, items = settlement.call, settlement.verdict.items
     about: dict[str, object] = {"run": owner.run, "source": call.source, "epoch": owner.epoch}
-    about["folds"] = [kept(fold(item.item)) for item in items]
+    about["folds"] = [escape(normalize_number(item.item)) for item in items]
     found = await (await db.execute(_SENT, about)).fetchall()
     became = {"states": [item.outcome for item in items], "codes": [item.code for item in items]}
-    became["messages"] = [kept(item.message) for item in items]
+    became["messages"] = [escape(item.message) for item in items]
     settled = await (await db.execute(_RECORD_LINKS, {**about, **became})).fetchall()
     if not found or len(settled) < len(call.items):
         message = f"An answer came for {len(call.items)} items of {call.label}, {len(settled)} were sent."
@@ -281,8 +281,8 @@ async def _settle(db: AsyncConnection[Any], owner: Owner, settlement: Settlement
     ]
 
 
-def _told(now: RowResult, settlement: Settlement) -> str:
-    return message_line(told(now.message), settlement.verdict.anomalies)
+def _told(now: RowResult, settlement: CallResult) -> str:
+    return message_line(unescape(now.message), settlement.verdict.anomalies)
 
 
 async def _results(db: AsyncConnection[Any], run: int, jobs: Sequence[int]) -> Mapping[int, RowResult]:
@@ -294,28 +294,37 @@ async def _results(db: AsyncConnection[Any], run: int, jobs: Sequence[int]) -> M
 
 
 async def _settle_rows(
-    db: AsyncConnection[Any], run: int, rows: Mapping[int, RowResult], settlement: Settlement
+    db: AsyncConnection[Any], run: int, rows: Mapping[int, RowResult], settlement: CallResult
 ) -> None:
     """Give rows their outcome, or back to waiting while some of their items are still to be sent."""
     answer = None
     if settlement.answer is not None:
-        found = await (await db.execute(_ANSWER, (run, kept(settlement.answer)))).fetchone()
+        found = await (await db.execute(_ANSWER, (run, escape(settlement.answer)))).fetchone()
         answer = found and found[0]
     await db.execute(
         _ROWS,
         {
             "run": run, "http": settlement.verdict.http, "at": settlement.at, "answer": answer, "jobs": list(rows),
             "states": [now.outcome for now in rows.values()], "codes": [now.code for now in rows.values()],
-            "messages": [kept(_told(now, settlement)) for now in rows.values()],
+            "messages": [escape(_told(now, settlement)) for now in rows.values()],
             "todo": [now.incomplete for now in rows.values()],
         },
     )  # fmt: skip
 
 
-def _link_columns(rows: Iterable[tuple[int, Wish, float, bool]]) -> list[list[Any]]:
+def _link_columns(rows: Iterable[tuple[int, ChunkRequest, float, bool]]) -> list[list[Any]]:
     """One line for each item of each call, as columns."""
     lines = [
-        (n, wish.owner.run, wish.work.call.source, kept(fold(item)), wish.owner.epoch, wish.owner.round, at, flag)
+        (
+            n,
+            wish.owner.run,
+            wish.work.call.source,
+            escape(normalize_number(item)),
+            wish.owner.epoch,
+            wish.owner.round,
+            at,
+            flag,
+        )
         for n, wish, at, flag in rows
         if isinstance(wish.work, Claim | Release)
         for item in wish.work.call.items
@@ -347,7 +356,7 @@ join d3async_source s on s.run = %(run)s and s.fold = f and s.site = %(site)s
 join d3async_item t on t.run = s.run and t.source = s.id and t.fold = %(subject)s"""
 
 
-async def lanes(db: AsyncConnection[Any], owner: Owner, asked: Lanes) -> list[tuple[int, Call | None]]:
+async def lanes(db: AsyncConnection[Any], owner: ChunkOwner, asked: Lanes) -> list[tuple[int, Call | None]]:
     """See `Journal.lanes`."""
     after = max(asked.after, owner.lo - 1)
     rows = await db.execute(_LANES, (owner.run, after, owner.hi, asked.most))
@@ -358,7 +367,7 @@ async def lanes(db: AsyncConnection[Any], owner: Owner, asked: Lanes) -> list[tu
     return list(found.items())
 
 
-async def take(db: AsyncConnection[Any], owner: Owner, asked: Take) -> Call | None:
+async def take(db: AsyncConnection[Any], owner: ChunkOwner, asked: Take) -> Call | None:
     """See `Journal.take`."""
     row = await (await db.execute(_NEXT, (owner.run, asked.lane))).fetchone()
     if row is None:
@@ -383,13 +392,13 @@ async def _with_items(db: AsyncConnection[Any], run: int, call: Call, most: int)
         job=0,
         maybe=False,
         source=source,
-        items=tuple(told(name) for name, _ in items),
-        tried=frozenset(told(link) for link, maybe, _ in known if maybe),
-        gone=frozenset(told(link) for link, _, ok in known if ok),
+        items=tuple(unescape(name) for name, _ in items),
+        tried=frozenset(unescape(link) for link, maybe, _ in known if maybe),
+        gone=frozenset(unescape(link) for link, _, ok in known if ok),
     )
 
 
 def _call(row: Sequence[Any]) -> Call:
     job, _, command, username, site, params, label, maybe, at, _ = row
-    user = username and told(username)
-    return Call(command, json.loads(params), user, told(site), 0, told(label), job=job, maybe=maybe, row=at)
+    user = username and unescape(username)
+    return Call(command, json.loads(params), user, unescape(site), 0, unescape(label), job=job, maybe=maybe, row=at)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from d3async.errors import JournalError
 from d3async.journal.model import outcome_of
 from d3async.journal.postgres import chunk_owners
-from d3async.journal.postgres.chunk_owners import HAS_WORK, ROWS, Place
+from d3async.journal.postgres.chunk_owners import HAS_WORK, ROWS, ChunkId
 from d3async.policy.halt_and_exit_codes import exit_code
 from d3async.policy.outcome import OUTCOMES, check_rows
 from d3async.policy.retry import Stop
@@ -261,7 +261,7 @@ where o.finished_at is null"""
 
 
 @dataclass(frozen=True, slots=True)
-class Next:
+class ChunkToRun:
     """A chunk to be run: of which run, called *name*, for whom, against which D3; *halts* as they were submitted."""
 
     run: int
@@ -274,19 +274,19 @@ class Next:
     halts: tuple[str, ...] = ()
 
     @property
-    def place(self) -> Place:
+    def place(self) -> ChunkId:
         """Where it is."""
-        return Place(self.run, self.round, self.chunk)
+        return ChunkId(self.run, self.round, self.chunk)
 
 
-class SoFar(NamedTuple):
+class RoundCounts(NamedTuple):
     """What a round's rows have become by now, by outcome, and how many *rows* it is to send in all."""
 
     counts: Counter[str]
     rows: int
 
 
-async def next_chunk(connection: AsyncConnection[Any], tenant: str) -> Next | None:
+async def next_chunk(connection: AsyncConnection[Any], tenant: str) -> ChunkToRun | None:
     """The first chunk of *tenant* with work, of its oldest run; None when there is none."""
     found = await (await connection.execute(_NEXT.encode(), (tenant,))).fetchone()
     if found is None:
@@ -294,10 +294,10 @@ async def next_chunk(connection: AsyncConnection[Any], tenant: str) -> Next | No
     run, name, tenant, meta, facts, number, chunk = found
     base_url, orders = str(json.loads(meta).get("base_url", "")), json.loads(facts)
     links_per_call, halts = int(orders.get("links_per_call", 50)), tuple(orders.get("halts", ()))
-    return Next(run, number, chunk, name, tenant, base_url, links_per_call, halts)
+    return ChunkToRun(run, number, chunk, name, tenant, base_url, links_per_call, halts)
 
 
-async def so_far(connection: AsyncConnection[Any], at: Next) -> SoFar:
+async def so_far(connection: AsyncConnection[Any], at: ChunkToRun) -> RoundCounts:
     """How the present round of the run of *at* goes, all its chunks together; one pass over the rows of the run.
 
     A run's chunks are worked on one after the other, so whoever opens one can count on from here. Rows that a lost
@@ -305,7 +305,7 @@ async def so_far(connection: AsyncConnection[Any], at: Next) -> SoFar:
     """
     found = await (await connection.execute(_SO_FAR, {"run": at.run, "round": at.round})).fetchall()
     counts = Counter({state: int(count) for state, count in found})
-    return SoFar(counts, counts.pop("", 0))
+    return RoundCounts(counts, counts.pop("", 0))
 
 
 async def waiting(connection: AsyncConnection[Any]) -> set[str]:
@@ -318,7 +318,9 @@ async def cancelled(connection: AsyncConnection[Any], wanted: Collection[int]) -
     return {run for (run,) in await (await connection.execute(_CANCELLED, (list(wanted),))).fetchall()}
 
 
-async def give_up(connection: AsyncConnection[Any], at: Next, code: str, message: str, *, who: str, now: float) -> None:
+async def give_up(
+    connection: AsyncConnection[Any], at: ChunkToRun, code: str, message: str, *, who: str, now: float
+) -> None:
     """What is left of a chunk stays unsent, with *code* and *message*; whoever had it open is fenced."""
     async with connection.transaction():
         owner, _ = await chunk_owners.open_as(connection, at.run, at.chunk, at.round, who=who, now=now)
@@ -328,7 +330,7 @@ async def give_up(connection: AsyncConnection[Any], at: Next, code: str, message
         await chunk_owners.close_as(connection, owner, now=now)
 
 
-async def stop(connection: AsyncConnection[Any], at: Next, reason: Stop, *, now: float) -> None:
+async def stop(connection: AsyncConnection[Any], at: ChunkToRun, reason: Stop, *, now: float) -> None:
     """Start nothing more of the run, for *reason*, which is written down; a run submitted again since goes on."""
     async with connection.transaction():
         found = await (await connection.execute(_STANDS, (at.run, at.round))).fetchone()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg.types.string import BytesBinaryDumper
 
-from d3async.d3.call import fold
+from d3async.d3.call import normalize_number
 from d3async.d3.commands import all_commands
 from d3async.d3.task_search import MARK_START, mark_in, mark_of, unmarked
 from d3async.errors import JournalError
@@ -19,14 +19,14 @@ from d3async.jobs.identity import (
     PROFILE_MARK,
     VERSION,
     Repeated,
+    identify,
     identity_of_invalid,
     invalid_words,
-    job_entry,
     judge_repeat,
     request_digest,
 )
 from d3async.jobs.job import Invalid, Job
-from d3async.journal.postgres.connections import RunStatements, kept, run_all, told
+from d3async.journal.postgres.connections import RunStatements, escape, run_all, unescape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -85,7 +85,7 @@ class _Beside:
         yield "d3async_own_id", {"row": "int4", "own_id": "text"}, self.own_ids
 
 
-class Incoming:
+class PostgresStage:
     """Takes `Job`s and `Invalid`s inside the transaction of *db*; `table` and `items` say where they are."""
 
     def __init__(self, db: Connection[Any], run: int, tenant: str, *, aside: bool) -> None:
@@ -137,9 +137,9 @@ class Incoming:
         rows = list(map(self._job, jobs))
         left_out = [(job.row,) for job in jobs if not job.selected]
         beside.items += self._items(jobs, rows)
-        beside.wrong += [(entry.row, *map(kept, invalid_words(entry))) for entry in wrong]
+        beside.wrong += [(entry.row, *map(escape, invalid_words(entry))) for entry in wrong]
         beside.left_out += left_out
-        beside.own_ids += [(entry.row, kept(entry.key)) for entry in entries if entry.key is not None]
+        beside.own_ids += [(entry.row, escape(entry.key)) for entry in entries if entry.key is not None]
         self.jobs += len(jobs)
         self.invalid += len(wrong)
         self.left_out += len(left_out)
@@ -162,12 +162,18 @@ class Incoming:
                 yield copy.write_row
 
     def _job(self, job: Job) -> tuple[Any, ...]:
-        identity, content, lane_key = job_entry(job)
+        identity, content, lane_key = identify(job)
         kind, params, label, _, items = job.asked
         row, user, site, raw = job.row, job.username, job.site, job.raw
         source = source_number(lane_key) if items else None
         if not (raw.isprintable() and label.isprintable() and site.isprintable()) or user:
-            user, site, lane_key, label, raw = user and kept(user), kept(site), kept(lane_key), kept(label), kept(raw)
+            user, site, lane_key, label, raw = (
+                user and escape(user),
+                escape(site),
+                escape(lane_key),
+                escape(label),
+                escape(raw),
+            )
         return (
             self._run, row, row, job.line, identity, None if job.key is None else content, kind.__name__,
             user, site, source, lane_key, label, params, raw,
@@ -175,7 +181,7 @@ class Incoming:
 
     def _wrong(self, entry: Invalid) -> tuple[Any, ...]:
         nothing = (None,) * (len(_COLUMNS) - 6)
-        return (self._run, entry.row, entry.row, entry.line, identity_of_invalid(entry), *nothing, kept(entry.raw))
+        return (self._run, entry.row, entry.row, entry.line, identity_of_invalid(entry), *nothing, escape(entry.raw))
 
     def _items(self, jobs: Iterable[Job], rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
         for job, row in zip(jobs, rows, strict=True):
@@ -184,13 +190,13 @@ class Incoming:
                 continue
             self.has_items = True
             for at, name in enumerate(job.asked.items):
-                yield self._run, job.row, at, source, kept(name), kept(fold(name)), job.selected
+                yield self._run, job.row, at, source, escape(name), escape(normalize_number(name)), job.selected
 
     def duplicates(self, *, allow: bool) -> Iterator[Invalid]:
         """See `Stage.duplicates`."""
         found = self._db.execute(_REPEATED.format(self.table).encode(), {"run": self._run}).fetchall()
         for repeated in map(Repeated._make, found):
-            rejection = judge_repeat(repeated._replace(value=repeated.value and told(repeated.value)), allow=allow)
+            rejection = judge_repeat(repeated._replace(value=repeated.value and unescape(repeated.value)), allow=allow)
             if rejection is None:
                 self._change("occurrence = %(value)s", repeated.row, value=repeated.occurrence)
             else:
@@ -209,7 +215,7 @@ class Incoming:
         self._db.execute(
             "insert into d3async_wrong values (%s, %s, %s)"
             " on conflict (row) do update set code = excluded.code, message = excluded.message",
-            (found.row, rejection.code, kept(rejection.message)),
+            (found.row, rejection.code, escape(rejection.message)),
         )
 
     def facets(self) -> dict[str, int]:
@@ -373,10 +379,10 @@ def _asks(row: _Row, salt: str) -> tuple[bytes, str | None]:
         if mark_in(known, found):
             mark = found
             params = json.dumps(unmarked(known, found), ensure_ascii=False, separators=(",", ":"))
-    kind, items = all_commands()[row.command], map(told, row.items or ())
-    return request_digest(kind, params, told(row.site), _profile_of(row.lane_key), items), mark
+    kind, items = all_commands()[row.command], map(unescape, row.items or ())
+    return request_digest(kind, params, unescape(row.site), _profile_of(row.lane_key), items), mark
 
 
 def _profile_of(lane_key: str) -> str | None:
     """The profile that a row names, kept in front of its user."""
-    return told(lane_key[1:].partition(PROFILE_MARK)[0]) if lane_key.startswith(PROFILE_MARK) else None
+    return unescape(lane_key[1:].partition(PROFILE_MARK)[0]) if lane_key.startswith(PROFILE_MARK) else None

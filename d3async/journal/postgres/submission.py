@@ -17,9 +17,9 @@ from d3async.errors import FolderHeldError, JournalError
 from d3async.journal.model import Changes
 from d3async.journal.postgres import merge_rows
 from d3async.journal.postgres.connections import RunStatements, as_journal_error
-from d3async.journal.postgres.merge_rows import settle_leftovers
+from d3async.journal.postgres.merge_rows import mark_interrupted
 from d3async.journal.postgres.schema import check_now
-from d3async.journal.postgres.staging import Incoming
+from d3async.journal.postgres.staging import PostgresStage
 from d3async.journal.reconcile import mark_tasks
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ cross join lateral (select r.params is not null and l.row is null as todo) t whe
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class SubmittedRun:
     """What a submission is to send: *rows*, in *chunks* (their numbers, from 0; each holds about as many rows)."""
 
     run: int
@@ -92,7 +92,7 @@ class Submission:
             message = f"{self.name} is a run for {self._tenant}: give the one for {tenant} another name with --run."
             raise JournalError(message, code="other_tenant")
         self._fence(take_over=take_over)
-        self._incoming = Incoming(self._db, self.id, tenant, aside=not self.new)
+        self._incoming = PostgresStage(self._db, self.id, tenant, aside=not self.new)
 
     def _fence(self, *, take_over: bool) -> None:
         """Lock every chunk: from now on their owners can change nothing."""
@@ -142,11 +142,11 @@ class Submission:
         if self.new:
             return Changes(0, self.rows, 0, 0, 0, 0)
         merge_rows.make_ready(self._db, self.id, self._identity)
-        return merge_rows.adopt(self._db, self.id, _repeatable())
+        return merge_rows.merge_rows(self._db, self.id, _repeatable())
 
     def begin(
         self, selection: Selection, *, now: float, facts: Mapping[str, Any], chunk_rows: int = CHUNK_ROWS
-    ) -> Begun:
+    ) -> SubmittedRun:
         """Mark what is to be sent, put it into lanes and these into chunks; *facts* are those of the round."""
         self._round += 1
         self._store_round(now, facts, serial=selection.serial)
@@ -158,13 +158,13 @@ class Submission:
             self._mark(selection)
             chunks = merge_rows.cut(self._db, self.id, self._round, chunk_rows)
         rows = self._one("select coalesce(sum(rows), 0) from d3async_chunk where run = %s", self.id)[0]
-        return Begun(self.id, self._round, int(rows), range(chunks))
+        return SubmittedRun(self.id, self._round, int(rows), range(chunks))
 
     def _mark(self, selection: Selection) -> None:
         if self.new:
             self._db.execute(_MIXED.encode(), {"run": self.id})
         else:
-            merge_rows.mark_todo(self._db, self.id, _repeatable(), retry_unknown=selection.retry_unknown)
+            merge_rows.mark_to_send(self._db, self.id, _repeatable(), retry_unknown=selection.retry_unknown)
         if selection.serial or self._incoming.has_items or not self.new:
             merge_rows.assign_lanes(self._db, self.id, serial=selection.serial)
 
@@ -238,7 +238,7 @@ class RunSession(RunStatements):
             run, round_, self.tenant = _find(db, name)
             super().__init__(db, run, name, round=round_)
             with self.changing():
-                settle_leftovers(db, run)
+                mark_interrupted(db, run)
         except BaseException:
             db.close()
             raise

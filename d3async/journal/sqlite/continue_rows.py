@@ -21,10 +21,10 @@ from d3async.jobs.feedback_rows import (
     whole,
     with_reasons,
 )
-from d3async.jobs.identity import job_entry
+from d3async.jobs.identity import identify
 from d3async.jobs.job import Invalid, Job, Problem
 from d3async.journal.model import Changes
-from d3async.journal.sqlite.merge_rows import settle_leftovers, take_changes
+from d3async.journal.sqlite.merge_rows import mark_interrupted, take_changes
 from d3async.journal.sqlite.staging import PLACE_OF_JOB
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     """A data row, and what it said when its mark was made."""
 
 
-class Book(Protocol):
+class KnownRows(Protocol):
     """What is asked of the journal."""
 
     def known(self, jobs: Sequence[int]) -> Mapping[int, KnownRow]:
@@ -69,7 +69,7 @@ class Continuation:
 
     def __init__(
         self,
-        book: Book,
+        book: KnownRows,
         uid: str,
         input_name: str,
         *,
@@ -144,7 +144,7 @@ class Continuation:
         listed, job = job.asked.items, whole(job, row)
         if job.asked.items != listed:
             job = job._replace(raw=self._with_items(job.raw, listed, job.asked.items))
-        content = job_entry(job).content
+        content = identify(job).content
         ruling = rule_job(ruling, job, content, row)
         if ruling in REFUSED:
             self._refuse(Pair(ruling, job.line, mark, job.raw, row))
@@ -252,7 +252,7 @@ def continue_rows(db: sqlite3.Connection, repeatable: Sequence[str]) -> Changes:
 
     *repeatable* names the commands that may be sent twice. A row keeps its place in the file that the run began with.
     """
-    settle_leftovers(db)
+    mark_interrupted(db)
     db.execute("update job set lane = null, todo = 0 where lane is not null or todo != 0")
     for table in ("met", "as_before", "kept_text"):
         db.execute(f"drop table if exists temp.{table}")

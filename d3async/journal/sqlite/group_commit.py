@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from d3async.d3.call import Call
-    from d3async.journal.model import Event, RowOutcome, Settlement
-    from d3async.journal.sqlite.row_claims import Store
+    from d3async.journal.model import CallResult, Event, RowOutcome
+    from d3async.journal.sqlite.row_claims import RowStore
 
 
-class Kind(IntEnum):
+class RequestKind(IntEnum):
     """In the order in which the wishes of one group are fulfilled: no call is claimed and settled in one group."""
 
     SETTLEMENT = 0
@@ -36,26 +36,26 @@ class Kind(IntEnum):
     """It may read much."""
 
 
-class Wish(NamedTuple):
+class WriteRequest(NamedTuple):
     """One thing asked for: what `Store` is to be told, for a word or a search a function."""
 
-    kind: Kind
+    kind: RequestKind
     what: Any
     done: asyncio.Future[Any]
 
     @property
     def told(self) -> bool:
         """Nobody need wait for it: its failure is kept."""
-        return self.kind <= Kind.WORD
+        return self.kind <= RequestKind.WORD
 
 
-kind_of = attrgetter("kind")
+request_kind = attrgetter("kind")
 
 
-def in_order(group: Sequence[Wish]) -> list[Wish]:
+def in_write_order(group: Sequence[WriteRequest]) -> list[WriteRequest]:
     """*group* as it is fulfilled, without claims that nobody waits for any more."""
-    wanted = (wish for wish in group if wish.kind is not Kind.CLAIM or not wish.done.cancelled())
-    return sorted(wanted, key=kind_of)
+    wanted = (wish for wish in group if wish.kind is not RequestKind.CLAIM or not wish.done.cancelled())
+    return sorted(wanted, key=request_kind)
 
 
 _CHECKPOINT = 128
@@ -65,7 +65,7 @@ _QUICK = 0.001
 _on_disk = getattr(os, "fdatasync", os.fsync)
 
 
-class Log:
+class WalSync:
     """The log of one connection, brought to disk in one call, not in the commit: that goes from thread to thread.
 
     `synchronous = full` does the same within each commit, and a commit takes hold of the interpreter several times.
@@ -127,7 +127,7 @@ _PATIENCE_WITH_OTHERS = 10_000
 """Milliseconds for which another process may keep the journal locked."""
 
 
-class GroupJournal:
+class GroupCommitJournal:
     """`Journal` over a `Store`: one transaction a group; a group with a claim is on disk before it returns.
 
     A thread waits for a slow disk (*log*) and for other processes, and searches. What is left are statements of a few
@@ -142,18 +142,18 @@ class GroupJournal:
     def __init__(
         self,
         db: sqlite3.Connection,
-        store: Store,
+        store: RowStore,
         *,
         patience: float = 30.0,
-        log: Log | None = None,
+        log: WalSync | None = None,
         gone: Callable[[], JournalError | None] | None = None,
     ) -> None:
         self._db = db
         self._store = store
-        self._log = log or Log(db)
+        self._log = log or WalSync(db)
         self._patience = patience
         self._gone = gone
-        self._waiting: list[Wish] = []
+        self._waiting: list[WriteRequest] = []
         self._loop = asyncio.get_running_loop()
         self._writer: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="d3async-journal")
@@ -163,18 +163,18 @@ class GroupJournal:
 
     async def lanes(self, after: int, most: int, profile: str | None = None) -> Sequence[tuple[int, Call | None]]:
         """See `Store.lanes`."""
-        asked = self._ask(Kind.SEARCH, lambda: self._store.lanes(after, most, profile))
+        asked = self._ask(RequestKind.SEARCH, lambda: self._store.lanes(after, most, profile))
         found: Sequence[tuple[int, Call | None]] = await asked
         return found
 
     async def take(self, lane: int, most: int) -> Call | None:
         """See `Journal.take`."""
-        found: Call | None = await self._ask(Kind.SEARCH, lambda: self._store.take(lane, most))
+        found: Call | None = await self._ask(RequestKind.SEARCH, lambda: self._store.take(lane, most))
         return found
 
     async def claim(self, call: Call, at: float) -> None:
         """See `Journal.claim`."""
-        claimed = self._ask(Kind.CLAIM, (call, at))
+        claimed = self._ask(RequestKind.CLAIM, (call, at))
         try:
             await claimed
         except asyncio.CancelledError:
@@ -184,15 +184,15 @@ class GroupJournal:
 
     def release(self, call: Call, *, sent: bool) -> None:
         """See `Journal.release`."""
-        self._ask(Kind.WORD, lambda: self._store.release(call, sent=sent))
+        self._ask(RequestKind.WORD, lambda: self._store.release(call, sent=sent))
 
-    def settle(self, settlement: Settlement) -> asyncio.Future[list[RowOutcome]]:
+    def settle(self, settlement: CallResult) -> asyncio.Future[list[RowOutcome]]:
         """See `Journal.settle`."""
-        return self._ask(Kind.SETTLEMENT, settlement)
+        return self._ask(RequestKind.SETTLEMENT, settlement)
 
     def note(self, event: Event) -> None:
         """See `Journal.note`."""
-        self._ask(Kind.WORD, lambda: self._store.note(event))
+        self._ask(RequestKind.WORD, lambda: self._store.note(event))
 
     async def flush(self) -> None:
         """See `Journal.flush`; raises what the first write that was lost ran into."""
@@ -218,9 +218,9 @@ class GroupJournal:
         # what was stored last has been answered, but nobody has been called back yet
         await asyncio.sleep(0)
 
-    def _ask(self, kind: Kind, what: Any) -> asyncio.Future[Any]:
+    def _ask(self, kind: RequestKind, what: Any) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._waiting.append(Wish(kind, what, future))
+        self._waiting.append(WriteRequest(kind, what, future))
         if self._writer is None:
             self._writer = asyncio.create_task(self._write(), name="d3async-journal")
         return future
@@ -235,18 +235,18 @@ class GroupJournal:
         finally:
             self._writer = None
 
-    async def _store_group(self, group: Sequence[Wish]) -> None:
+    async def _store_group(self, group: Sequence[WriteRequest]) -> None:
         """Store *group* and tell each wish what became of it; no wish is ever left without a word."""
         deadline = self._loop.time() + self._patience
         while group:
-            group = in_order(group)
+            group = in_write_order(group)
             failure = await self._try(group)
             if failure is None:
                 return
-            claims = [wish for wish in (*group, *self._waiting) if wish.kind is Kind.CLAIM]
+            claims = [wish for wish in (*group, *self._waiting) if wish.kind is RequestKind.CLAIM]
             self._answer(claims, [failure] * len(claims))
-            self._waiting = [wish for wish in self._waiting if wish.kind is not Kind.CLAIM]
-            group = [wish for wish in group if wish.kind is not Kind.CLAIM]
+            self._waiting = [wish for wish in self._waiting if wish.kind is not RequestKind.CLAIM]
+            group = [wish for wish in group if wish.kind is not RequestKind.CLAIM]
             if claims:
                 continue
             if self.failure is not None or self._loop.time() >= deadline:
@@ -254,13 +254,13 @@ class GroupJournal:
                 return
             await asyncio.sleep(_PAUSE)
 
-    async def _try(self, group: Sequence[Wish]) -> JournalError | None:
+    async def _try(self, group: Sequence[WriteRequest]) -> JournalError | None:
         kinds = {wish.kind for wish in group}
         results: Sequence[Any]
-        if self._gone is not None and Kind.CLAIM in kinds and (failure := self._gone()) is not None:
+        if self._gone is not None and RequestKind.CLAIM in kinds and (failure := self._gone()) is not None:
             return failure
         try:
-            if Kind.SEARCH in kinds or self._log.in_commit or not self._begun_at_once():
+            if RequestKind.SEARCH in kinds or self._log.in_commit or not self._begun_at_once():
                 results = await self._loop.run_in_executor(self._thread, self._transact, group)
             else:
                 results = self._results(group)
@@ -270,12 +270,12 @@ class GroupJournal:
         except Exception as error:  # noqa: BLE001 - a defect of ours; it is raised wherever a wish is waited for
             self._answer(group, [error] * len(group))
             return None
-        if Kind.CLAIM in kinds:
+        if RequestKind.CLAIM in kinds:
             results = await self._lasting(group, results)
         self._answer(group, results)
         return None
 
-    async def _lasting(self, group: Sequence[Wish], results: Sequence[Any]) -> Sequence[Any]:
+    async def _lasting(self, group: Sequence[WriteRequest], results: Sequence[Any]) -> Sequence[Any]:
         """*results*, once they are on disk; where they cannot be brought there, no claim of *group* stands."""
         try:
             if self._log.quick:
@@ -283,7 +283,7 @@ class GroupJournal:
             else:
                 await self._loop.run_in_executor(self._thread, self._log.sync)
         except OSError as error:
-            claims = [wish.kind is Kind.CLAIM for wish in group]
+            claims = [wish.kind is RequestKind.CLAIM for wish in group]
             for wish, claim, result in zip(group, claims, results, strict=True):
                 if claim and result is None:
                     self.release(wish.what[0], sent=False)
@@ -299,7 +299,7 @@ class GroupJournal:
             return False
         return True
 
-    def _transact(self, group: Sequence[Wish]) -> list[Any]:
+    def _transact(self, group: Sequence[WriteRequest]) -> list[Any]:
         self._db.execute(f"pragma busy_timeout = {_PATIENCE_WITH_OTHERS}")
         try:
             self._db.execute("begin immediate")
@@ -310,7 +310,7 @@ class GroupJournal:
             self._db.execute("pragma busy_timeout = 0")
         return results
 
-    def _results(self, group: Sequence[Wish]) -> list[Any]:
+    def _results(self, group: Sequence[WriteRequest]) -> list[Any]:
         """Fulfil *group* in the open transaction; it is no longer open when nothing of it may stand."""
         try:
             self._store.guard()
@@ -322,21 +322,23 @@ class GroupJournal:
             self._rollback()
             raise
 
-    def _done(self, group: Sequence[Wish]) -> list[Any]:
+    def _done(self, group: Sequence[WriteRequest]) -> list[Any]:
         """A wish that raises is undone alone; what the others did stands."""
         self._db.execute("savepoint works")
         try:
-            results = [result for kind, alike in groupby(group, kind_of) for result in self._fulfil(kind, list(alike))]
+            results = [
+                result for kind, alike in groupby(group, request_kind) for result in self._fulfil(kind, list(alike))
+            ]
         except D3Error:
             self._db.execute("rollback to works")
             results = [self._attempt(wish) for wish in group]
         self._db.execute("release works")
         return results
 
-    def _fulfil(self, kind: Kind, wishes: Sequence[Wish]) -> Sequence[Any]:
-        if kind is Kind.SETTLEMENT:
+    def _fulfil(self, kind: RequestKind, wishes: Sequence[WriteRequest]) -> Sequence[Any]:
+        if kind is RequestKind.SETTLEMENT:
             return self._store.settle_all([wish.what for wish in wishes])
-        if kind is Kind.CLAIM:
+        if kind is RequestKind.CLAIM:
             self._store.claim_all([wish.what for wish in wishes])
             return [None] * len(wishes)
         return [wish.what() for wish in wishes]
@@ -350,7 +352,7 @@ class GroupJournal:
             self._rollback()
             raise
 
-    def _attempt(self, wish: Wish) -> Any:
+    def _attempt(self, wish: WriteRequest) -> Any:
         self._db.execute("savepoint work")
         result: Any
         try:
@@ -365,7 +367,7 @@ class GroupJournal:
         if self._db.in_transaction:
             self._db.execute("rollback")
 
-    def _answer(self, wishes: Sequence[Wish], results: Sequence[Any]) -> None:
+    def _answer(self, wishes: Sequence[WriteRequest], results: Sequence[Any]) -> None:
         for wish, result in zip(wishes, results, strict=True):
             if wish.done.done():
                 self._take_back(wish, result)
@@ -378,9 +380,9 @@ class GroupJournal:
                 if wish.told:
                     self.failure = self.failure or result
 
-    def _take_back(self, wish: Wish, result: Any) -> None:
+    def _take_back(self, wish: WriteRequest, result: Any) -> None:
         """Nobody waits for *wish* any more: a claim of it would stay for ever."""
-        if wish.kind is Kind.CLAIM and not isinstance(result, BaseException):
+        if wish.kind is RequestKind.CLAIM and not isinstance(result, BaseException):
             self.release(wish.what[0], sent=False)
 
 
@@ -390,10 +392,10 @@ def _not_written(error: Exception) -> JournalError:
     return failure
 
 
-class Share:
+class ProfileJournal:
     """`Journal` for the engine of one D3: the lanes of *profile*, *page* of them at a time; all else is the whole's."""
 
-    def __init__(self, journal: GroupJournal, profile: str | None, *, page: int) -> None:
+    def __init__(self, journal: GroupCommitJournal, profile: str | None, *, page: int) -> None:
         self._journal = journal
         self._profile = profile
         self._page = page

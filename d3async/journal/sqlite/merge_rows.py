@@ -103,12 +103,12 @@ _PARAMS = f"iif({_SENT_WITH_MARK}, d3_marked(i.params, job.mark), i.params)"
 """What a row sends once it is read again; what may have been created with a mark keeps it."""
 
 
-def adopt(db: sqlite3.Connection, repeatable: Sequence[str]) -> Changes:
+def merge_rows(db: sqlite3.Connection, repeatable: Sequence[str]) -> Changes:
     """Bring the staged rows (`Stage`) into the journal. *repeatable* names the commands that may be sent twice.
 
     What a row sends that is not done is taken from the file, never from the journal.
     """
-    settle_leftovers(db)
+    mark_interrupted(db)
     db.execute("update job set row = null, line = null, lane = null, todo = 0")
     match_rows(db)
     fates = take_changes(db, repeatable)
@@ -268,7 +268,7 @@ def _outcome_from_items(db: sqlite3.Connection, job: int) -> None:
     db.execute("update job set state = ?, code = ?, message = ? where id = ?", (*outcome_from_items(db, job), job))
 
 
-def settle_leftovers(db: sqlite3.Connection) -> None:
+def mark_interrupted(db: sqlite3.Connection) -> None:
     """Rows an earlier owner left `sent`: nobody knows whether they happened."""
     db.execute(
         "update job set state = 'unknown', maybe = 1, code = 'interrupted', done_at = null,"
@@ -280,7 +280,7 @@ def settle_leftovers(db: sqlite3.Connection) -> None:
     )
 
 
-def mark_todo(db: sqlite3.Connection, repeatable: Sequence[str], *, retry_unknown: bool, serial: bool) -> int:
+def mark_to_send(db: sqlite3.Connection, repeatable: Sequence[str], *, retry_unknown: bool, serial: bool) -> int:
     """Mark what this run is to send and put it into lanes; the number of rows marked."""
     marks = ",".join("?" * len(repeatable))
     selected = f"row in (select row from temp.incoming where {_TO_SEND})"

@@ -12,7 +12,7 @@ from d3async.d3.commands import all_commands
 from d3async.errors import JournalError
 from d3async.jobs.feedback_rows import row_mark
 from d3async.jobs.identity import VERSION as IDENTITY
-from d3async.journal.model import INTERRUPTED, ItemRecord, Owner, RowRecord, outcome_of, states_of
+from d3async.journal.model import INTERRUPTED, FolderOwner, ItemRecord, RowRecord, outcome_of, states_of
 from d3async.journal.protocols import SQLITE, ReaderBase
 from d3async.journal.sqlite.schema import VERSION
 from d3async.journal.sqlite.session import NAMES, WRITTEN
@@ -41,7 +41,7 @@ _NOT_WRITABLE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 _WITH_ITEMS = "left join item i on i.job = j.id"
 
 
-class JournalReader(ReaderBase):
+class FolderReader(ReaderBase):
     """A journal at one moment: whatever is asked, the answers belong together, also while a run is writing.
 
     Raises `JournalError` when *path* is missing, torn, no journal, or of a newer d3async. It changes nothing; where
@@ -81,13 +81,13 @@ class JournalReader(ReaderBase):
         """Everything the journal says about itself and its file."""
         return dict(self._all("select key, value from meta"))
 
-    def owner(self) -> Owner | None:
+    def owner(self) -> FolderOwner | None:
         """Who holds the run folder, or who held it last without letting go."""
         told = self._one("select value from meta where key = 'owner'")
         if not told:
             return None
         known = json.loads(told)
-        return Owner(int(known["pid"]), str(known["host"]), known.get("since"))
+        return FolderOwner(int(known["pid"]), str(known["host"]), known.get("since"))
 
     def counts_by_profile(self) -> dict[str | None, dict[str, int]]:
         """As `counts`, for each profile that rows of the current file go to; None are those without one."""

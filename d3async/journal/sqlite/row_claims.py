@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from d3async.d3.call import Call, JsonObject, fold
+from d3async.d3.call import Call, JsonObject, normalize_number
 from d3async.d3.commands import all_commands
 from d3async.errors import ConservationError, FencedError
 from d3async.journal.model import INTERRUPTED, JobItem, JobOutcome, RowOutcome, outcome_of
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from d3async.d3.commands import Command
-    from d3async.journal.model import Event, Settlement
+    from d3async.journal.model import CallResult, Event
     from d3async.policy.outcome import RowResult
 
 _AMONG = "in (select value from json_each(?))"
@@ -76,7 +76,7 @@ _MOST_ITEMS = 10_000
 """SQLite takes 32,766 parameters in one statement."""
 
 
-class Store:
+class RowStore:
     """Every change is made under *epoch*: once a newer owner has raised it, changes raise `FencedError`."""
 
     def __init__(self, db: sqlite3.Connection, *, epoch: int, serial: bool = False) -> None:
@@ -221,11 +221,11 @@ class Store:
                 (call.source, *folds),
             )
 
-    def settle(self, settlement: Settlement) -> list[RowOutcome]:
+    def settle(self, settlement: CallResult) -> list[RowOutcome]:
         """See `settle_all`."""
         return self.settle_all([settlement])[0]
 
-    def settle_all(self, settlements: Sequence[Settlement]) -> list[list[RowOutcome]]:
+    def settle_all(self, settlements: Sequence[CallResult]) -> list[list[RowOutcome]]:
         """Record what became of each call; the rows that are finished by it."""
         answers = self._answers([settlement.answer for settlement in settlements])
         pairs = list(zip(settlements, answers, strict=True))
@@ -235,7 +235,7 @@ class Store:
         told = iter(self._settle_whole(whole))
         return [self._settle_items(done, answer) if done.call.items else next(told) for done, answer in pairs]
 
-    def _settle_whole(self, settled: Sequence[tuple[Settlement, int | None]]) -> list[list[RowOutcome]]:
+    def _settle_whole(self, settled: Sequence[tuple[CallResult, int | None]]) -> list[list[RowOutcome]]:
         rows, told = [], []
         for (call, (outcome, code, message, http, _, anomalies), _, at), answer in settled:
             line = _line(message, anomalies)
@@ -259,7 +259,7 @@ class Store:
         self._db.executemany("insert into answer(id, body) values (?, ?)", kept)
         return numbers
 
-    def _settle_items(self, settlement: Settlement, answer: int | None) -> list[RowOutcome]:
+    def _settle_items(self, settlement: CallResult, answer: int | None) -> list[RowOutcome]:
         call = settlement.call
         where, values = self._jobs_of(call)
         sent = "state = 'sent' and epoch = ?"
@@ -277,7 +277,7 @@ class Store:
             (outcome, code, message, outcome == "unknown", call.source, *folds),
         ).rowcount
 
-    def _settle_rows(self, jobs: Sequence[int], settlement: Settlement, answer: int | None) -> list[RowOutcome]:
+    def _settle_rows(self, jobs: Sequence[int], settlement: CallResult, answer: int | None) -> list[RowOutcome]:
         """Give rows their outcome, or back to waiting while some of their items are still to be sent."""
         verdict = settlement.verdict
         found = row_results(self._db, jobs)
@@ -311,12 +311,12 @@ def _alike(items: Sequence[ItemOutcome]) -> dict[tuple[str, str, str], list[str]
     """The numbers of *items*, together where the same became of them."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for item in items:
-        found.setdefault((item.outcome, item.code, item.message), []).append(fold(item.item))
+        found.setdefault((item.outcome, item.code, item.message), []).append(normalize_number(item.item))
     return found
 
 
 def _folds(call: Call) -> list[str]:
-    return [fold(item) for item in call.items]
+    return [normalize_number(item) for item in call.items]
 
 
 def _marks(values: Sequence[object]) -> str:
@@ -334,14 +334,14 @@ def _line(message: str, anomalies: Sequence[str]) -> str:
 _ROWS = "select id, row, state, code, message, command, params, username, site, http, attempts from job"
 
 
-class TellingStore(Store):
+class RowStoreWithOutcomes(RowStore):
     """A `Store` whose finished rows come with how they are told."""
 
     def __init__(self, db: sqlite3.Connection, *, epoch: int) -> None:
         super().__init__(db, epoch=epoch)
         self._all = db
 
-    def settle_all(self, settlements: Sequence[Settlement]) -> list[list[RowOutcome]]:
+    def settle_all(self, settlements: Sequence[CallResult]) -> list[list[RowOutcome]]:
         """See `Store.settle_all`."""
         return [[self._finished(row) for row in rows] for rows in super().settle_all(settlements)]
 

@@ -80,7 +80,7 @@ class RunFolder:
         """Bring the staged rows in; *facts* are stored as meta. What was found against earlier runs comes back."""
         with self._written():
             self._meta(facts)
-            return merge_rows.adopt(self.db, _repeatable())
+            return merge_rows.merge_rows(self.db, _repeatable())
 
     def continue_rows(self, facts: Mapping[str, str]) -> Changes:
         """Bring the staged rows of a feedback file in; *facts* are stored as meta. No other row changes."""
@@ -105,7 +105,7 @@ class RunFolder:
                 "insert into run(epoch, pid, host, started_at, facts) values (?, ?, ?, ?, ?)",
                 (self.epoch, owner["pid"], owner["host"], now, json.dumps(dict(facts))),
             )
-            return merge_rows.mark_todo(
+            return merge_rows.mark_to_send(
                 self.db, _repeatable(), retry_unknown=selection.retry_unknown, serial=selection.serial
             )
 
@@ -195,7 +195,7 @@ class RunFolder:
         Raises `FencedError` for a former owner, `ConservationError` when rows are lost or made up.
         """
         with self._owned():
-            merge_rows.settle_leftovers(self.db)
+            merge_rows.mark_interrupted(self.db)
             outcomes = self.outcomes()
             rows = self.meta_of("rows")
             if rows is not None:

@@ -10,8 +10,8 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from d3async.errors import JournalError
-from d3async.journal.sqlite.merge_rows import settle_leftovers
-from d3async.journal.sqlite.row_claims import Store
+from d3async.journal.sqlite.merge_rows import mark_interrupted
+from d3async.journal.sqlite.row_claims import RowStore
 from d3async.journal.sqlite.run_folder import FILE, open_folder
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class SqliteSession:
 
     def __init__(self, db: sqlite3.Connection, *, epoch: int = 0) -> None:
         self._db = db
-        self._store = Store(db, epoch=epoch)
+        self._store = RowStore(db, epoch=epoch)
         self._values = {"epoch": epoch}
 
     @property
@@ -150,7 +150,7 @@ def hold(path: Path, *, now: float) -> RunFolder:
         owner = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": now})
         facts = (("epoch", str(folder.epoch)), ("owner", owner))
         folder.db.executemany("insert or replace into meta values (?, ?)", facts)
-        settle_leftovers(folder.db)
+        mark_interrupted(folder.db)
         folder.commit()
     except BaseException:
         folder.abandon()

@@ -9,8 +9,8 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from d3async.d3.call import fold
-from d3async.jobs.identity import Repeated, identity_of_invalid, invalid_words, job_entry, judge_repeat, text_digest
+from d3async.d3.call import normalize_number
+from d3async.jobs.identity import Repeated, identify, identity_of_invalid, invalid_words, judge_repeat, text_digest
 from d3async.jobs.job import Invalid, Job
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Stage:
 
 
 def _encoded_job(job: Job, *, keep: bool) -> tuple[Any, ...]:
-    identity, content, lane_key = job_entry(job)
+    identity, content, lane_key = identify(job)
     kind, params, subject, person, _ = job.asked
     return (
         job.row, job.line, identity, 0, content, _storable(job.key), kind.__name__, job.username, job.site,
@@ -151,7 +151,7 @@ def _encoded_invalid(entry: Invalid, *, keep: bool) -> tuple[Any, ...]:
 def _items(chunk: list[Job | Invalid]) -> Iterator[tuple[int, int, str, str]]:
     for entry in chunk:
         if isinstance(entry, Job):
-            yield from ((entry.row, at, name, fold(name)) for at, name in enumerate(entry.asked.items))
+            yield from ((entry.row, at, name, normalize_number(name)) for at, name in enumerate(entry.asked.items))
 
 
 def _storable(key: str | None) -> str | None:

@@ -12,11 +12,11 @@ import pytest
 
 from d3async.config.settings import Settings
 from d3async.d3.call import Call
-from d3async.engine.delivery import Connection, NoLog, Stopper, connect
+from d3async.engine.delivery import Connection, NoAttemptLog, Stopper, connect
 from d3async.engine.engine import Engine
 from d3async.journal.model import Selection
-from d3async.journal.sqlite.group_commit import GroupJournal
-from d3async.journal.sqlite.row_claims import Store
+from d3async.journal.sqlite.group_commit import GroupCommitJournal
+from d3async.journal.sqlite.row_claims import RowStore
 from d3async.journal.sqlite.run_folder import in_memory
 from tests.end_to_end.faults.wire import (
     OK_TASK,
@@ -81,7 +81,7 @@ async def carry(parts: Connection, command: str) -> tuple[str, str, str]:
     load(folder, [task("a") if command == "CreateTask" else links("a-1")])
     rows = folder.begin(Selection(), now=NOW, facts={})
     folder.commit()
-    journal = GroupJournal(folder.db, Store(folder.db, epoch=1))
+    journal = GroupCommitJournal(folder.db, RowStore(folder.db, epoch=1))
     engine = Engine(carrier=parts.delivery, journal=journal, rows=rows, workers=1)
     stop = await asyncio.wait_for(engine.run(), 30)
     await journal.aclose()
@@ -92,7 +92,7 @@ async def carry(parts: Connection, command: str) -> tuple[str, str, str]:
 
 async def prime(parts: Connection) -> None:
     """Open the connection that is re-used."""
-    done = await parts.delivery.deliver(PRIME, repeatable=True, log=NoLog(), stopper=Stopper())
+    done = await parts.delivery.deliver(PRIME, repeatable=True, log=NoAttemptLog(), stopper=Stopper())
     assert done.response is not None
     assert done.response.status == 200
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from d3async.files.source import Format
-from d3async.journal.model import RowOutcome, Selection, Settlement
-from d3async.journal.postgres.connections import told
+from d3async.journal.model import CallResult, RowOutcome, Selection
+from d3async.journal.postgres.connections import unescape
 from d3async.journal.postgres.group_commit import PostgresJournal, Writer, open_chunk
-from d3async.journal.postgres.reader import PostgresReader
+from d3async.journal.postgres.reader import FleetRunReader
 from d3async.journal.postgres.schema import migrate
 from d3async.journal.postgres.submission import submission
 from d3async.policy.outcome import judge
@@ -86,8 +86,8 @@ class FleetPlace:
         """`start` without a worker: no chunk is open."""
         return FleetWorld(self, entries, allow=allow, chunk_rows=chunk_rows, **selection)
 
-    def reader(self) -> PostgresReader:
-        return PostgresReader(self.fleet.url, self.name)
+    def reader(self) -> FleetRunReader:
+        return FleetRunReader(self.fleet.url, self.name)
 
 
 class FleetWorld:
@@ -138,7 +138,7 @@ class FleetWorld:
 
     def settle(self, call: Call, answer: Answer) -> list[RowOutcome]:
         async def settled() -> list[RowOutcome]:
-            return await self.journals[0].settle(Settlement(call, judge(call, answer), '{"error":""}', NOW + 1))
+            return await self.journals[0].settle(CallResult(call, judge(call, answer), '{"error":""}', NOW + 1))
 
         found: list[RowOutcome] = self.fleet.run(settled())
         return found
@@ -183,7 +183,7 @@ class FleetWorld:
             " where i.run = %s and r.row is not null order by r.row, i.pos",
             self.id,
         )
-        return [(told(name), state) for name, state in found]
+        return [(unescape(name), state) for name, state in found]
 
     def count(self, table: str) -> int:
         return int(self.fleet.query(f"select count(*) from d3async_{table} where run = %s", self.id)[0])

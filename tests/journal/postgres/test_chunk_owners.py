@@ -18,7 +18,7 @@ from d3async.errors import ConservationError, FencedError
 from d3async.files.run_files import write_results
 from d3async.journal.model import Selection
 from d3async.journal.postgres import chunk_owners, runs
-from d3async.journal.postgres.chunk_owners import lay_run
+from d3async.journal.postgres.chunk_owners import create_job_rows_of_run
 from d3async.journal.postgres.group_commit import Writer, open_chunk
 from d3async.journal.postgres.submission import submission
 from tests.journal.ground import NOW, broken, changed, links, numbered, task
@@ -116,7 +116,7 @@ def test_results_do_not_tell_whether_a_chunk_was_opened(place: FleetPlace) -> No
             file = io.BytesIO()
             write_results(file, reader, "jsonl")
         found.append(file.getvalue())
-        lay_run(place.fleet.db, world.id)
+        create_job_rows_of_run(place.fleet.db, world.id)
     assert found[0] == found[1]
     assert found[0].count(b"\n") == 5
 

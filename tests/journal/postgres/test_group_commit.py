@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from d3async.d3.response import Reply
 from d3async.errors import FencedError, JournalError
-from d3async.journal.model import Event, Selection, Settlement
+from d3async.journal.model import CallResult, Event, Selection
 from d3async.journal.postgres import runs
 from d3async.journal.postgres.group_commit import PostgresJournal, Writer, open_chunk
 from d3async.journal.postgres.schema import migrate
@@ -63,8 +63,8 @@ async def calls(journal: PostgresJournal) -> list[Call]:
     ]
 
 
-def settlement(call: Call) -> Settlement:
-    return Settlement(call, judge(call, OK), '{"error":""}', NOW + 1)
+def settlement(call: Call) -> CallResult:
+    return CallResult(call, judge(call, OK), '{"error":""}', NOW + 1)
 
 
 async def answered(journal: PostgresJournal, call: Call) -> list[RowOutcome]:

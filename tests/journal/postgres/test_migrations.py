@@ -12,7 +12,7 @@ import pytest
 from d3async.errors import JournalError
 from d3async.journal.postgres import schema
 from d3async.journal.postgres.group_commit import Writer
-from d3async.journal.postgres.reader import PostgresReader
+from d3async.journal.postgres.reader import FleetRunReader
 from d3async.journal.postgres.schema import migrate
 from d3async.journal.postgres.submission import submission
 from tests.journal.ground import NOW
@@ -83,7 +83,7 @@ def test_older_tables_are_not_read_and_the_message_says_what_brings_them_up_to_d
     url = released(postgres)
 
     def read() -> None:
-        PostgresReader(url, "a").close()
+        FleetRunReader(url, "a").close()
 
     def submit() -> None:
         with psycopg.connect(url, autocommit=True) as db:

@@ -12,7 +12,7 @@ import pytest
 from d3async.config.database_urls import needed
 from d3async.journal.postgres.submission import RunSession
 from d3async.journal.reconcile import UnknownRows
-from d3async.operations.load_fleet import How, Loader, Unit
+from d3async.operations.load_fleet import Loader, LoadOptions, RunToSubmit
 from d3async.operations.mapping import JobFileOptions
 from tests.journal.postgres.test_migrations import RELEASED, asked, migrated, released
 
@@ -51,10 +51,11 @@ def submit(url: str, folder: Path, name: str, **more: Any) -> dict[str, int]:
     config.write_text(profile.format("a") + profile.format("b"))
     job_file, how, _ = FILES[name]
     loader = Loader(
-        needed(url, {}), How(job_file=JobFileOptions(**{**job_file, **more}), config=config, chunk_rows=2, **how)
+        needed(url, {}),
+        LoadOptions(job_file=JobFileOptions(**{**job_file, **more}), config=config, chunk_rows=2, **how),
     )
     with loader:
-        found = loader.load(Unit(folder / f"{name}.csv", TENANT.get(name, "a"), name))
+        found = loader.load(RunToSubmit(folder / f"{name}.csv", TENANT.get(name, "a"), name))
         assert [one for one in found if not one.good] == []
         loader.commit()
     return {one.unit.run: one.to_send for one in found}

@@ -9,9 +9,18 @@ from hypothesis import strategies as st
 
 from d3async.d3.call import Call
 from d3async.journal.model import Event
-from d3async.journal.postgres.chunk_owners import Claim, Note, Owner, Release, Take, Wish, Work, rounds
+from d3async.journal.postgres.chunk_owners import (
+    ChunkOwner,
+    ChunkRequest,
+    Claim,
+    NoteEvent,
+    Release,
+    RequestBody,
+    Take,
+    write_rounds,
+)
 
-OWNERS = [Owner(1, chunk, 1, 1, 0, 9, serial=False) for chunk in range(2)]
+OWNERS = [ChunkOwner(1, chunk, 1, 1, 0, 9, serial=False) for chunk in range(2)]
 
 
 def row(job: int) -> Call:
@@ -22,18 +31,18 @@ def source(number: int, *items: str) -> Call:
     return Call("RemoveLinkedIncidents", {}, None, "SOC", number, "1-1", items=items)
 
 
-def wish(work: Work, owner: int = 0) -> Wish:
+def wish(work: RequestBody, owner: int = 0) -> ChunkRequest:
     loop = asyncio.new_event_loop()
     try:
-        return Wish(OWNERS[owner], work, loop.create_future())
+        return ChunkRequest(OWNERS[owner], work, loop.create_future())
     finally:
         loop.close()
 
 
-def placed(*works: Work) -> list[int]:
+def placed(*works: RequestBody) -> list[int]:
     """The round of each."""
     wishes = [wish(work) for work in works]
-    found = rounds(wishes)
+    found = write_rounds(wishes)
     return [next(at for at, one in enumerate(found) if each in [*one.writes, *one.reads]) for each in wishes]
 
 
@@ -54,7 +63,7 @@ def test_calls_of_one_source_keep_their_order_whatever_they_carry() -> None:
 
 
 def test_a_search_sees_what_was_asked_for_before_it_and_notes_wait_for_nothing() -> None:
-    works = (Release(row(1), sent=True), Claim(row(1), 0.0), Take(1, 50), Note(Event(0.0, "pause")))
+    works = (Release(row(1), sent=True), Claim(row(1), 0.0), Take(1, 50), NoteEvent(Event(0.0, "pause")))
     assert placed(*works) == [0, 1, 1, 0]
 
 
@@ -63,7 +72,7 @@ def test_no_round_writes_a_row_twice_and_no_order_is_turned(asked: list[tuple[in
     wishes = [
         wish(Claim(row(job), 0.0) if claim else Take(job, 1), owner if not claim else 0) for job, claim, owner in asked
     ]
-    found = rounds(wishes)
+    found = write_rounds(wishes)
     assert sorted(map(id, (each for one in found for each in (*one.writes, *one.reads)))) == sorted(map(id, wishes))
     for one in found:
         jobs = [each.work.call.job for each in one.writes if isinstance(each.work, Claim)]

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from d3async.d3.response import Doubtful, Reply
+from d3async.d3.response import AmbiguousAnswer, Reply
 from d3async.errors import ConservationError, FencedError, JournalError
 from d3async.journal import protocols
 from d3async.journal.model import Event
 from d3async.journal.postgres import runs
-from d3async.journal.postgres.reader import PostgresReader
+from d3async.journal.postgres.reader import FleetRunReader
 from tests.journal.ground import NOW, broken, links, task
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.journal.postgres.ground import Fleet, FleetPlace
 
 OK = Reply("ok")
-DOUBT = Doubtful("http_500", "?", 500)
+DOUBT = AmbiguousAnswer("http_500", "?", 500)
 
 
 def asked(fleet: Fleet, ask: Callable[[AsyncConnection[Any]], Awaitable[Any]]) -> Any:
@@ -185,7 +185,7 @@ def test_figures_are_added_up_by_round(place: FleetPlace) -> None:
 
 def test_a_run_that_is_not_there_and_a_server_that_is_not_there_are_told(fleet: Fleet) -> None:
     with pytest.raises(JournalError) as caught:
-        PostgresReader(fleet.url, "nobody")
+        FleetRunReader(fleet.url, "nobody")
     assert caught.value.code == "no_run"
     with pytest.raises(JournalError):
-        PostgresReader("postgresql://postgres@127.0.0.1:1/none", "nobody")
+        FleetRunReader("postgresql://postgres@127.0.0.1:1/none", "nobody")

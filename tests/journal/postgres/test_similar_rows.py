@@ -10,10 +10,10 @@ import pytest
 
 from d3async.errors import FolderHeldError
 from d3async.journal.model import Selection
-from d3async.journal.postgres.chunk_owners import lay_run
+from d3async.journal.postgres.chunk_owners import create_job_rows_of_run
 from d3async.journal.postgres.look_alikes import SimilarSubmitted, lock_tenant
 from d3async.journal.postgres.runs import drop
-from d3async.journal.postgres.submission import Begun, submission
+from d3async.journal.postgres.submission import SubmittedRun, submission
 from d3async.policy.look_alikes import ALL, Lines
 from tests.journal.ground import NOW, numbered, task
 from tests.journal.postgres.ground import Fleet
@@ -40,7 +40,7 @@ def tasks(count: int, due: str = "2027-01-01 10:00:00", name: str = "Call") -> l
     return [task(name, incident=f"2027-{n}", due=due)._replace(raw=f"{n},{name},{due}") for n in range(count)]
 
 
-def submitted(fleet: Fleet, name: str, entries: Sequence[Job], *, url: str = D3) -> Begun:
+def submitted(fleet: Fleet, name: str, entries: Sequence[Job], *, url: str = D3) -> SubmittedRun:
     going = submission(fleet.db, name, "soc", now=NOW)
     going.add(numbered(entries))
     list(going.duplicates(allow=False))
@@ -50,14 +50,14 @@ def submitted(fleet: Fleet, name: str, entries: Sequence[Job], *, url: str = D3)
     return begun
 
 
-def found(fleet: Fleet, begun: Begun, allowed: Lines | None = None) -> Similar:
+def found(fleet: Fleet, begun: SubmittedRun, allowed: Lines | None = None) -> Similar:
     with fleet.db.transaction():
         lock_tenant(fleet.db, "soc")
         return SimilarSubmitted(fleet.db, begun.run, D3, ours=()).find(allowed or Lines())
 
 
-def done(fleet: Fleet, begun: Begun, state: str = "ok") -> None:
-    lay_run(fleet.db, begun.run)
+def done(fleet: Fleet, begun: SubmittedRun, state: str = "ok") -> None:
+    create_job_rows_of_run(fleet.db, begun.run)
     fleet.query(
         "update d3async_job set state = %s, todo = false, lane = null, attempts = 1, sent_at = 1"
         " where run = %s and todo returning id",

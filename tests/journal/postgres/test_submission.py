@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from d3async.d3.response import Reply
 from d3async.errors import FolderHeldError, JournalError
 from d3async.journal.model import Selection
-from d3async.journal.postgres.connections import kept, told
+from d3async.journal.postgres.connections import escape, unescape
 from d3async.journal.postgres.submission import submission
 from tests.journal.ground import NOW, broken, changed, links, numbered, task
 
@@ -158,7 +158,7 @@ def test_marks_are_put_on_tasks_and_taken_off_again(place: FleetPlace) -> None:
 
 @given(st.text(st.characters(codec=None)) | st.text("\x00\x1a\ud800ab0041"))
 def test_any_text_comes_back_as_it_was(text: str) -> None:
-    stored = kept(text)
-    assert told(stored) == text
+    stored = escape(text)
+    assert unescape(stored) == text
     assert "\x00" not in stored
     stored.encode()

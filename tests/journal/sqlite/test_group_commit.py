@@ -12,9 +12,9 @@ import pytest
 from d3async.d3.call import Call
 from d3async.d3.response import Reply
 from d3async.errors import FencedError, JournalError
-from d3async.journal.model import Event, Selection, Settlement
-from d3async.journal.sqlite.group_commit import GroupJournal
-from d3async.journal.sqlite.row_claims import Store
+from d3async.journal.model import CallResult, Event, Selection
+from d3async.journal.sqlite.group_commit import GroupCommitJournal
+from d3async.journal.sqlite.row_claims import RowStore
 from d3async.journal.sqlite.run_folder import RunFolder, in_memory
 from d3async.policy.outcome import judge
 from tests.journal.ground import NOW, load, task
@@ -59,13 +59,13 @@ class Disk:
 
 
 @asynccontextmanager
-async def journal(rows: int = 10, **options: Any) -> AsyncIterator[tuple[GroupJournal, Disk, RunFolder]]:
+async def journal(rows: int = 10, **options: Any) -> AsyncIterator[tuple[GroupCommitJournal, Disk, RunFolder]]:
     folder = in_memory()
     load(folder, [task(f"{n}") for n in range(rows)])
     folder.begin(Selection(), now=NOW, facts={})
     folder.commit()
     disk: Any = Disk(folder.db)
-    grouped = GroupJournal(disk, Store(disk, epoch=1), log=disk, **options)
+    grouped = GroupCommitJournal(disk, RowStore(disk, epoch=1), log=disk, **options)
     try:
         yield grouped, disk, folder
     finally:
@@ -75,12 +75,12 @@ async def journal(rows: int = 10, **options: Any) -> AsyncIterator[tuple[GroupJo
         folder.close()
 
 
-async def calls(grouped: GroupJournal) -> list[Call]:
+async def calls(grouped: GroupCommitJournal) -> list[Call]:
     return [call for _, call in await grouped.lanes(-1, 100) if call]
 
 
-def verdict(call: Call) -> Settlement:
-    return Settlement(call, judge(call, Reply("ok")), None, NOW)
+def verdict(call: Call) -> CallResult:
+    return CallResult(call, judge(call, Reply("ok")), None, NOW)
 
 
 def states(folder: RunFolder) -> list[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from d3async.journal.model import Selection
-from d3async.journal.sqlite.group_commit import GroupJournal
-from d3async.journal.sqlite.row_claims import Store
+from d3async.journal.sqlite.group_commit import GroupCommitJournal
+from d3async.journal.sqlite.row_claims import RowStore
 from d3async.journal.sqlite.run_folder import FILE, open_folder
 from tests.journal.ground import NOW, load, task
 
@@ -20,7 +20,7 @@ async def test_a_claim_waits_for_the_lock_of_another_process_without_holding_up_
     load(folder, [task("1")])
     folder.begin(Selection(), now=NOW, facts={})
     folder.commit()
-    grouped = GroupJournal(folder.db, Store(folder.db, epoch=1))
+    grouped = GroupCommitJournal(folder.db, RowStore(folder.db, epoch=1))
     [(_, call)] = await grouped.lanes(-1, 1)
     assert call is not None
     with closing(sqlite3.connect(folder.folder / FILE, isolation_level=None)) as other:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from d3async.d3.response import Doubtful, ItemError, Reply
+from d3async.d3.response import AmbiguousAnswer, ItemError, Reply
 from d3async.journal.sqlite.merge_rows import count_mirrored
 from d3async.policy.batching import lane_in_wave, later_waves, wave_of
 from tests.journal.ground import NOW, Entry, Run, links, task
@@ -100,7 +100,7 @@ def test_what_was_removed_from_the_other_end_is_gone_and_what_may_have_been_is_t
     run.answer(first, Reply("partial", (ItemError("c", NOT_LINKED),)))
     second = run.store.take(1, 2)
     assert second is not None
-    run.answer(second, Doubtful("http_500", "", 500))
+    run.answer(second, AmbiguousAnswer("http_500", "", 500))
 
     taken = {call.label: call for call in run.calls()}
     assert {label: (set(call.gone), set(call.tried)) for label, call in taken.items()} == {

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d3async.d3.response import Answer, Broken, Doubtful, ItemError, Refused, Reply
+from d3async.d3.response import AmbiguousAnswer, Answer, ItemError, Refused, Reply, TransportFailure
 from d3async.jobs.job import Job
-from d3async.journal.sqlite.reader import JournalReader
+from d3async.journal.sqlite.reader import FolderReader
 from d3async.journal.sqlite.run_folder import FILE, in_memory
 from tests.journal.ground import Entry, Run, broken, changed, links, task
 
 OK = Reply("ok")
 REFUSED = Refused("http_400", "no", 400)
-DOUBT = Doubtful("http_500", "?", 500)
+DOUBT = AmbiguousAnswer("http_500", "?", 500)
 NOT_LINKED = "The source incident is not linked to this incident."
 
 
@@ -185,7 +185,7 @@ def test_a_row_edited_under_its_id(
     assert found.same + sum(counts) == 1
     assert run.query("select raw from job where row is not null") == [after.raw]
     run.end()
-    with JournalReader(tmp_path / FILE) as reader:
+    with FolderReader(tmp_path / FILE) as reader:
         reader.check()
 
 
@@ -368,7 +368,7 @@ ENTRIES = st.lists(
     max_size=8,
 )
 ANSWERS = st.sampled_from(
-    [OK, REFUSED, DOUBT, bad("a-1"), bad("b-2", why=NOT_LINKED), Broken(sent=True, code="x", message="")]
+    [OK, REFUSED, DOUBT, bad("a-1"), bad("b-2", why=NOT_LINKED), TransportFailure(sent=True, code="x", message="")]
 )
 
 

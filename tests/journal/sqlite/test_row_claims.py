@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from d3async.d3.call import Call
-from d3async.d3.response import Doubtful, ItemError, Refused, Reply
+from d3async.d3.response import AmbiguousAnswer, ItemError, Refused, Reply
 from d3async.errors import ConservationError, FencedError
-from d3async.journal.model import Event, Settlement
-from d3async.journal.sqlite.row_claims import Store
+from d3async.journal.model import CallResult, Event
+from d3async.journal.sqlite.row_claims import RowStore
 from d3async.policy.outcome import judge
 from tests.journal.ground import NOW, Run, links, task
 
 OK = Reply("ok")
-DOUBT = Doubtful("http_500", "Unexpected Error.", 500)
+DOUBT = AmbiguousAnswer("http_500", "Unexpected Error.", 500)
 NOT_LINKED = "The source incident is not linked to this incident."
 
 
@@ -39,8 +39,8 @@ def job(run: Run, *columns: str) -> list[object]:
     return run.query(f"select {', '.join(columns)} from job order by id")
 
 
-def settled(run: Run, call: Call, answer: Reply | Refused | Doubtful) -> list[tuple[int, str]]:
-    rows = run.store.settle(Settlement(call, judge(call, answer), '{"error":""}', NOW + 1))
+def settled(run: Run, call: Call, answer: Reply | Refused | AmbiguousAnswer) -> list[tuple[int, str]]:
+    rows = run.store.settle(CallResult(call, judge(call, answer), '{"error":""}', NOW + 1))
     return [(row.row, row.outcome) for row in rows]
 
 
@@ -179,7 +179,7 @@ def test_a_release_after_the_outcome_changes_nothing(tasks: Run) -> None:
 def test_a_release_by_a_former_owner_changes_nothing(tasks: Run) -> None:
     first, _ = tasks.calls()
     tasks.store.claim(first, NOW)
-    Store(tasks.folder.db, epoch=99).release(first, sent=False)
+    RowStore(tasks.folder.db, epoch=99).release(first, sent=False)
 
     assert job(tasks, "state")[0] == "sent"
 
@@ -234,7 +234,7 @@ def test_an_answer_settles_no_row_of_another_source(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("answer", "maybe"), [(OK, 0), (DOUBT, 1)], ids=["proof", "doubt"])
 def test_only_an_answer_that_leaves_a_doubt_is_remembered_as_one(
-    tmp_path: Path, answer: Reply | Doubtful, maybe: int
+    tmp_path: Path, answer: Reply | AmbiguousAnswer, maybe: int
 ) -> None:
     run = Run(tmp_path, [links("a-1;b-2"), task("t")])
     for call in run.calls():
@@ -324,7 +324,7 @@ def test_a_former_owner_is_told_so_before_it_changes_anything(tmp_path: Path) ->
     old.die()
     new = Run(tmp_path, [task("a")])
     with sqlite3.connect(tmp_path / "journal.sqlite") as db, pytest.raises(FencedError) as caught:
-        Store(db, epoch=1).guard()
+        RowStore(db, epoch=1).guard()
     assert caught.value.code == "fenced"
     db.close()
     new.store.guard()

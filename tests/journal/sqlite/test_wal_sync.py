@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from d3async.journal.model import Selection
-from d3async.journal.sqlite.group_commit import GroupJournal, Log
-from d3async.journal.sqlite.row_claims import Store
+from d3async.journal.sqlite.group_commit import GroupCommitJournal, WalSync
+from d3async.journal.sqlite.row_claims import RowStore
 from d3async.journal.sqlite.run_folder import FILE, open_folder
 from tests.journal.ground import NOW, load, task
 
@@ -44,13 +44,13 @@ def setting(db: sqlite3.Connection, name: str) -> object:
 
 
 def test_a_commit_waits_for_no_disk_of_its_own(db: sqlite3.Connection) -> None:
-    log = Log(db)
+    log = WalSync(db)
 
     assert (setting(db, "synchronous"), setting(db, "wal_autocheckpoint"), log.in_commit) == (1, 0, False)
 
 
 def test_a_disk_is_quick_if_it_was_the_last_time(db: sqlite3.Connection) -> None:
-    log = Log(db, clock=Clock(0.0005, 0.0010, 0.0009))
+    log = WalSync(db, clock=Clock(0.0005, 0.0010, 0.0009))
     seen = [log.quick]
     for _ in range(3):
         log.sync()
@@ -61,7 +61,7 @@ def test_a_disk_is_quick_if_it_was_the_last_time(db: sqlite3.Connection) -> None
 
 
 def test_every_128th_time_the_log_is_worked_in_by_who_has_time_for_it(db: sqlite3.Connection, tmp_path: Path) -> None:
-    log = Log(db, clock=Clock())
+    log = WalSync(db, clock=Clock())
     log.sync()
     sizes, quick = [], []
     for _ in range(2, 130):
@@ -78,7 +78,7 @@ def test_every_128th_time_the_log_is_worked_in_by_who_has_time_for_it(db: sqlite
 
 def test_where_there_is_no_log_each_commit_waits(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as db:
-        log = Log(db)
+        log = WalSync(db)
         log.sync()
 
         assert (log.in_commit, setting(db, "synchronous")) == (True, 2)
@@ -86,14 +86,14 @@ def test_where_there_is_no_log_each_commit_waits(tmp_path: Path) -> None:
 
 def test_a_database_without_a_file_has_nothing_to_bring_to_disk() -> None:
     with closing(sqlite3.connect("", isolation_level=None)) as db:
-        log = Log(db)
+        log = WalSync(db)
         log.sync()
 
         assert not log.in_commit
 
 
 def test_a_disk_that_refuses_is_heard_of(db: sqlite3.Connection) -> None:
-    log = Log(db)
+    log = WalSync(db)
     log.sync()
     assert log._file is not None
     os.close(log._file)
@@ -110,7 +110,7 @@ async def test_a_journal_is_kept_with_or_without_a_log(tmp_path: Path, mode: str
     folder.begin(Selection(), now=NOW, facts={})
     folder.commit()
     assert folder.db.execute(f"pragma journal_mode = {mode}").fetchone() == (mode,)
-    journal = GroupJournal(folder.db, Store(folder.db, epoch=1))
+    journal = GroupCommitJournal(folder.db, RowStore(folder.db, epoch=1))
     [(_, call)] = await journal.lanes(-1, 1)
     assert call is not None
     await journal.claim(call, NOW)
@@ -127,7 +127,7 @@ async def test_without_a_log_a_claim_waits_for_whoever_reads(tmp_path: Path) -> 
     folder.begin(Selection(), now=NOW, facts={})
     folder.commit()
     folder.db.execute("pragma journal_mode = delete")
-    journal = GroupJournal(folder.db, Store(folder.db, epoch=1))
+    journal = GroupCommitJournal(folder.db, RowStore(folder.db, epoch=1))
     [(_, call)] = await journal.lanes(-1, 1)
     assert call is not None
     with closing(sqlite3.connect(folder.folder / FILE, isolation_level=None)) as reader:
