@@ -1,16 +1,28 @@
-"""The one place that prints: data on stdout, everything else on stderr, nothing that steers a terminal."""
+"""The terminal: the one place that prints, asks, and takes Ctrl-C and SIGTERM.
+
+Data goes to stdout, everything else to stderr, and nothing that steers a terminal.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
+import signal
 import sys
 import unicodedata
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from d3async.policy.retry import Stop
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
+
+    from d3async.operations.observer import Question
 
 _ALLOWED = frozenset("\n\t")
+_ENDS = {signal.SIGINT: Stop("interrupted", "Ctrl-C"), signal.SIGTERM: Stop("terminated", "SIGTERM")}
 
 
 def clean(text: str) -> str:
@@ -58,8 +70,25 @@ def _write(stream: object, text: str) -> None:
 class Terminal:
     """`operations.observer.OperationObserver` on stderr; a *quiet* one leaves details out."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, yes: bool = False) -> None:
         self._quiet = quiet
+        self._yes = yes
+
+    def confirm(self, question: Question) -> bool | None:
+        """See `AskingObserver.confirm`. `--yes` does not answer whether rows may be sent that look like rows sent."""
+        from d3async.operations.observer import SendRows, SendUnknownRows, SubmitRows  # noqa: PLC0415 - not for `--help`
+
+        if self._yes and isinstance(question, SendRows | SendUnknownRows | SubmitRows):
+            return True
+        if self._yes or not is_interactive():
+            return None
+        import click  # noqa: PLC0415 - for a question only
+
+        from d3async.cli.plan_text import question_text  # noqa: PLC0415 - as above
+
+        *lines, asked = question_text(question).split("\n")
+        say_all(lines)
+        return click.confirm(asked, err=True)
 
     def detail(self, text: str) -> None:
         """See `Observer.detail`."""
@@ -86,3 +115,24 @@ def quiet_stdout() -> None:
     import os  # noqa: PLC0415 - only after a broken pipe
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def collect_rarely() -> None:
+    """Look for cycles among new objects once in 10,000: rows, calls and answers are none, and modules stay."""
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
+
+
+@contextmanager
+def signals(received: Callable[[Stop], None]) -> Iterator[None]:
+    """A block in which Ctrl-C and SIGTERM end nothing: *received* is called with each, in the event loop."""
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in _ENDS}
+    for number, reason in _ENDS.items():
+        # not add_signal_handler: Windows has none
+        signal.signal(number, lambda *_, reason=reason: loop.call_soon_threadsafe(received, reason))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from click import Context, Parameter
 
     from d3async.config.settings import Settings
+    from d3async.operations.server_settings import Servers
     from d3async.operations.settle import FleetRunName
 
 JOURNAL = "journal.sqlite"
@@ -215,20 +216,17 @@ def settings_options(function: F) -> F:
 def settings_from(options: Mapping[str, Any], *, needs: Sequence[str] = ()) -> Settings:
     """The settings of this call, with a usable key for each command of *needs*.
 
-    Where a key is all that is missing and somebody sits at a terminal, it is asked for and kept for this call only.
+    Where a key is all that is missing and a user sits at the terminal, it is asked for and kept for this call only.
     Raises SettingsError.
     """
-    from d3async.config.settings import Settings  # noqa: PLC0415 - as above
-    from d3async.errors import SettingsError  # noqa: PLC0415 - `--help` need not load the settings
+    return servers_from(options).own(needs)
 
-    try:
-        return Settings.from_env(needs=needs, **options)
-    except SettingsError:
-        if not is_interactive():
-            raise
-    without = Settings.from_env(**options)
-    keyless = [command for command in needs if without.credentials.best(command) is None]
-    return Settings.from_env(needs=needs, api_keys=_ask_for(keyless), **options)
+
+def servers_from(options: Mapping[str, Any]) -> Servers:
+    """The D3 servers of this call; a missing key is asked for where a user sits at the terminal."""
+    from d3async.operations.server_settings import Servers  # noqa: PLC0415 - `--help` need not load the settings
+
+    return Servers(options, ask_keys=_ask_for if is_interactive() else None)
 
 
 def _ask_for(commands: Sequence[str]) -> Mapping[str, object]:

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from d3async.files.number_words import duration
-from d3async.operations.observer import SendRows, SendSimilarRows, SendUnknownRows, StartAnew
+from d3async.operations.observer import (
+    SendRows,
+    SendSimilarRows,
+    SendUnknownRows,
+    StartAnew,
+    SubmitRows,
+    SubmitSimilarRows,
+)
 from d3async.operations.server_settings import seconds
 from d3async.policy.look_alikes import described, mentioned
 
@@ -131,6 +138,11 @@ def question_text(question: Question) -> str:
         case StartAnew(folder, rows):
             sent = f"{rows:,} row{' was' if rows == 1 else 's were'} sent from {folder}"
             return f"{sent}. Start anew and send rows that are in the file again?"
+        case SubmitRows(rows, tenants, with_unknown):
+            risk = ", unknown rows among them" if with_unknown else ""
+            return f"Submit {rows:,} rows{risk} for {tenants:,} tenants?"
+        case SubmitSimilarRows(text):
+            return f"{text}\nSubmit them all the same? They may then be in D3 twice."
         case SendSimilarRows(similar):
             lines = described(similar.pairs, similar.count, similar.lines)
             these, they = ("this row", "It") if similar.count == 1 else (f"these {similar.count:,} rows", "They")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from d3async.cli.console import Terminal, out, say, say_all
-from d3async.cli.options import fleet_option, run_folder, run_or_folder, settings_options
+from d3async.cli.options import fleet_option, run_folder, run_or_folder, servers_from, settings_options
 from d3async.config.database_urls import fleet_meant, fleet_words, installed
 from d3async.policy.halt_and_exit_codes import INTERRUPTED, OK, USAGE
 from d3async.policy.hand_settlement import Hand, RowChoice, parse_rows
@@ -198,13 +198,12 @@ def reconcile_command(target: Path, fleet: str | None, options: Mapping[str, Any
     5 D3 does not accept a key · 6 D3 asks for too long a pause · 130 interrupted; what was settled stands
     """  # noqa: D301 - the \\b is click's mark for lines that are not re-flowed
     from d3async.operations.reconcile import ReconcileOptions, reconcile  # noqa: PLC0415 - as above
-    from d3async.operations.server_settings import Servers  # noqa: PLC0415 - `--help` need not load what talks to D3
     from d3async.operations.settle import FleetRunName  # noqa: PLC0415 - as above
 
     as_json = given.pop("as_json")
     address = fleet_meant(target, fleet)
     if address is None:
-        result = reconcile(run_folder(target), Servers(options).of, ReconcileOptions(**given), Terminal())
+        result = reconcile(run_folder(target), servers_from(options).of, ReconcileOptions(**given), Terminal())
     else:
         from d3async.config.settings import Profiles  # noqa: PLC0415 - as above
 

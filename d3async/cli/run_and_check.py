@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from d3async.cli.console import Terminal, is_interactive, out, say_all
+from d3async.cli.console import Terminal, out, say_all
 from d3async.cli.options import (
     DURATION,
     allow_similar_option,
@@ -17,18 +17,18 @@ from d3async.cli.options import (
     job_file_options,
     link_options,
     save_mapping_option,
+    servers_from,
     settings_options,
 )
-from d3async.cli.plan_text import plan_lines, question_text
+from d3async.cli.plan_text import plan_lines
 from d3async.cli.progress import chosen
 from d3async.cli.result_text import finished_lines
-from d3async.operations.observer import SendRows, SendUnknownRows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from d3async.operations.mapping import JobFileOptions
-    from d3async.operations.observer import Progress, Question
+    from d3async.operations.observer import Progress
     from d3async.operations.plan import Plan
     from d3async.operations.run import RunResult
 
@@ -37,9 +37,8 @@ class RunTerminal(Terminal):
     """`operations.observer.RunObserver` on stderr. *progress* is the option; *yes* answers what may be answered so."""
 
     def __init__(self, *, progress: str = "auto", quiet: bool = False, yes: bool = False) -> None:
-        super().__init__(quiet=quiet)
+        super().__init__(quiet=quiet, yes=yes)
         self._progress = progress
-        self._yes = yes
 
     def planned(self, plan: Plan) -> None:
         """See `RunObserver.planned`."""
@@ -50,16 +49,6 @@ class RunTerminal(Terminal):
     def request(self, request: Mapping[str, Any]) -> None:
         """See `RunObserver.request`."""
         out(json.dumps(request, ensure_ascii=False))
-
-    def confirm(self, question: Question) -> bool | None:
-        """See `RunObserver.confirm`. What may be in D3 already needs more than `--yes`, but for `--retry-unknown`."""
-        if self._yes and isinstance(question, SendRows | SendUnknownRows):
-            return True
-        if self._yes or not is_interactive():
-            return None
-        *lines, asked = question_text(question).split("\n")
-        say_all(lines)
-        return click.confirm(asked, err=True)
 
     def progress(self, rows: int) -> Progress:
         """See `RunObserver.progress`."""
@@ -118,14 +107,13 @@ def run_command(file: Path, job_file: JobFileOptions, options: Mapping[str, Any]
     Exit codes: 0 every row ok · 1 some failed · 2 usage or settings · 3 invalid rows, nothing sent ·
     4 some unknown · 5 stopped early · 6 D3 asked for too long a pause · 130/143 interrupted
     """  # noqa: D301 - the \\b is click's mark for lines that are not re-flowed
-    from d3async.cli.signals import collect_rarely, signals  # noqa: PLC0415 - as above
+    from d3async.cli.console import collect_rarely, signals  # noqa: PLC0415 - as above
     from d3async.operations.run import RunOptions, run  # noqa: PLC0415 - `--help` need not load the engine
-    from d3async.operations.server_settings import Servers  # noqa: PLC0415 - as above
 
     as_json = given.pop("as_json")
     terminal = RunTerminal(progress=given.pop("progress"), quiet=given.pop("quiet"), yes=given.pop("yes"))
     collect_rarely()
-    result = run(file, job_file, Servers(options), RunOptions(**given), terminal, stops=signals)
+    result = run(file, job_file, servers_from(options), RunOptions(**given), terminal, stops=signals)
     show_result(result, as_json=as_json)
     return result.exit_code
 

@@ -187,8 +187,8 @@ def demo_command(output: Path) -> int:
 
 
 def _run(file: Path, env: Mapping[str, str]) -> None:
+    from d3async.cli.console import signals  # noqa: PLC0415 - as above
     from d3async.cli.run_and_check import RunTerminal, show_result  # noqa: PLC0415 - as above
-    from d3async.cli.signals import signals  # noqa: PLC0415 - as above
     from d3async.operations.mapping import JobFileOptions  # noqa: PLC0415 - as above
     from d3async.operations.run import RunOptions, run  # noqa: PLC0415 - as above
     from d3async.operations.server_settings import Servers  # noqa: PLC0415 - as above

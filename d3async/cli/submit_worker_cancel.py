@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from d3async.cli.console import Silent, Terminal, is_interactive, say
+from d3async.cli.console import Silent, Terminal, is_interactive, out, say, signals
 from d3async.cli.options import (
     DURATION,
     allow_similar_option,
@@ -19,10 +20,14 @@ from d3async.cli.options import (
     link_options,
 )
 from d3async.config.database_urls import fleet_address, fleet_words, installed
+from d3async.errors import SettingsError
 from d3async.policy.halt_and_exit_codes import OK
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from d3async.config.database_urls import FleetUrl
+    from d3async.operations.load_fleet import LoadedRun
     from d3async.operations.mapping import JobFileOptions
 
 
@@ -62,7 +67,56 @@ def submit_command(files: tuple[Path, ...], fleet: str | None, job_file: JobFile
     """  # noqa: D301 - the \\b is click's mark for lines that are not re-flowed
     from d3async.operations.submit import SubmitOptions, submit  # noqa: PLC0415 - `--help` need not load what reads files
 
-    return submit(files, fleet, job_file, SubmitOptions(**given))
+    address = fleet_address(fleet)
+    as_json, yes = given.pop("as_json"), given.pop("yes")
+    if given["retry_unknown"] and not yes and not is_interactive():
+        raise SettingsError(
+            "--retry-unknown sends rows that may exist in D3 already; to confirm it, add --yes.", code="confirm"
+        )
+    options = SubmitOptions(**given)
+    with installed():
+        result = submit(files, address, job_file, options, Terminal(yes=yes))
+    if result.exit_code:
+        return result.exit_code
+    if as_json:
+        out(json.dumps(_submitted_json(result.runs, dry_run=options.dry_run), ensure_ascii=False))
+    _show_submitted(result.runs, fleet_words(fleet, address), dry_run=options.dry_run)
+    return OK
+
+
+def _submitted_json(loaded: Sequence[LoadedRun], *, dry_run: bool) -> dict[str, object]:
+    return {
+        "submitted": not dry_run,
+        "rows": sum(one.rows for one in loaded),
+        "to_send": sum(one.to_send for one in loaded),
+        "runs": [
+            {
+                "run": one.unit.run, "tenant": one.unit.tenant, "file": str(one.unit.file), "base_url": one.base_url,
+                "rows": one.rows, "invalid": one.invalid, "to_send": one.to_send, "chunks": one.chunks,
+                "changes": dict(one.changes),
+            }
+            for one in loaded
+        ],
+    }  # fmt: skip
+
+
+def _show_submitted(loaded: Sequence[LoadedRun], where: str, *, dry_run: bool) -> None:
+    rows, chunks = sum(one.to_send for one in loaded), sum(one.chunks for one in loaded)
+    tenants = len({one.unit.tenant for one in loaded})
+    counts = f"{_count(len(loaded), 'run')} for {_count(tenants, 'tenant')}, {_count(rows, 'row')} to send"
+    counts += f" in {_count(chunks, 'chunk')}"
+    if dry_run:
+        say(f"Would be submitted: {counts}. Nothing was.")
+        return
+    say(f"Submitted: {counts}.")
+    run = loaded[0].unit.run
+    say(f"to send it  d3async worker{where}        (on any machine, as many as you like)")
+    say(f"to follow   d3async status{where}")
+    say(f"results     d3async results {run}{where} -o {run}.results.csv")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 @click.command("worker")
@@ -103,7 +157,7 @@ def worker_command(fleet: str | None, **given: Any) -> int:
         from d3async.operations.fleet_control import WorkerOptions, work  # noqa: PLC0415 - `--help` need not load it
 
         _log_to_stderr(address, verbose=verbose and not quiet)
-        return work(address, WorkerOptions(**given), Silent() if quiet else Terminal())
+        return work(address, WorkerOptions(**given), Silent() if quiet else Terminal(), stops=signals)
 
 
 class _Lines(logging.Handler):

@@ -23,6 +23,7 @@ from d3async.policy.retry import Stop
 if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from d3async.d3.call import Call
     from d3async.d3.response import Answer
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from d3async.policy.halt_and_exit_codes import Halt
 
     Lane = tuple[int, Call | None]
+    StopSource = Callable[[Callable[[Stop], None]], AbstractContextManager[None]]
+    """A block in which a user's wish to stop calls what it is given, in the event loop that runs there."""
 
 
 class WorkQueue:
@@ -268,3 +271,13 @@ class Engine:
                 self._on_row(row)
         if self.stopper.reason is None and (words := reached(self._halts, self.counts, self._rows)):
             self.stopper.stop(Stop("halt", words))
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Uvloop where it is installed (extra `fast`)."""
+    try:
+        import uvloop  # noqa: PLC0415 - optional
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory

@@ -19,7 +19,6 @@ from psycopg import AsyncConnection, OperationalError
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from d3async import __version__
-from d3async.cli.signals import signals
 from d3async.fleet import queue
 from d3async.fleet.metrics import Metrics, served
 from d3async.fleet.queue import LostJobs, is_outage, prepare
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
     from d3async.config.database_urls import FleetUrl
     from d3async.engine.delivery import Attempt
+    from d3async.engine.engine import StopSource
     from d3async.fleet.queue import WaitingConnector
     from d3async.fleet.run_chunk import SettingsOf
     from d3async.policy.retry import Stop
@@ -74,8 +74,9 @@ async def serve(
     settings_of: SettingsOf,
     *,
     tell: Callable[[str], None],
+    stops: StopSource,
 ) -> int:
-    """Serve until SIGTERM or Ctrl-C; the exit code, 0. The first drains, the second cancels what is in flight.
+    """Serve until a user stops it by *stops*; the exit code, 0. The first stop drains, the second cancels.
 
     Raises `JournalError` where the database cannot be reached at the beginning; later it is waited for.
     """
@@ -101,7 +102,7 @@ async def serve(
         port = stack.enter_context(served(metrics, *(orders.metrics or ("", None))))
         if port is not None:
             tell(f"metrics at http://{orders.metrics[0] if orders.metrics else ''}:{port}/metrics")
-        stack.enter_context(signals(_Stopping(worker, chunks, connector, orders.drain, tell)))
+        stack.enter_context(stops(_Stopping(worker, chunks, connector, orders.drain, tell)))
         await stack.enter_async_context(_watching(chunks, connector, metrics))
         tell(f"worker {who()}: {len(orders.tenants):,} tenants, {orders.pace.tenants} at a time, fleet {address}")
         await worker.run()

@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from d3async.cli.signals import loop_factory
 from d3async.config.settings import Profiles
+from d3async.engine.engine import loop_factory
 from d3async.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from d3async.config.database_urls import FleetUrl
     from d3async.config.settings import Settings
+    from d3async.engine.engine import StopSource
     from d3async.fleet.worker import ServeOptions
     from d3async.operations.observer import OperationObserver
 
@@ -47,8 +48,8 @@ class CancelResult:
     is_over: bool
 
 
-def work(address: FleetUrl, options: WorkerOptions, observer: OperationObserver) -> int:
-    """Work until a signal ends it; the exit code. Raises `SettingsError` and `JournalError`."""
+def work(address: FleetUrl, options: WorkerOptions, observer: OperationObserver, *, stops: StopSource) -> int:
+    """Work until a user stops it by *stops*; the exit code. Raises `SettingsError` and `JournalError`."""
     from d3async.config.settings import tenant_names  # noqa: PLC0415 - psycopg, for those who have a fleet
     from d3async.fleet.worker import serve  # noqa: PLC0415 - as above
 
@@ -61,7 +62,7 @@ def work(address: FleetUrl, options: WorkerOptions, observer: OperationObserver)
         return Profiles(config=options.config).settings(tenant)
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(serve(address, orders, settings_of, tell=observer.message))
+        return runner.run(serve(address, orders, settings_of, tell=observer.message, stops=stops))
 
 
 def _orders(known: Sequence[str], options: WorkerOptions) -> ServeOptions:

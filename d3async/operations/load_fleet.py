@@ -1,45 +1,42 @@
-"""Job files into the fleet's journal, in processes side by side."""
+"""Job files into a fleet's journal, many in one transaction; a file whose rows name profiles is a run for each."""
 
 from __future__ import annotations
 
-import gc
-import io
 import json
-import multiprocessing
 import os
-import sys
+import pickle
+import tempfile
 import time
-from collections import deque
-from contextlib import contextmanager, redirect_stderr, suppress
+from collections import Counter, defaultdict
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import chain
-from multiprocessing.connection import wait
-from typing import TYPE_CHECKING, Any, Self
+from itertools import count
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import psycopg
 
 from d3async import __version__
-from d3async.cli.console import say, say_all
 from d3async.config.settings import Profiles
 from d3async.errors import D3Error, JobFileError, JournalError, SettingsError
+from d3async.jobs.job import Invalid, Problem
 from d3async.journal.model import NOTHING_SIMILAR, Selection, Similar
 from d3async.journal.postgres.connections import unreachable
 from d3async.journal.postgres.look_alikes import SimilarSubmitted, lock_tenant, mean_found
 from d3async.journal.postgres.submission import submission
 from d3async.operations.job_file import FileCheck, open_job_file
 from d3async.operations.mapping import file_lines, with_saved_mapping
-from d3async.operations.submit import RowsByProfile, route
 from d3async.policy.next_step import READING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from multiprocessing.connection import Connection
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from d3async.config.database_urls import FleetUrl
     from d3async.config.settings import Settings
-    from d3async.jobs.job import Invalid, Job
+    from d3async.d3.commands import Command
+    from d3async.jobs.job import Job
+    from d3async.jobs.row_to_command import ProfileCheck
     from d3async.journal.postgres.submission import Submission, SubmittedRun
     from d3async.operations.job_file import OpenJobFile
     from d3async.operations.mapping import JobFileOptions
@@ -47,6 +44,7 @@ if TYPE_CHECKING:
     from d3async.policy.look_alikes import Lines
 
 _LINKS = 50
+_IN_MEMORY = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +79,10 @@ class LoadOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedRun:
-    """What became of a unit. *told* is what is to be said of its file; *trouble* why it cannot be submitted at all."""
+    """What became of a run to submit. *lines* describe its file; *trouble* is why it cannot be submitted at all."""
 
     unit: RunToSubmit
-    told: str = ""
+    lines: Sequence[str] = ()
     trouble: str = ""
     file_trouble: bool = False
     rows: int = 0
@@ -117,6 +115,7 @@ class Loader:
         self._block = self._db.transaction()
         self._block.__enter__()
         self._to_send: dict[str, tuple[int, str]] = {}
+        self._lines: list[str] = []
 
     def __enter__(self) -> Self:
         return self
@@ -157,15 +156,15 @@ class Loader:
 
     def load(self, unit: RunToSubmit) -> list[LoadedRun]:
         """Check the file of *unit* and bring its rows in. Raises nothing that one file is to blame for."""
-        with redirect_stderr(io.StringIO()) as said:
-            try:
-                found = self._load(unit) if unit.tenant else self._load_split(unit)
-            except D3Error as error:
-                found = [LoadedRun(unit=unit, trouble=error.message, file_trouble=isinstance(error, JobFileError))]
-            except psycopg.Error as error:
-                trouble = self._address.mask(" ".join(str(error).split()))
-                found = [LoadedRun(unit=unit, trouble=f"{unit.run}: the database refused it: {trouble}")]
-        return [replace(found[0], told=said.getvalue()), *found[1:]]
+        self._lines = []
+        try:
+            found = self._load(unit) if unit.tenant else self._load_split(unit)
+        except D3Error as error:
+            found = [LoadedRun(unit=unit, trouble=error.message, file_trouble=isinstance(error, JobFileError))]
+        except psycopg.Error as error:
+            trouble = self._address.mask(" ".join(str(error).split()))
+            found = [LoadedRun(unit=unit, trouble=f"{unit.run}: the database refused it: {trouble}")]
+        return [replace(found[0], lines=tuple(self._lines)), *found[1:]]
 
     def _load(self, unit: RunToSubmit) -> list[LoadedRun]:
         settings, now = self._profiles.settings(unit.tenant), datetime.now(UTC)
@@ -188,8 +187,8 @@ class Loader:
         ):
             for chunk in review.chunks(file):
                 split.add(chunk)
-            say(f"{file.name}: {file.describe(review.rows)}, for {len(split.rows):,} tenants")
-            say_all(review.lines(sent=self._words_of_invalid))
+            self._lines.append(f"{file.name}: {file.describe(review.rows)}, for {len(split.rows):,} tenants")
+            self._lines += review.lines(sent=self._words_of_invalid)
             if not split.rows or (review.invalid and not self._how.job_file.skip_invalid):
                 return [LoadedRun(unit=unit, rows=review.rows, invalid=review.invalid)]
             return [self._part(unit, tenant, file, split) for tenant in split.rows]
@@ -218,8 +217,8 @@ class Loader:
             for repeated in new.duplicates(allow=self._how.job_file.allow_duplicates):
                 review.note(repeated)
             review.invalid = new.invalid
-            say_all(file_lines(file, new.rows, name=unit.run))
-            say_all(review.lines(sent=self._words_of_invalid))
+            self._lines += file_lines(file, new.rows, name=unit.run)
+            self._lines += review.lines(sent=self._words_of_invalid)
             return self._brought_in(unit, settings, file, new)
         except BaseException:
             with suppress(psycopg.Error):
@@ -303,169 +302,71 @@ def _facts(unit: RunToSubmit, settings: Settings, how: LoadOptions) -> dict[str,
     }
 
 
-class LocalLoader:
-    """Reads in this process."""
+class RowsByProfile:
+    """Takes jobs, gives those of one profile back, numbered from 1. A context manager: nothing of it stays."""
 
-    apart = False
-
-    def __init__(self, address: FleetUrl, how: LoadOptions) -> None:
-        self._loader = Loader(address, how)
+    def __init__(self) -> None:
+        self.rows: Counter[str] = Counter()
+        self._open = ExitStack()
+        self._spools: dict[str, IO[bytes]] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._loader.__exit__()
+        self._open.close()
 
-    def load(self, groups: Sequence[Sequence[RunToSubmit]], done: Callable[[list[LoadedRun]], None]) -> None:
-        """Load the files of *groups*; *done* hears of each."""
-        for unit in chain.from_iterable(groups):
-            done(self._loader.load(unit))
+    def add(self, entries: Iterable[Job | Invalid]) -> None:
+        """Keep the jobs among *entries*; each names a profile."""
+        by_profile: defaultdict[str, list[Job]] = defaultdict(list)
+        for entry in entries:
+            if not isinstance(entry, Invalid):
+                by_profile[entry.profile or ""].append(entry)
+        for profile, jobs in by_profile.items():
+            self.rows[profile] += len(jobs)
+            pickle.dump(jobs, self._spool(profile), pickle.HIGHEST_PROTOCOL)
 
-    def look(self, tenants: Iterable[str], allowed: Lines) -> dict[str, Similar]:
-        """What the rows of each run look like; nothing else is submitted for *tenants* until the end."""
-        for tenant in sorted(tenants):
-            self._loader.lock(tenant)
-        return self._loader.find(allowed)
+    def _spool(self, profile: str) -> IO[bytes]:
+        if profile not in self._spools:
+            spool = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - closed with all others
+            self._spools[profile] = self._open.enter_context(spool)
+        return self._spools[profile]
 
-    def allow(self) -> None:
-        """What was found is meant."""
-        self._loader.allow()
-
-    def commit(self) -> None:
-        """Make it hold."""
-        self._loader.commit()
-
-
-class LoaderProcesses:
-    """Reads in *count* processes, each with a transaction of its own; these are committed one right after the other.
-
-    A context manager: leaving it ends the processes, and undoes what was not committed.
-    """
-
-    def __init__(self, address: FleetUrl, how: LoadOptions, count: int) -> None:
-        # not forked: a copy of this process would share its connections
-        context = multiprocessing.get_context("spawn")
-        self._pipes: list[Connection[Any, Any]] = []
-        self._processes = []
-        self._readers: dict[str, set[Connection[Any, Any]]] = {}
-        for _ in range(count):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_child, args=(theirs, address.url.reveal(), how), daemon=True)
-            process.start()
-            theirs.close()
-            self._pipes.append(ours)
-            self._processes.append(process)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        for pipe in self._pipes:
-            pipe.close()
-        for process in self._processes:
-            # on an error they may still wait for the database, and nothing of what they did is to hold
-            process.join(5 if kind is None else 0)
-            if process.is_alive():
-                process.terminate()
-
-    def load(self, groups: Sequence[Sequence[RunToSubmit]], done: Callable[[list[LoadedRun]], None]) -> None:
-        """Load the files of *groups*, each of them in one process; *done* hears of each file, as they are ready.
-
-        Raises what a process cannot go on from.
-        """
-        waiting = deque(groups)
-        given: dict[Any, deque[RunToSubmit]] = {}
-        busy: list[Any] = []
-        for pipe in self._pipes[: len(waiting)]:
-            given[pipe] = deque(waiting.popleft())
-            pipe.send(("load", given[pipe].popleft()))
-            busy.append(pipe)
-        while busy:
-            ready = wait(busy)
-            for pipe in [pipe for pipe in busy if pipe in ready]:
-                loaded = _received(pipe)
-                for one in loaded:
-                    self._readers.setdefault(one.unit.tenant, set()).add(pipe)
-                done(loaded)
-                if not given[pipe] and waiting:
-                    given[pipe] = deque(waiting.popleft())
-                if given[pipe]:
-                    pipe.send(("load", given[pipe].popleft()))
-                else:
-                    busy.remove(pipe)
-
-    @property
-    def apart(self) -> bool:
-        """Whether rows of one tenant were read by several processes, which do not see each other's."""
-        return any(len(readers) > 1 for readers in self._readers.values())
-
-    def look(self, tenants: Iterable[str], allowed: Lines) -> dict[str, Similar]:
-        """What the rows of each run look like; nothing else is submitted for *tenants* until the end."""
-        # in the same order everywhere: no two that submit wait for each other
-        for tenant in sorted(tenants):
-            [pipe] = self._readers[tenant]
-            pipe.send(("lock", tenant))
-            _received(pipe)
-        found: dict[str, Similar] = {}
-        for part in self._all("find", allowed):
-            found |= part
-        return found
-
-    def allow(self) -> None:
-        """What was found is meant."""
-        self._all("allow")
-
-    def commit(self) -> None:
-        """Make it hold."""
-        self._all("commit")
-
-    def _all(self, asked: str, *values: object) -> list[Any]:
-        for pipe in self._pipes:
-            pipe.send((asked, *values))
-        return [_received(pipe) for pipe in self._pipes]
+    def jobs(self, profile: str) -> Iterator[Job]:
+        """The jobs of *profile* in the order they came."""
+        spool, numbers = self._spools[profile], count(1)
+        spool.seek(0)
+        while True:
+            try:
+                # what this very process has written
+                jobs = pickle.load(spool)  # noqa: S301
+            except EOFError:
+                return
+            for job in jobs:
+                yield job._replace(row=next(numbers), profile=None)
 
 
-def open_loader(
-    address: FleetUrl, how: LoadOptions, *, groups: int, processes: int | None
-) -> LocalLoader | LoaderProcesses:
-    """As many processes as there are cores, or *processes*, where there are *groups* of files for them."""
-    count = min(processes or os.cpu_count() or 1, groups)
-    return LocalLoader(address, how) if count <= 1 else LoaderProcesses(address, how, count)
+def route(profiles: Profiles) -> ProfileCheck:
+    """What judges the profiles that rows name; a key is not asked for, workers have it."""
+    known: dict[str, str | Problem] = {}
+
+    def judged(profile: str, command: type[Command]) -> str | Problem:  # noqa: ARG001 - the signature of a route
+        if profile not in known:
+            known[profile] = _judged(profile, profiles)
+        return known[profile]
+
+    return judged
 
 
-def _received(pipe: Any) -> Any:
+def _judged(profile: str, profiles: Profiles) -> str | Problem:
+    if not profile:
+        return Problem("profile", "", "", "is empty", "name the profile the row is for")
+    if not profiles.has(profile):
+        like = profiles.like(profile)
+        return Problem(
+            "profile", "", "", f"is no profile of {profiles.config.path}", f'is "{like}" meant?' if like else ""
+        )
     try:
-        answer = pipe.recv()
-    except (EOFError, OSError):
-        raise JournalError("A process that read files has ended; nothing was submitted.", code="process") from None
-    if isinstance(answer, D3Error):
-        raise answer
-    return answer
-
-
-def _child(pipe: Connection[Any, Any], url: str, how: LoadOptions) -> None:
-    from d3async.config.database_urls import needed  # noqa: PLC0415 - in the new process
-
-    # rows are no cycles: to look for some among millions of them costs a fifth of the time
-    gc.set_threshold(100_000, 50, 50)
-    with suppress(KeyboardInterrupt, EOFError, BrokenPipeError):
-        try:
-            loader = Loader(needed(url, {}), how)
-        except D3Error as error:
-            pipe.recv()
-            pipe.send(JournalError(error.message))
-            sys.exit(1)
-        with loader:
-            ended = False
-            while not ended:
-                asked, *values = pipe.recv()
-                pipe.send(_answer(loader, asked, values))
-                ended = asked == "commit"
-
-
-def _answer(loader: Loader, asked: str, values: Sequence[Any]) -> Any:
-    try:
-        return getattr(loader, asked)(*values)
-    except D3Error as error:
-        return error
+        return profiles.settings(profile).site
+    except SettingsError as error:
+        return Problem("profile", "", "", f"cannot be used: {error.message}")

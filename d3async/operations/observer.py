@@ -6,17 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from d3async.engine.observers import ServerProgress
     from d3async.journal.model import RowOutcome, Similar
     from d3async.operations.plan import Plan
-    from d3async.policy.retry import Stop
-
-    StopSource = Callable[[Callable[[Stop], None]], AbstractContextManager[None]]
-    """A block in which a user's wish to stop calls what it is given, in the event loop that runs there."""
 
 
 class OperationObserver(Protocol):
@@ -28,6 +23,14 @@ class OperationObserver(Protocol):
 
     def detail(self, text: str) -> None:
         """One or more whole lines that a user who wants quiet does without."""
+        ...
+
+
+class AskingObserver(OperationObserver, Protocol):
+    """Answers for the user too."""
+
+    def confirm(self, question: Question) -> bool | None:
+        """Whether the user agrees; None where no one can be asked."""
         ...
 
 
@@ -51,7 +54,7 @@ class Progress(Protocol):
         ...
 
 
-class RunObserver(OperationObserver, Protocol):
+class RunObserver(AskingObserver, Protocol):
     """Answers for the user of a run."""
 
     def planned(self, plan: Plan) -> None:
@@ -60,10 +63,6 @@ class RunObserver(OperationObserver, Protocol):
 
     def request(self, request: Mapping[str, Any]) -> None:
         """Show one request of a dry run, as JSON; its secrets are masked."""
-        ...
-
-    def confirm(self, question: Question) -> bool | None:
-        """Whether the user agrees; None where no one can be asked."""
         ...
 
     def progress(self, rows: int) -> Progress:
@@ -100,4 +99,20 @@ class StartAnew:
     rows: int
 
 
-Question = SendRows | SendUnknownRows | SendSimilarRows | StartAnew
+@dataclass(frozen=True, slots=True)
+class SubmitRows:
+    """Whether *rows* for *tenants* are to be submitted; where no one can be asked, they are."""
+
+    rows: int
+    tenants: int
+    with_unknown: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitSimilarRows:
+    """Whether rows that look like others are meant; *text* shows them."""
+
+    text: str
+
+
+Question = SendRows | SendUnknownRows | SendSimilarRows | StartAnew | SubmitRows | SubmitSimilarRows

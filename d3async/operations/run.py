@@ -35,11 +35,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from d3async.config.settings import Settings
+    from d3async.engine.engine import StopSource
     from d3async.journal.model import Similar
     from d3async.journal.sqlite.run_folder import RunFolder
     from d3async.operations.load import LoadedFile, Parent
     from d3async.operations.mapping import JobFileOptions
-    from d3async.operations.observer import RunObserver, StopSource
+    from d3async.operations.observer import RunObserver
     from d3async.operations.send_rows import SendResult
     from d3async.operations.server_settings import Servers
     from d3async.policy.halt_and_exit_codes import Halt

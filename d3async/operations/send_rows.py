@@ -8,9 +8,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from d3async.cli.signals import loop_factory
 from d3async.engine.delivery import connect, host_limiter
-from d3async.engine.engine import Engine
+from d3async.engine.engine import Engine, loop_factory
 from d3async.engine.observers import TICK, EventRecorder, ServerProgress, call_every, log_line, together
 from d3async.errors import D3Error, JournalError, first_failure
 from d3async.journal.sqlite.group_commit import GroupCommitJournal, ProfileJournal
@@ -27,10 +26,11 @@ if TYPE_CHECKING:
 
     from d3async.config.settings import Settings
     from d3async.engine.delivery import Attempt
+    from d3async.engine.engine import StopSource
     from d3async.journal.model import RowOutcome
     from d3async.journal.protocols import Journal
     from d3async.journal.sqlite.run_folder import RunFolder
-    from d3async.operations.observer import Progress, StopSource
+    from d3async.operations.observer import Progress
     from d3async.operations.server_settings import Server
     from d3async.policy.halt_and_exit_codes import Halt
     from d3async.ratelimit.limiter import Limiter, LimiterNumbers

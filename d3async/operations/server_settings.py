@@ -7,7 +7,6 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from d3async.cli.options import settings_from
 from d3async.config.config_file import load_profile
 from d3async.config.settings import Profiles, Settings
 from d3async.errors import SettingsError
@@ -15,7 +14,7 @@ from d3async.jobs.job import Problem
 from d3async.journal.sqlite.reader import was_sent_to
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from d3async.config.config_file import Profile
     from d3async.d3.commands import Command
@@ -52,18 +51,30 @@ def name_of(profile: str | None) -> str:
 
 
 class Servers:
-    """Settings by profile. *options* is what `settings_options` gathered, *environ* stands in for the process's own."""
+    """Settings by profile. *options* are the settings that were given, *environ* stands in for the process's own.
 
-    def __init__(self, options: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> None:
+    *ask_keys* asks a user for the keys of commands, where only these are missing.
+    """
+
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        environ: Mapping[str, str] | None = None,
+        *,
+        ask_keys: Callable[[Sequence[str]], Mapping[str, object]] | None = None,
+    ) -> None:
         self._options = options
         self._environ = environ
+        self._ask_keys = ask_keys
         given = {name: value for name, value in options.items() if name not in {"profile", "config"}}
         self._profiles = Profiles(environ, config=options.get("config"), **given)
 
     def like(self, options: Mapping[str, Any]) -> Servers:
         """The same, with *options* where none were given."""
         return Servers(
-            {**self._options, **{n: v for n, v in options.items() if self._options.get(n) is None}}, self._environ
+            {**self._options, **{n: v for n, v in options.items() if self._options.get(n) is None}},
+            self._environ,
+            ask_keys=self._ask_keys,
         )
 
     def given(self) -> dict[str, Any]:
@@ -72,9 +83,14 @@ class Servers:
 
     def own(self, needs: Sequence[str] = ()) -> Settings:
         """The D3 of rows without a profile. Raises SettingsError, naming what is missing."""
-        if self._environ is not None:
+        try:
             return Settings.from_env(self._environ, needs=needs, **self._options)
-        return settings_from(self._options, needs=needs)
+        except SettingsError:
+            if self._ask_keys is None:
+                raise
+        without = Settings.from_env(self._environ, **self._options)
+        keyless = [command for command in needs if without.credentials.best(command) is None]
+        return Settings.from_env(self._environ, needs=needs, api_keys=self._ask_keys(keyless), **self._options)
 
     def own_if_any(self) -> Settings | None:
         """As `own`; None where settings are missing, which rows that all name a profile do not need."""
