@@ -449,7 +449,7 @@ async def test_observers_hear_of_every_request_that_left_and_of_no_other() -> No
     await deliver(Scene(UNSENT, answer(429), LOST, OK), LINKS, on_attempt=seen.append)
 
     assert [attempt.number for attempt in seen] == [1, 2, 3]
-    assert [type(attempt.answer).__name__ for attempt in seen] == ["Throttled", "Broken", "Reply"]
+    assert [type(attempt.answer).__name__ for attempt in seen] == ["Throttled", "TransportFailure", "Reply"]
 
 
 @pytest.mark.asyncio
