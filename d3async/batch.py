@@ -13,12 +13,10 @@ import anyio
 from d3async.batch_journal import BatchJournal, chunks
 from d3async.engine.engine import Engine
 from d3async.engine.observers import TICK, EventRecorder, OutcomeSeen, call_every, counted
-from d3async.errors import D3Error, JournalError
+from d3async.errors import GONE, D3Error, JournalError
 from d3async.journal.sqlite.group_commit import GroupCommitJournal
 from d3async.journal.sqlite.row_claims import RowStoreWithOutcomes
-from d3async.policy.halt_and_exit_codes import GRACE, error_for_stop, stop_of, with_default
-from d3async.policy.next_step import GONE
-from d3async.policy.retry import Stop
+from d3async.policy.halt_and_exit_codes import GRACE, Stop, error_for_stop, stop_of, with_default
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -15,7 +15,7 @@ from itertools import count, islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from d3async import __version__
-from d3async.errors import SettingsError
+from d3async.errors import GONE, SettingsError
 from d3async.files.source import Format
 from d3async.jobs.job import entry_of
 from d3async.journal.model import Selection
@@ -25,10 +25,9 @@ from d3async.journal.sqlite.reader import commands_to_send
 from d3async.journal.sqlite.row_claims import rows_told
 from d3async.journal.sqlite.run_folder import in_memory, open_folder
 from d3async.journal.sqlite.session import FolderSession
-from d3async.policy.halt_and_exit_codes import exit_code
+from d3async.policy.halt_and_exit_codes import Stop, exit_code
 from d3async.policy.look_alikes import ALL, Lines
-from d3async.policy.next_step import APP, GONE
-from d3async.policy.retry import Stop
+from d3async.policy.next_step import APP
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -109,6 +109,10 @@ class JournalError(D3Error):
 
 class FolderHeldError(JournalError):
     """Another process holds the run folder; the message says who, where and since when."""
+
+
+GONE: Final = "journal_gone"
+"""Why a run stopped whose run folder was deleted or replaced."""
 
 
 class FolderGoneError(JournalError):

@@ -20,7 +20,8 @@ from d3async.engine.engine import Engine
 from d3async.errors import JournalError
 from d3async.journal.sqlite.group_commit import GroupCommitJournal
 from d3async.journal.sqlite.run_folder import in_memory
-from d3async.policy.retry import Policy, Stop
+from d3async.policy.halt_and_exit_codes import Stop
+from d3async.policy.retry import Policy
 from tests.journal.ground import NOW, Entry, Run, broken, links, task
 
 NOT_LINKED = "The source incident is not linked to this incident."

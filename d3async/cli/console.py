@@ -5,24 +5,19 @@ Data goes to stdout, everything else to stderr, and nothing that steers a termin
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import json
-import signal
 import sys
 import unicodedata
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from d3async.policy.retry import Stop
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from d3async.operations.observer import Question
+    from d3async.policy.halt_and_exit_codes import Stop
 
 _ALLOWED = frozenset("\n\t")
-_ENDS = {signal.SIGINT: Stop("interrupted", "Ctrl-C"), signal.SIGTERM: Stop("terminated", "SIGTERM")}
 
 
 def clean(text: str) -> str:
@@ -119,6 +114,8 @@ def quiet_stdout() -> None:
 
 def collect_rarely() -> None:
     """Look for cycles among new objects once in 10,000: rows, calls and answers are none, and modules stay."""
+    import gc  # noqa: PLC0415 - `--help` need not load it
+
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
 
@@ -126,9 +123,15 @@ def collect_rarely() -> None:
 @contextmanager
 def signals(received: Callable[[Stop], None]) -> Iterator[None]:
     """A block in which Ctrl-C and SIGTERM end nothing: *received* is called with each, in the event loop."""
+    import asyncio  # noqa: PLC0415 - `--help` need not load it
+    import signal  # noqa: PLC0415 - as above
+
+    from d3async.policy.halt_and_exit_codes import Stop  # noqa: PLC0415 - as above
+
+    ends = {signal.SIGINT: Stop("interrupted", "Ctrl-C"), signal.SIGTERM: Stop("terminated", "SIGTERM")}
     loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in _ENDS}
-    for number, reason in _ENDS.items():
+    before = {number: signal.getsignal(number) for number in ends}
+    for number, reason in ends.items():
         # not add_signal_handler: Windows has none
         signal.signal(number, lambda *_, reason=reason: loop.call_soon_threadsafe(received, reason))
     try:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from d3async.journal.postgres.reader import FleetSnapshot, RunStatus, WorkerStatus
     from d3async.operations.finish_run import FinishedRun
     from d3async.operations.status import FleetStatus, FolderStatus
+    from d3async.policy.halt_and_exit_codes import Stop
     from d3async.policy.next_step import Note
-    from d3async.policy.retry import Stop
 
 _SPOKEN = {"unsent": "not sent"}
 _LINE = 110

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from d3async.d3 import response as d3_response
 from d3async.d3.call import Account, request_for
 from d3async.d3.response import AmbiguousAnswer, Throttled, TransportFailure
-from d3async.policy.retry import FINAL, Budget, Final, Policy, Retry, Stop, decide, retry_after
+from d3async.policy.halt_and_exit_codes import Stop
+from d3async.policy.retry import FINAL, Budget, Final, Policy, Retry, decide, retry_after
 from d3async.ratelimit.choose_store import host_share, library_share
 from d3async.ratelimit.limiter import Limiter
 from d3async.transport.auth import Auth

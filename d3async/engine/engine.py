@@ -16,9 +16,8 @@ from d3async.engine.delivery import Stopper
 from d3async.errors import FencedError, FolderGoneError, JournalError, first_failure
 from d3async.journal.model import CallResult, Event
 from d3async.policy.batching import ListLimit, SentPart, wave_of, worth_splitting
-from d3async.policy.halt_and_exit_codes import reached
+from d3async.policy.halt_and_exit_codes import Stop, reached
 from d3async.policy.outcome import judge
-from d3async.policy.retry import Stop
 
 if TYPE_CHECKING:
     from asyncio import Future

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from d3async.d3.commands import all_commands
+from d3async.errors import GONE
 from d3async.files.feedback_writer import digest_of, ending_of_kind, feedback_paths
 from d3async.journal.sqlite.reader import FolderReader
 from d3async.policy.hand_settlement import CODE
 from d3async.policy.next_step import (
     APP,
     GOES_ON,
-    GONE,
     READING,
     SETTINGS,
     STDIN,

@@ -16,7 +16,7 @@ from d3async.journal.model import Event
 from d3async.journal.postgres import chunk_owners, runs
 from d3async.journal.postgres.group_commit import open_chunk
 from d3async.policy import halt_and_exit_codes
-from d3async.policy.retry import Stop
+from d3async.policy.halt_and_exit_codes import Stop
 from d3async.ratelimit.choose_store import limit_database, limit_key, shared_limit
 from d3async.ratelimit.limiter import Limiter
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from d3async.engine.engine import StopSource
     from d3async.fleet.queue import WaitingConnector
     from d3async.fleet.run_chunk import SettingsOf
-    from d3async.policy.retry import Stop
+    from d3async.policy.halt_and_exit_codes import Stop
 
 log = logging.getLogger("d3async.fleet")
 _WATCH = 1.0

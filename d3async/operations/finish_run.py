@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from d3async import __version__
 from d3async.engine.read_back import FOR_TASKS, lookup_commands
-from d3async.errors import JournalError
+from d3async.errors import GONE, JournalError
 from d3async.files.run_files import marks_of, write_files, write_summary_of
 from d3async.files.suggestions import suggest
 from d3async.files.summary import find_causes
@@ -18,9 +18,7 @@ from d3async.journal.sqlite.look_alikes import correct_index
 from d3async.journal.sqlite.reader import FolderReader, due_zones
 from d3async.journal.sqlite.run_folder import FILE
 from d3async.journal.sqlite.session import note_written
-from d3async.policy.halt_and_exit_codes import exit_code
-from d3async.policy.next_step import GONE
-from d3async.policy.retry import Stop
+from d3async.policy.halt_and_exit_codes import Stop, exit_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

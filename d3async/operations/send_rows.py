@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING
 from d3async.engine.delivery import connect, host_limiter
 from d3async.engine.engine import Engine, loop_factory
 from d3async.engine.observers import TICK, EventRecorder, ServerProgress, call_every, log_line, together
-from d3async.errors import D3Error, JournalError, first_failure
+from d3async.errors import GONE, D3Error, JournalError, first_failure
 from d3async.journal.sqlite.group_commit import GroupCommitJournal, ProfileJournal
 from d3async.journal.sqlite.row_claims import RowStore
-from d3async.policy.halt_and_exit_codes import GRACE, stop_of, worst
-from d3async.policy.next_step import GONE
-from d3async.policy.retry import Stop
+from d3async.policy.halt_and_exit_codes import GRACE, Stop, stop_of, worst
 from d3async.ratelimit.choose_store import limit_key
 from d3async.transport.http import HttpSettings, tls
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from d3async.errors import (
+    GONE,
     D3Error,
     FencedError,
     FolderGoneError,
@@ -15,14 +16,21 @@ from d3async.errors import (
     ThrottledError,
     UnauthorizedError,
 )
-from d3async.policy.next_step import GONE
-from d3async.policy.retry import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Final
 
 _RULE = re.compile(r"(failed|partial|unknown)\s*=\s*(\d+(?:\.\d+)?)\s*(%?)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Start no new work: every further request would meet the same. The call itself did not happen."""
+
+    code: str
+    message: str
+    retry_after: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

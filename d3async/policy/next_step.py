@@ -7,11 +7,11 @@ import shlex
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from d3async.errors import GONE
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-GONE: Final = "journal_gone"
-"""Why a run stopped whose run folder was deleted or replaced."""
 UNAUTHORIZED: Final = "unauthorized"
 """Why nothing more is sent to a D3 that does not accept the key."""
 _HELD_BY: Final[Mapping[str, str]] = {

@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from d3async.d3.response import AmbiguousAnswer, Throttled, TransportFailure, Unauthorized
+from d3async.policy.halt_and_exit_codes import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -45,15 +46,6 @@ class Retry:
     delay: float
     happened: bool
     counts: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Start no new work: every further request would meet the same. The call itself did not happen."""
-
-    code: str
-    message: str
-    retry_after: float | None = None
 
 
 Decision = Final | Retry | Stop

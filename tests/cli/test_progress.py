@@ -8,8 +8,7 @@ import pytest
 
 from d3async.cli.progress import ProgressCounts, why_not_faster
 from d3async.engine.observers import ServerProgress, together
-from d3async.policy.halt_and_exit_codes import worst
-from d3async.policy.retry import Stop
+from d3async.policy.halt_and_exit_codes import Stop, worst
 from d3async.ratelimit.limiter import Limiter, LimiterNumbers
 
 

@@ -12,7 +12,8 @@ from d3async.d3.call import Account, ApiRequest, Call
 from d3async.d3.response import AmbiguousAnswer, ApiResponse, Refused, Reply, TransportFailure
 from d3async.engine.delivery import STALE_AFTER, Attempt, Delivered, Delivery, Stopper
 from d3async.errors import FencedError, SettingsError
-from d3async.policy.retry import Policy, Stop
+from d3async.policy.halt_and_exit_codes import Stop
+from d3async.policy.retry import Policy
 
 TASK = Call("CreateTask", {"Task Name": "a"}, None, "", 1, "20220125-1", job=1)
 LINKS = Call("RemoveLinkedIncidents", {"Source Incident Number": "s"}, "bob", "SOC", 1, "s", items=("a-1", "b-2"))

@@ -19,8 +19,7 @@ from d3async.journal.protocols import AttemptLog
 from d3async.journal.sqlite.group_commit import GroupCommitJournal
 from d3async.journal.sqlite.row_claims import RowStore
 from d3async.journal.sqlite.run_folder import RunFolder, in_memory
-from d3async.policy.halt_and_exit_codes import parse
-from d3async.policy.retry import Stop
+from d3async.policy.halt_and_exit_codes import Stop, parse
 from tests.journal.ground import NOW, Entry, links, load, task
 
 OK = Reply("ok")

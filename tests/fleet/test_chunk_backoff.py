@@ -3,7 +3,7 @@
 import pytest
 
 from d3async.fleet.run_chunk import RETRY_BOUNDS, ChunkDone, GiveUp, StopRun, TryLater, what_next
-from d3async.policy.retry import Stop
+from d3async.policy.halt_and_exit_codes import Stop
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from d3async.journal.postgres import runs
 from d3async.journal.postgres.chunk_owners import create_job_rows_of_run
 from d3async.journal.postgres.group_commit import Writer
 from d3async.journal.postgres.submission import submission
-from d3async.policy.retry import Stop
+from d3async.policy.halt_and_exit_codes import Stop
 from d3async.ratelimit.limiter import Limiter
 from d3async.sandbox import serve
 from tests.fleet.ground import OUTCOMES

@@ -11,7 +11,7 @@ import pytest
 from d3async.journal.postgres import runs
 from d3async.journal.postgres.group_commit import Writer, open_chunk
 from d3async.journal.postgres.reader import FleetRunReader, fleet_snapshot
-from d3async.policy.retry import Stop
+from d3async.policy.halt_and_exit_codes import Stop
 from tests.fleet.ground import OUTCOMES
 from tests.fleet.test_chunks import asked, ready, submit
 

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d3async.policy.halt_and_exit_codes import DEFAULT, Halt, exit_code, parse, reached, with_default
-from d3async.policy.retry import Stop
+from d3async.policy.halt_and_exit_codes import DEFAULT, Halt, Stop, exit_code, parse, reached, with_default
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d3async.cli.main import cli
+from d3async.errors import GONE
 from d3async.policy.next_step import (
     APP,
-    GONE,
     NEVER,
     PLACES,
     READING,

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d3async.d3.response import AmbiguousAnswer, Answer, Refused, Reply, Throttled, TransportFailure, Unauthorized
-from d3async.policy.retry import Budget, Decision, Final, Policy, Retry, Stop, backoff, decide
+from d3async.policy.halt_and_exit_codes import Stop
+from d3async.policy.retry import Budget, Decision, Final, Policy, Retry, backoff, decide
 
 POLICY = Policy(max_attempts=4, max_wait=300.0)
 

@@ -11,9 +11,8 @@ from d3async.errors import JournalError
 from d3async.journal.model import outcome_of
 from d3async.journal.postgres import chunk_owners
 from d3async.journal.postgres.chunk_owners import HAS_WORK, ROWS, ChunkId
-from d3async.policy.halt_and_exit_codes import exit_code
+from d3async.policy.halt_and_exit_codes import Stop, exit_code
 from d3async.policy.outcome import OUTCOMES, check_rows
-from d3async.policy.retry import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

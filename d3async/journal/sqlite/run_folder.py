@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from d3async.d3.commands import all_commands
-from d3async.errors import FencedError, FolderGoneError, JournalError
+from d3async.errors import GONE, FencedError, FolderGoneError, JournalError
 from d3async.jobs.identity import VERSION as IDENTITY
 from d3async.journal.model import counted
 from d3async.journal.sqlite import continue_rows, folder_lock, merge_rows
 from d3async.journal.sqlite.folder_lock import FolderLocation
 from d3async.journal.sqlite.schema import TABLES, VERSION, add_functions, upgrade
 from d3async.journal.sqlite.staging import Stage
-from d3async.policy.next_step import GONE
 from d3async.policy.outcome import check_rows
 
 if TYPE_CHECKING:
