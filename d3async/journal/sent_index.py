@@ -19,6 +19,7 @@ import platformdirs
 
 from d3async.errors import JournalError
 from d3async.journal.sqlite.folder_lock import JOURNAL, is_held
+from d3async.journal.sqlite.schema import check_parts
 from d3async.policy.look_alikes import SentRow
 
 if TYPE_CHECKING:
@@ -328,10 +329,11 @@ def journal_at(folder: str, uid: str) -> Iterator[sqlite3.Connection | None]:
     try:
         if path.is_file():
             journal = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1.0)
+            check_parts(journal, path)
             there = journal.execute("select value from meta where key = 'uid'").fetchone() == (uid,)
         else:
             there = False
-    except (OSError, sqlite3.Error):
+    except (OSError, sqlite3.Error, JournalError):
         there = False
     try:
         yield journal if there else None

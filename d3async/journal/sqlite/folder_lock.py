@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from d3async.errors import FolderHeldError, JournalError
+from d3async.journal.sqlite.schema import check_parts
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -107,9 +108,10 @@ def _make(folder: Path) -> bool:
 def _held(folder: Path) -> str:
     owner: dict[str, Any] = {}
     with (
-        suppress(sqlite3.Error, ValueError, TypeError),
+        suppress(sqlite3.Error, JournalError, ValueError, TypeError),
         closing(sqlite3.connect(f"{(folder / JOURNAL).absolute().as_uri()}?mode=ro", uri=True)) as db,
     ):
+        check_parts(db, folder / JOURNAL)
         owner = json.loads(db.execute("select value from meta where key = 'owner'").fetchone()[0])
     if not owner:
         return f"Another d3async is just starting in {folder}. Wait for it, or give another folder with -o."

@@ -14,7 +14,7 @@ from d3async.jobs.feedback_rows import row_mark
 from d3async.jobs.identity import VERSION as IDENTITY
 from d3async.journal.model import INTERRUPTED, FolderOwner, ItemRecord, RowRecord, outcome_of, states_of
 from d3async.journal.protocols import SQLITE, ReaderBase
-from d3async.journal.sqlite.schema import VERSION
+from d3async.journal.sqlite.schema import VERSION, check_parts
 from d3async.journal.sqlite.session import NAMES, WRITTEN
 from d3async.policy.outcome import NOT_LINKED, OUTCOMES
 
@@ -59,6 +59,8 @@ class FolderReader(ReaderBase):
         with self._translated():
             self._db = _opened(path)
         try:
+            with self._translated():
+                check_parts(self._db, path)
             self._check_schema()
             self._has_items = bool(self._one("select exists(select 1 from item)"))
         except JournalError:

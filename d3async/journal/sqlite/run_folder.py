@@ -20,7 +20,7 @@ from d3async.jobs.identity import VERSION as IDENTITY
 from d3async.journal.model import counted
 from d3async.journal.sqlite import continue_rows, folder_lock, merge_rows
 from d3async.journal.sqlite.folder_lock import FolderLocation
-from d3async.journal.sqlite.schema import TABLES, VERSION, add_functions, upgrade
+from d3async.journal.sqlite.schema import TABLES, VERSION, add_functions, check_parts, upgrade
 from d3async.journal.sqlite.staging import Stage
 from d3async.policy.outcome import check_rows
 
@@ -324,6 +324,7 @@ def _open(folder: Path, lock: FileLock, *, created: bool) -> RunFolder:
     try:
         new = _look_at(path)
         db = _connected(path)
+        check_parts(db, path)
         db.execute("pragma journal_mode = wal")
         db.execute("begin immediate")
         # a process killed before its first commit leaves a database without a table

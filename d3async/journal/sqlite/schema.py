@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 from typing import TYPE_CHECKING
 
 from d3async.d3.commands import all_commands
 from d3async.d3.task_search import MARK_START, mark_in, mark_of, with_mark, without_mark
+from d3async.errors import JournalError
 from d3async.jobs.identity import VERSION as IDENTITY
 from d3async.jobs.identity import LookAlike, digest, look_alike, request_digest, text_digest
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
 VERSION = 3
 
@@ -57,6 +60,28 @@ create table answer(id integer primary key, body text);
 create table event(epoch integer, at real, kind text, seconds real, note text);
 create table mended(job integer primary key, before blob not null, text blob, place text);
 """
+
+
+_OWN = frozenset(re.findall(r"create (?:unique )?((?:table|index) [a-z_]+)", TABLES))
+
+
+def check_parts(db: sqlite3.Connection, path: Path) -> None:
+    """Raise `JournalError` where the journal at *path* holds a part that d3async does not make, such as a trigger.
+
+    A view or a trigger would run its maker's statements inside ours. Reads the schema alone, and runs nothing of it.
+    """
+    db.execute("pragma trusted_schema = off")
+    for kind, name, table, sql in db.execute("select type, name, tbl_name, coalesce(sql, '') from sqlite_schema"):
+        virtual = sql.lower().split()[:2] == ["create", "virtual"]
+        if name.startswith("sqlite_") and not virtual:
+            continue
+        if virtual or f"{kind} {name}" not in _OWN:
+            what = f'{"virtual " if virtual else ""}{kind} "{name}"' + (f' on "{table}"' if kind == "trigger" else "")
+            message = (
+                f"{path} holds the {what}, which d3async never makes. The journal was changed from outside, so it is"
+                " not used. Restore the journal from a copy, or start again with another folder (-o)."
+            )
+            raise JournalError(message, code="journal_changed")
 
 
 def add_functions(db: sqlite3.Connection) -> None:
