@@ -62,11 +62,12 @@ class JsonObject(Mapping[str, Any]):
 class Call(NamedTuple):
     """One request, carrying one row, or several items of one source.
 
-    *params* is `CommandParams` without the list of items, *items* that list. *tried* holds the items (case-folded)
-    that an earlier attempt of ours may already have dealt with, *maybe* says the same of a call without items; *gone*
-    those that we have already removed, under another row or from the other end of the link. *job* is the row's id in
-    the journal, 0 for a call of items: by its *source* the journal knows which rows an item belongs to. *row* is the
-    data row in the file, of several one that takes part.
+    *params* is `CommandParams` without the list of items, *items* that list. Items are compared case-folded.
+    *tried* holds the items that an earlier attempt of ours may have removed; *maybe* says the same of a call without
+    items. *gone* holds those whose absence is our doing: removed under another row or from the other end of the link,
+    or found still linked after an attempt in doubt, which may have been carried out later. *job* is the row's id in the
+    journal, 0 for a call of items: by its *source* the journal knows which rows an item belongs to. *row* is the data
+    row in the file, of several one that takes part.
     """
 
     command: str

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from d3async.d3.response import AmbiguousAnswer, ItemError, Reply
+from d3async.d3.response import AmbiguousAnswer, ItemError, Refused, Reply
 from d3async.errors import FolderHeldError
 from d3async.jobs.feedback_rows import Mark, row_mark
 from d3async.journal.postgres.submission import RunSession
@@ -271,3 +271,27 @@ def test_rows_are_named_by_their_marks_and_a_strange_mark_stops_all(place: Place
     assert [refusal.what for refusal in refused.refused] == [f"mark {mark}" for mark in strange]
     assert settled.rows == 2
     assert [outcome for outcome, _ in rows(place)] == ["ok", "unknown", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "row"),
+    [
+        (Refused("http_400", "Incident is closed.", 400), ("failed", "http_400")),
+        (Reply("failed", errors=(ItemError("a-1", "Incident a-1 is closed."),)), ("failed", "item_error")),
+        (Reply("failed", errors=(ItemError("a-1", "a-1 is not linked."),)), ("ok", "")),
+        (DOUBT, ("unknown", "http_500")),
+    ],
+)
+def test_a_link_that_was_seen_in_place_is_not_in_doubt_any_more(
+    place: Place, answer: Any, row: tuple[str, str]
+) -> None:
+    doubted(place, [links("a-1")], DOUBT)
+    settle(place, "failed")
+
+    world = place.start([links("a-1")])
+    [call] = world.calls()
+    world.answer(call, answer)
+    world.end()
+
+    assert (call.tried, call.gone) == (frozenset(), {"a-1"})
+    assert rows(place) == [row]

@@ -346,12 +346,15 @@ select name, fold from d3async_item t where run = %(run)s and source = %(source)
     and not exists (select from d3async_item e
         where e.run = t.run and e.source = t.source and e.fold = t.fold and e.todo and e.id < t.id)
 order by id limit %(most)s"""
+# a link found not to be removed is not in doubt, but if it is gone later, our removal may have come late
 _KNOWN = b"""
-select f, t.maybe or t.state = 'sent', t.state = 'ok' from unnest(%(folds)s::text[]) f
+select f, t.state = 'sent' or (t.maybe and t.state <> 'failed'), t.state = 'ok' or (t.maybe and t.state = 'failed')
+from unnest(%(folds)s::text[]) f
 join d3async_source s on s.run = %(run)s and s.fold = %(subject)s and s.site = %(site)s
 join d3async_item t on t.run = s.run and t.source = s.id and t.fold = f
 union
-select f, t.maybe or t.state = 'sent', t.state = 'ok' from unnest(%(folds)s::text[]) f
+select f, t.state = 'sent' or (t.maybe and t.state <> 'failed'), t.state = 'ok' or (t.maybe and t.state = 'failed')
+from unnest(%(folds)s::text[]) f
 join d3async_source s on s.run = %(run)s and s.fold = f and s.site = %(site)s
 join d3async_item t on t.run = s.run and t.source = s.id and t.fold = %(subject)s"""
 
@@ -394,7 +397,7 @@ async def _with_items(db: AsyncConnection[Any], run: int, call: Call, most: int)
         source=source,
         items=tuple(unescape(name) for name, _ in items),
         tried=frozenset(unescape(link) for link, maybe, _ in known if maybe),
-        gone=frozenset(unescape(link) for link, _, ok in known if ok),
+        gone=frozenset(unescape(link) for link, _, ours in known if ours),
     )
 
 

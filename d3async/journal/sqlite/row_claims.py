@@ -68,8 +68,10 @@ def _trouble(db: sqlite3.Connection, jobs: Sequence[int]) -> Mapping[int, Sequen
 
 _CALL = "select id, lane, command, username, site, params, label, maybe, row from job"
 _TWINS = "item indexed by item_twin"
+# a link found not to be removed is not in doubt, but if it is gone later, our removal may have come late
 _SAME_LINK = (
-    "select distinct f.value, t.maybe, t.state = 'ok' from json_each(?) f cross join source s"
+    "select distinct f.value, t.maybe and t.state != 'failed', t.state = 'ok' or (t.maybe and t.state = 'failed')"
+    " from json_each(?) f cross join source s"
     " cross join item t on t.source = s.id where"
 )
 _MOST_ITEMS = 10_000
@@ -148,14 +150,14 @@ class RowStore:
         )
 
     def _known(self, subject: str, site: str, folds: Sequence[str]) -> tuple[frozenset[str], frozenset[str]]:
-        """Which links a row of ours may have removed, and which one has, from either end."""
+        """The links that a row of ours may have removed, and those whose absence is our doing; from either end."""
         told = json.dumps(folds)
         found = self._db.execute(
             f"{_SAME_LINK} s.fold = ? and s.site = ? and t.fold = f.value"
             f" union all {_SAME_LINK} s.fold = f.value and s.site = ? and t.fold = ?",
             (told, subject, site, told, site, subject),
         ).fetchall()
-        return frozenset(link for link, maybe, _ in found if maybe), frozenset(link for link, _, ok in found if ok)
+        return frozenset(link for link, maybe, _ in found if maybe), frozenset(link for link, _, ours in found if ours)
 
     def claim(self, call: Call, at: float) -> None:
         """See `claim_all`."""
