@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from d3async.cli.console import Terminal, out, say_all
+from d3async.cli.console import Terminal, out, say, say_all
 from d3async.cli.options import (
     DURATION,
     allow_similar_option,
@@ -23,10 +24,14 @@ from d3async.cli.options import (
 from d3async.cli.plan_text import plan_lines
 from d3async.cli.progress import chosen
 from d3async.cli.result_text import finished_lines
+from d3async.files.suggestions import suggested_lines
+from d3async.policy.look_alikes import described, mentioned
+from d3async.policy.next_step import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from d3async.operations.check import CheckReport
     from d3async.operations.mapping import JobFileOptions
     from d3async.operations.observer import Progress
     from d3async.operations.plan import Plan
@@ -136,6 +141,100 @@ def check_command(file: Path, job_file: JobFileOptions, options: Mapping[str, An
     Exit codes: 0 every row can be sent · 2 the file or an option cannot be used, or rows look like
     rows sent before · 3 rows are invalid
     """  # noqa: D301 - the \\b is click's mark for lines that are not re-flowed
-    from d3async.operations.check import CheckOptions, check  # noqa: PLC0415 - `--help` need not load what reads files
+    from d3async.operations.check import CheckOptions, check, compare_with_d3  # noqa: PLC0415 - as above
+    from d3async.operations.server_settings import Servers  # noqa: PLC0415 - as above
 
-    return check(file, job_file, CheckOptions(settings=options, **given))
+    as_json, against_d3 = given.pop("as_json"), given.pop("against_d3")
+    terminal = Terminal(quiet=as_json)
+    with check(file, job_file, CheckOptions(settings=options, lists_all=as_json, **given), terminal) as report:
+        show_report(report, as_json=as_json, selected=bool(job_file.where or job_file.limit))
+        if against_d3 and report.examined is not None and not report.review.invalid:
+            compare_with_d3(report.examined, Servers(options), Terminal())
+        for line in ending_lines(report):
+            say(line)
+        return report.exit_code
+
+
+def show_report(report: CheckReport, *, as_json: bool, selected: bool) -> None:
+    """Print what was found in a job file; *selected*: the rows that --where and --limit leave, too."""
+    review = report.review
+    say_all(report.lines)
+    if as_json:
+        _print_json(report)
+    else:
+        if counts := counts_text(report):
+            say(f"  {counts}")
+        if selected and report.examined is not None:
+            say(f"  {review.selected:,} of them are selected")
+        say_all(review.lines(sent=""))
+    if report.unlisted:
+        say("All of them: give -o DIR, or --json")
+    elif report.errors is not None:
+        say(f"All of them: {report.errors}")
+    for line in mentioned(report.similar.other_day, report.similar.other_name):
+        say(f"  {line}")
+
+
+def ending_lines(report: CheckReport) -> list[str]:
+    """What `run` would do next with the file, and the command that sends it."""
+    if report.review.invalid:
+        return []
+    similar = report.similar
+    if similar.count:
+        return ["\n`run` would stop here:", *described(similar.pairs, similar.count, similar.lines)]
+    if report.identical:
+        file = report.send.arguments[2]
+        option = "--allow-duplicates too: identical rows are meant only where that is said."
+        return [f"Nothing is wrong. To send it, run {file} with {option}"]
+    return [f"Nothing is wrong. To send it: {suggested_lines(Steps((report.send,)))[0].text}"]
+
+
+def counts_text(report: CheckReport) -> str:
+    """`3,113 tasks to create: 41 people, 212 incidents`; empty where no row can be sent."""
+    examined, counts, review = report.examined, report.counts, report.review
+    if examined is None or counts is None or not review.commands:
+        return ""
+    command = examined.command
+    if command is None:
+        return ", ".join(f"{count:,} {name}" for name, count in review.commands.items())
+    count = counts.items if command.items else review.rows - review.invalid
+    numbers = {
+        name: (counts.subjects if at == command.subject else counts.people).count()
+        for name, at in command.facets.items()
+    }
+    facets = [f"{number:,} {_singular(name) if number == 1 else name}" for name, number in numbers.items()]
+    return f"{count:,} {command.nouns[count != 1]} to {command.verb}: {', '.join(facets)}"
+
+
+def _singular(name: str) -> str:
+    return "person" if name == "people" else name.removesuffix("s")
+
+
+def _print_json(report: CheckReport) -> None:
+    """One object, its problems a line each as they may be many."""
+    review, similar, counts = report.review, report.similar, report.counts
+    found: dict[str, Any] = {
+        "file": report.name,
+        "rows": review.rows,
+        "invalid": review.invalid,
+        "commands": review.commands,
+        "warnings": [group.public() for group in review.warnings],
+    }
+    if report.examined is not None and counts is not None:
+        found["format"] = report.examined.format.to_json()
+        found["counts"] = {
+            "subjects": counts.subjects.count(), "people": counts.people.count(), "items": counts.items,
+        }  # fmt: skip
+    found["similar"] = {
+        "rows": similar.count,
+        "lines": str(similar.lines),
+        "pairs": [asdict(pair) for pair in similar.pairs],
+        "other_day": similar.other_day,
+        "other_name": similar.other_name,
+    }
+    out(json.dumps(found, ensure_ascii=False)[:-1] + ', "problems": [')
+    comma = ""
+    for problem in review.public():
+        out(comma + json.dumps(problem, ensure_ascii=False))
+        comma = ", "
+    out("]}")

@@ -13,6 +13,7 @@ from d3async.errors import JournalError
 from d3async.journal.sqlite.merge_rows import mark_interrupted
 from d3async.journal.sqlite.row_claims import RowStore
 from d3async.journal.sqlite.run_folder import FILE, open_folder
+from d3async.journal.sqlite.staging import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -127,6 +128,15 @@ class FolderSession(SqliteSession):
 
     def __init__(self, folder: RunFolder) -> None:
         super().__init__(folder.db, epoch=folder.epoch)
+
+
+@contextmanager
+def scratch() -> Iterator[tuple[Stage, SqliteSession]]:
+    """A stage in a database of its own, and a session over it, gone with the block; it keeps what finds duplicates."""
+    with closing(sqlite3.connect("", isolation_level=None)) as db:
+        stage = Stage(db, keep=False)
+        db.execute("begin")
+        yield stage, SqliteSession(db)
 
 
 @contextmanager

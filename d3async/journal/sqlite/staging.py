@@ -51,6 +51,12 @@ class Stage:
         """Rows read, valid or not."""
         return self.jobs + self.invalid
 
+    @property
+    def repeats(self) -> bool:
+        """Whether `duplicates` has allowed rows that repeat earlier ones."""
+        found = self._db.execute("select exists(select 1 from incoming where occurrence > 0)").fetchone()
+        return bool(found[0])
+
     def add(self, entries: Iterable[Job | Invalid]) -> None:
         """Store *entries*, reading them as they come."""
         entries = iter(entries)
