@@ -212,16 +212,7 @@ class JobRun:
             patience=max(self._terms.drain, 1.0),
             gone=folder.gone,
         )
-        self._engine = Engine(
-            carrier=self,
-            journal=journal,
-            rows=rows,
-            workers=self._terms.workers,
-            halts=with_default(self._terms.halts),
-            links_per_call=self._terms.links_per_call,
-            drain=self._terms.drain,
-            on_row=self._finished,
-        )
+        self._engine = self._engine_over(journal, rows)
         noted = EventRecorder(journal, self._numbers())
         # every attempt of the client's, whoever made it: they share one limiter
         self._watch.noting.append(noted.attempt)
@@ -244,6 +235,18 @@ class JobRun:
             with suppress(D3Error):
                 await journal.aclose()
         return stop
+
+    def _engine_over(self, journal: GroupCommitJournal, rows: int) -> Engine:
+        return Engine(
+            carrier=self,
+            journal=journal,
+            rows=rows,
+            workers=self._terms.workers,
+            halts=with_default(self._terms.halts),
+            links_per_call=self._terms.links_per_call,
+            drain=self._terms.drain,
+            on_row=self._finished,
+        )
 
     def _look_for(self, folder: RunFolder) -> None:
         """Stop once the run folder is gone: nothing that is learnt then would be kept."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from d3async.files.number_words import duration
+from d3async.files.number_format import duration
 from d3async.operations.observer import (
     SendRows,
     SendSimilarRows,

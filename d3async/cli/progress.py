@@ -128,7 +128,7 @@ class NoProgress:
         """Nothing."""
 
 
-class PlainProgress(NoProgress):
+class TextProgress(NoProgress):
     """One line every ten seconds."""
 
     def __init__(self, rows: int) -> None:
@@ -265,5 +265,5 @@ def chosen(kind: str, rows: int, *, quiet: bool) -> Progress:
         return NoProgress()
     if kind == "auto":
         kind = "bar" if sys.stderr.isatty() else "plain"
-    makers: dict[str, Callable[[int], Progress]] = {"bar": BarProgress, "plain": PlainProgress, "json": JsonProgress}
+    makers: dict[str, Callable[[int], Progress]] = {"bar": BarProgress, "plain": TextProgress, "json": JsonProgress}
     return makers[kind](rows)

@@ -7,7 +7,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from d3async.files.number_words import duration, moment, number
+from d3async.files.number_format import duration, moment, number
 from d3async.files.suggestions import suggested_lines
 from d3async.operations.server_settings import name_of
 from d3async.policy.halt_and_exit_codes import INTERRUPTED, TERMINATED

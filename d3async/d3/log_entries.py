@@ -158,7 +158,7 @@ _CLOCKS = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
-class ToldTime:
+class LogTime:
     """A time as it was written. *offset* from UTC is None where the zone is not told, or only by a Windows name."""
 
     written: datetime
@@ -177,7 +177,7 @@ class ToldTime:
         return self.written == (other if self.seconds else other.replace(second=0))
 
 
-def told_time(text: str) -> ToldTime | None:
+def told_time(text: str) -> LogTime | None:
     """The time that *text* is, and nothing else."""
     text = text.strip()
     for form, order in ((_ISO, (0, 1, 2)), (_AMERICAN, (2, 0, 1)), (_SPELT, (2, 0, 1))):
@@ -186,7 +186,7 @@ def told_time(text: str) -> ToldTime | None:
     return None
 
 
-def _read(found: re.Match[str], order: tuple[int, int, int]) -> ToldTime | None:
+def _read(found: re.Match[str], order: tuple[int, int, int]) -> LogTime | None:
     parts = found.groups()[:6]
     year, month, day = (parts[place] for place in order)
     hour, minute, second = parts[3:6]
@@ -197,7 +197,7 @@ def _read(found: re.Match[str], order: tuple[int, int, int]) -> ToldTime | None:
         )
     except ValueError:
         return None
-    return ToldTime(written, _offset(groups["zone"] or ""), second is not None)
+    return LogTime(written, _offset(groups["zone"] or ""), second is not None)
 
 
 def _month(text: str) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from d3async.files.number_words import clock, fact, lasting, moment, number, share, short
+from d3async.files.number_format import clock, fact, lasting, moment, number, share, short
 from d3async.files.suggestions import suggest, to_type
 from d3async.files.summary import find_causes, last_facts, summary
 from d3async.journal import protocols

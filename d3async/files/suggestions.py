@@ -90,18 +90,11 @@ def _situation(
 ) -> Situation:
     meta, outcomes = reader.meta(), reader.counts()
     options = _options(meta)
-    unknown = reader.unknown_rows() if outcomes["unknown"] else []
-    repeatable = sum(count for _, command, count in unknown if _repeatable(command))
-    by_hand = {profile for profile, command, _ in unknown if not _repeatable(command)}
-    wrong = any(outcomes[name] for name in ("failed", "partial", "invalid"))
-    undone = reader.failed_with(_UNDONE - ({"still_linked"} if options.get("verify") else set())) if wrong else 0
+    repeatable, by_hand = _unknown(reader, outcomes)
+    undone, to_mend = _not_done(reader, outcomes, verify=bool(options.get("verify")))
     held, doctors = _held(reader, facts, outcomes["unsent"] + repeatable + undone)
     home = str(facts.get("home") or "")
     file, reconciled, stop = _input(meta, reader.folder), facts.get("reconciled"), _code(facts.get("stop"))
-    newest = feedback_paths(reader.folder, "failed")[-1:]
-    mend_name = (
-        newest[0].name if newest else f"failed.{ending_of_kind(json.loads(meta.get('format') or '{}').get('kind'))}"
-    )
     return Situation(
         outcomes=outcomes,
         folder=folder,
@@ -116,8 +109,8 @@ def _situation(
         doctors=doctors,
         repeatable=repeatable,
         did_not_happen=undone,
-        to_mend=reader.to_mend() - undone if wrong else 0,
-        mend_file=str(mend_file or Path(folder) / mend_name),
+        to_mend=to_mend,
+        mend_file=str(mend_file or Path(folder) / _mend_name(reader, meta)),
         identical=options.get("allow_duplicates") is True and reader.has_identical(_once()),
         log_key=bool(by_hand & set(facts.get("log_keys") or ())),
         looked_up=isinstance(reconciled, dict) and not reconciled.get("ended_early"),
@@ -126,6 +119,27 @@ def _situation(
         home=_short(Path(home), seen_from) if home else "",
         feedback=_feedback(reader, meta, seen_from) if outcomes["unsent"] else None,
     )
+
+
+def _unknown(reader: FolderReader, outcomes: Mapping[str, int]) -> tuple[int, set[str | None]]:
+    """Unknown rows that are sent again by themselves, and the profiles of those that are not."""
+    unknown = reader.unknown_rows() if outcomes["unknown"] else []
+    repeatable = sum(count for _, command, count in unknown if _repeatable(command))
+    return repeatable, {profile for profile, command, _ in unknown if not _repeatable(command)}
+
+
+def _not_done(reader: FolderReader, outcomes: Mapping[str, int], *, verify: bool) -> tuple[int, int]:
+    """Rows that did not happen and need no mending, and rows to mend."""
+    if not any(outcomes[name] for name in ("failed", "partial", "invalid")):
+        return 0, 0
+    undone = reader.failed_with(_UNDONE - ({"still_linked"} if verify else set()))
+    return undone, reader.to_mend() - undone
+
+
+def _mend_name(reader: FolderReader, meta: Mapping[str, str]) -> str:
+    """The newest feedback file of failed rows in the folder, or the one that is written next."""
+    newest = feedback_paths(reader.folder, "failed")[-1:]
+    return newest[0].name if newest else f"failed.{ending_of_kind(json.loads(meta.get('format') or '{}').get('kind'))}"
 
 
 def _feedback(reader: FolderReader, meta: Mapping[str, str], seen_from: Path | None) -> FeedbackRun | None:

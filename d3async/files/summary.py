@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from d3async import __version__
-from d3async.files.number_words import instant
+from d3async.files.number_format import instant
 from d3async.files.results_writer import one_line, with_items
 from d3async.files.suggestions import suggest, to_type
 

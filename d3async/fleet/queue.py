@@ -12,14 +12,13 @@ import procrastinate
 import psycopg
 from procrastinate import PsycopgConnector
 from procrastinate.exceptions import ConnectorException
-from psycopg import AsyncConnection, sql
+from psycopg import AsyncConnection
 
-from d3async.errors import JournalError
 from d3async.journal.postgres.connections import translated
-from d3async.journal.postgres.schema import migrate
+from d3async.journal.postgres.schema import install_queue, look_in_queue, migrate
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
     from typing import LiteralString
 
     from procrastinate import App
@@ -178,38 +177,7 @@ class WaitingConnector(PsycopgConnector):
         await asyncio.sleep(_PAUSE)
 
 
-SCHEMA = "d3async_queue"
 TASK = "d3async.turn"
-_LOCK = 5_317_002
-
-_TABLES = """
-create function {schema}.d3async_released() returns trigger language plpgsql as $$
-begin
-    if exists (select 1 from {schema}.procrastinate_jobs where lock = old.lock and status = 'todo') then
-        perform pg_notify('procrastinate_queue_v1#' || old.queue_name, '{{"type": "job_inserted", "job_id": 0}}');
-    end if;
-    return null;
-end $$;
-create trigger d3async_released after update of status or delete on {schema}.procrastinate_jobs
-    for each row when (old.status = 'doing' and old.lock is not null)
-    execute function {schema}.d3async_released();
-create table {schema}.d3async_worker(
-    id bigint primary key references {schema}.procrastinate_workers on delete cascade,
-    who text not null, version text not null, places integer not null, tenants text[] not null,
-    since timestamptz not null default now()
-);
-create table {schema}.d3async_migration(name text not null);
-create table {schema}.d3async_try(
-    run integer, round integer, chunk integer, tries integer not null, code text, message text,
-    primary key (run, round, chunk)
-);
-"""
-
-
-# d3async_released   procrastinate tells nobody that a lock is free again: tenants would idle until somebody polls
-# d3async_worker     who serves which tenants; gone with its place among procrastinate's workers, who have heartbeats
-# d3async_migration  the last one of procrastinate's that the queue has
-# d3async_try        how often in a row a chunk was taken without any use, and what its last try ran into
 
 
 async def install(connection: AsyncConnection[Any]) -> None:
@@ -218,37 +186,13 @@ async def install(connection: AsyncConnection[Any]) -> None:
     Safe to be called by many at once; commits nothing by itself. Raises `JournalError` (`journal_newer`) where a newer
     procrastinate has made it.
     """
-    await connection.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
-    known = _migrations()
-    found = await connection.execute("select to_regclass(%s)", (f"{SCHEMA}.procrastinate_jobs",))
-    missing = (await found.fetchone() or (None,))[0] is None
-    if missing:
-        await connection.execute(f"create schema if not exists {SCHEMA}")
-    await connection.execute(f"set local search_path to {SCHEMA}")
-    if missing:
-        await connection.execute(procrastinate.schema.SchemaManager.get_schema().encode())
-        await connection.execute(_TABLES.format(schema=SCHEMA).encode())
-        await connection.execute("insert into d3async_migration values (%s)", (known[-1].name,))
-    else:
-        await _migrate(connection, known)
-    await connection.execute("set local search_path to default")
+    await install_queue(connection, procrastinate.schema.SchemaManager.get_schema().encode(), _migrations())
 
 
-async def _migrate(connection: AsyncConnection[Any], known: Sequence[Path]) -> None:
-    found = await connection.execute("select name from d3async_migration")
-    last = str((await found.fetchone() or ("",))[0])
-    if last > known[-1].name:
-        message = "The fleet's queue was made by a newer procrastinate: pip install --upgrade 'd3async[fleet]'"
-        raise JournalError(message, code="journal_newer")
-    for path in known:
-        if path.name > last:
-            await connection.execute(path.read_bytes())
-    await connection.execute("update d3async_migration set name = %s", (known[-1].name,))
-
-
-def _migrations() -> list[Path]:
-    """What procrastinate has to say to a database of an earlier version of it, in the order of its versions."""
-    return sorted(Path(procrastinate.schema.SchemaManager.get_migrations_path()).glob("*.sql"))
+def _migrations() -> list[tuple[str, bytes]]:
+    """What brings a database of an earlier procrastinate up to date, in the order of its versions."""
+    paths = sorted(Path(procrastinate.schema.SchemaManager.get_migrations_path()).glob("*.sql"))
+    return [(path.name, path.read_bytes()) for path in paths]
 
 
 @asynccontextmanager
@@ -270,7 +214,7 @@ async def opened(address: FleetUrl, *, most: int = 4) -> AsyncIterator[tuple[pro
 
 async def _configure(connection: AsyncConnection[Any]) -> None:
     # by a statement, not a start-up option, which poolers refuse
-    await connection.execute(sql.SQL("set search_path to {}").format(sql.Identifier(SCHEMA)))
+    await look_in_queue(connection)
     await connection.commit()
 
 

@@ -199,7 +199,7 @@ _TURN = 30.0
 """Seconds after which another tenant may have the place."""
 
 
-class _Ended(NamedTuple):
+class _ChunkEnd(NamedTuple):
     """How a chunk ended: why, how many rows were finished, how many are left."""
 
     stop: Stop | None
@@ -282,20 +282,20 @@ class ChunkRunner:
             tried = await chunk_owners.begun(connection, at.place)
         if tried.code == "crashed" and tried.tries > RETRY_BOUNDS["crashed"].tries:
             message = f"given up after {tried.tries - 1} tries: {tried.message}"
-            return await self._follow(at, GiveUp("crashed", message), _Ended(None, 0, 1), 0), at
+            return await self._follow(at, GiveUp("crashed", message), _ChunkEnd(None, 0, 1), 0), at
         ended = await self._run(at, so_far)
         self._metrics.chunk(tenant, ended.stop.code if ended.stop else "done")
         count = 1 if ended.finished else tried.tries
         return await self._follow(at, what_next(ended.stop, count), ended, count), at
 
-    async def _run(self, at: ChunkToRun, so_far: RoundCounts) -> _Ended:
+    async def _run(self, at: ChunkToRun, so_far: RoundCounts) -> _ChunkEnd:
         engine: Engine | None = None
         left = 1
         try:
             halts = halt_and_exit_codes.with_default(map(halt_and_exit_codes.parse, at.halts))
             if words := halt_and_exit_codes.reached(halts, *so_far):
                 # reached by a worker that was lost before it could say so
-                return _Ended(Stop("halt", words), 0, left)
+                return _ChunkEnd(Stop("halt", words), 0, left)
             tenant = await self._tenants.get(at.tenant)
             _check_same_d3(at, tenant)
             journal = await open_chunk(self._writer, at.run, at.chunk, round=at.round, who=self._who, now=self._wall())
@@ -311,7 +311,7 @@ class ChunkRunner:
             # whatever a chunk does to its worker, the other tenants' chunks go on
             log.exception("%s, chunk %s", at.name, at.chunk)
             stop = Stop("crashed", f"a defect: {type(error).__name__}")
-        return _Ended(stop, engine.counts.total() - so_far.counts.total() if engine else 0, left)
+        return _ChunkEnd(stop, engine.counts.total() - so_far.counts.total() if engine else 0, left)
 
     async def _carried(
         self, engine: Engine, at: ChunkToRun, tenant: Tenant, journal: PostgresJournal
@@ -351,7 +351,7 @@ class ChunkRunner:
         return engine
 
     async def _follow(
-        self, at: ChunkToRun, follows: ChunkDone | TryLater | GiveUp | StopRun, ended: _Ended, count: int
+        self, at: ChunkToRun, follows: ChunkDone | TryLater | GiveUp | StopRun, ended: _ChunkEnd, count: int
     ) -> float:
         """Write down what follows; seconds until the tenant is to be called again."""
         async with self._pool.connection() as connection:

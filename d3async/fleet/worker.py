@@ -26,6 +26,7 @@ from d3async.fleet.run_chunk import ChunkRunner, Limits, Tenants
 from d3async.journal.postgres import runs
 from d3async.journal.postgres.connections import unreachable
 from d3async.journal.postgres.group_commit import Writer
+from d3async.journal.postgres.schema import note_worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -143,11 +144,8 @@ async def pooled(address: FleetUrl, *, most: int) -> AsyncIterator[AsyncConnecti
 def _joining(pool: AsyncConnectionPool[AsyncConnection[Any]], orders: ServeOptions) -> Callable[[int], Awaitable[None]]:
     async def joined(worker: int) -> None:
         async with pool.connection() as connection:
-            await connection.execute(
-                "insert into d3async_queue.d3async_worker(id, who, version, places, tenants)"
-                " values (%s, %s, %s, %s, %s) on conflict (id) do nothing",
-                (worker, who(), __version__, orders.pace.tenants, list(orders.tenants)),
-            )
+            tenants = orders.tenants
+            await note_worker(connection, worker, who(), __version__, tenants, places=orders.pace.tenants)
 
     return joined
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
-from d3async.d3.commands import Plainly, as_text
+from d3async.d3.commands import ColumnValues, as_text
 from d3async.jobs.columns import PROFILE, SITE, USERNAME
 from d3async.jobs.job import Problem, Request, request_of
 from d3async.jobs.problems import Advice
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     Column = Sequence[str | None]
 
 _PARTS = 2
-"""Of such a type: its validator, and `Plainly` beside it."""
+"""Of such a type: its validator, and `ColumnValues` beside it."""
 _KEPT_DUES = 1000
 
 
@@ -41,11 +41,11 @@ class _Source(NamedTuple):
 
     name: str
     at: int | None
-    plainly: Plainly
+    plainly: ColumnValues
     blank: str | None
 
 
-class PlainRows:
+class ColumnReader:
     """What the rows below one header ask for, as far as that is plain; `shape.Shape` says the same of every row."""
 
     def __init__(self, command: type[Command], sources: Sequence[_Source], reading: Reading, advice: Advice) -> None:
@@ -97,7 +97,7 @@ class PlainRows:
 
 def plain_rows(
     command: type[Command], at: Mapping[str, int], filled: Mapping[str, str], *, reading: Reading, advice: Advice
-) -> PlainRows | None:
+) -> ColumnReader | None:
     """What reads rows of *command* by the column; None where only its validators can say what a row is."""
     if command.items or _has_rules_of_its_own(command):
         return None
@@ -108,7 +108,7 @@ def plain_rows(
     constant = [source for source in known if source.at is None]
     if any(source.blank is None or advice.strange(source.name, [source.blank]) for source in constant):
         return None
-    return PlainRows(command, known, reading, advice)
+    return ColumnReader(command, known, reading, advice)
 
 
 def _source(
@@ -123,10 +123,10 @@ def _source(
     return _Source(name, at.get(name), plainly, blank)
 
 
-def _plainly(info: FieldInfo) -> Plainly | None:
+def _plainly(info: FieldInfo) -> ColumnValues | None:
     """How the field is read by the column, if its type says so and the field itself asks for nothing more."""
-    found = [part for part in info.metadata if isinstance(part, Plainly)]
-    others = [part for part in info.metadata if not isinstance(part, Plainly | BeforeValidator)]
+    found = [part for part in info.metadata if isinstance(part, ColumnValues)]
+    others = [part for part in info.metadata if not isinstance(part, ColumnValues | BeforeValidator)]
     usual = info.annotation is str and info.exclude is None and info.serialization_alias == info.alias
     return found[0] if len(found) == 1 and len(info.metadata) == _PARTS and not others and usual else None
 

@@ -20,7 +20,7 @@ from d3async.files.suggestions import FEEDBACK, INPUT_PATH, OPTIONS
 from d3async.jobs.feedback_rows import COLUMN, refusal
 from d3async.jobs.job import Invalid, Job, Problem
 from d3async.journal.model import Changes
-from d3async.journal.sqlite.continue_rows import Continuation, FeedbackBook
+from d3async.journal.sqlite.continue_rows import Continuation, FeedbackRows
 from d3async.journal.sqlite.reader import FILE, FolderReader, is_all_done, unknown_by_command, vanished_rows
 from d3async.operations.job_file import ERRORS, FileCheck, open_job_file
 from d3async.operations.mapping import SavedMapping, file_lines, save
@@ -277,16 +277,8 @@ def load_feedback(
     with open_job_file(
         file, job_file, site=at or "", now=now, need_site=True, route=servers.route(at), feedback_of=inputs
     ) as examined:
-        book = FeedbackBook(folder.db)
-        continuation = Continuation(
-            book,
-            folder.meta_of("uid") or "",
-            parent.input_name,
-            is_unchanged=partial(same_text, inputs=inputs),
-            with_items=lambda raw, items, kept: narrowed(raw, items, kept, inputs),
-            retry_unknown=retry_unknown,
-            allow_duplicates=job_file.allow_duplicates,
-        )
+        book = FeedbackRows(folder.db)
+        continuation = _continuation(folder, parent, book, retry_unknown=retry_unknown, job_file=job_file)
         stage, left_out = folder.stage(), 0
 
         def jobs() -> Iterator[Job]:
@@ -305,14 +297,42 @@ def load_feedback(
         if review.invalid and not job_file.skip_invalid:
             return None
         homes = homes_of(stage, servers, own)
-        refuse_other_servers(folder, homes)
-        digest = digest_of(examined.table.file)
-        known = {"path": os.path.abspath(file), "sha256": digest, "skip_invalid": job_file.skip_invalid}  # noqa: PTH100 - links stay as they are
-        changes = folder.continue_rows({**meta_of(homes, folder.meta()), FEEDBACK: json.dumps(known)})
-        unknown = unknown_by_command(folder.db, staged=True)
         whole = not (left_out or review.invalid or continuation.unknown)
-        taken_in = (file.name, digest, stage.jobs) if whole and _lies_in(file, folder.folder) else None
-        return LoadedFile(examined.name, stage, changes, unknown, review.invalid, homes, taken_in=taken_in)
+        loaded = _continued(folder, file, examined, stage, homes, skip_invalid=job_file.skip_invalid)
+        return replace(loaded, invalid=review.invalid, taken_in=loaded.taken_in if whole else None)
+
+
+def _continuation(
+    folder: RunFolder, parent: Parent, book: FeedbackRows, *, retry_unknown: bool, job_file: JobFileOptions
+) -> Continuation:
+    return Continuation(
+        book,
+        folder.meta_of("uid") or "",
+        parent.input_name,
+        is_unchanged=partial(same_text, inputs=parent.inputs),
+        with_items=lambda raw, items, kept: narrowed(raw, items, kept, parent.inputs),
+        retry_unknown=retry_unknown,
+        allow_duplicates=job_file.allow_duplicates,
+    )
+
+
+def _continued(
+    folder: RunFolder,
+    file: Path,
+    examined: OpenJobFile,
+    stage: Stage,
+    homes: SettingsByProfile,
+    *,
+    skip_invalid: bool,
+) -> LoadedFile:
+    """Bring the staged rows into the journal; `taken_in` is set where *file* is in the run folder."""
+    refuse_other_servers(folder, homes)
+    digest = digest_of(examined.table.file)
+    known = {"path": os.path.abspath(file), "sha256": digest, "skip_invalid": skip_invalid}  # noqa: PTH100 - links stay as they are
+    changes = folder.continue_rows({**meta_of(homes, folder.meta()), FEEDBACK: json.dumps(known)})
+    unknown = unknown_by_command(folder.db, staged=True)
+    taken_in = (file.name, digest, stage.jobs) if _lies_in(file, folder.folder) else None
+    return LoadedFile(examined.name, stage, changes, unknown, 0, homes, taken_in=taken_in)
 
 
 def _check_refused(file: Path, parent: Parent, continuation: Continuation) -> None:
@@ -325,7 +345,7 @@ def _check_refused(file: Path, parent: Parent, continuation: Continuation) -> No
         raise SettingsError(refusal(file.name, parent.input_name, pairs, counts, advice), code="feedback")
 
 
-def _find_repeated(stage: Stage, book: FeedbackBook, review: FileCheck, *, allow: bool) -> None:
+def _find_repeated(stage: Stage, book: FeedbackRows, review: FileCheck, *, allow: bool) -> None:
     """Note rows that were mended into one another, or have the id of another row of the run."""
     for repeated in stage.duplicates(allow=allow):
         review.note(repeated)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from d3async.errors import JobFileError, JournalError
 from d3async.files.atomic_write import atomic_write, write_lines
 from d3async.files.feedback_writer import feedback_paths
-from d3async.files.number_words import instant
+from d3async.files.number_format import instant
 from d3async.files.report_writer import report_html
 from d3async.files.run_files import usual_format, write_results
 from d3async.files.suggestions import fleet_run_steps, suggest, to_type

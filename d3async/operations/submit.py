@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from d3async.config.settings import Profiles
 from d3async.errors import JobFileError, JournalError, LookAlikeError, SettingsError
-from d3async.files.number_words import duration
+from d3async.files.number_format import duration
 from d3async.operations.job_file import open_job_file
 from d3async.operations.observer import SubmitRows, SubmitSimilarRows
 from d3async.policy.halt_and_exit_codes import INTERRUPTED, INVALID_FILE, OK, USAGE

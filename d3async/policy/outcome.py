@@ -127,7 +127,7 @@ def _judge_items(call: Call, reply: Reply) -> Verdict:
         else:
             listed[number] = error.message
     anomalies += _contradictions(call, reply, listed)
-    proof = _Proof(reply, listed, None if reply.remaining is None else folded(reply.remaining))
+    proof = _Evidence(reply, listed, None if reply.remaining is None else folded(reply.remaining))
     items = tuple(_judge_item(item, proof, call) for item in call.items)
     outcome = sum_up(Counter(item.outcome for item in items))
     code, message = first_trouble(items)
@@ -147,7 +147,7 @@ def _contradictions(call: Call, reply: Reply, listed: Mapping[str, str]) -> list
 
 
 @dataclass(frozen=True, slots=True)
-class _Proof:
+class _Evidence:
     reply: Reply
     listed: Mapping[str, str]
     remaining: frozenset[str] | None
@@ -158,7 +158,7 @@ class _Proof:
         return self.reply.nameless or (self.reply.status == "partial" and not self.listed)
 
 
-def _judge_item(item: str, proof: _Proof, call: Call) -> ItemOutcome:
+def _judge_item(item: str, proof: _Evidence, call: Call) -> ItemOutcome:
     number = normalize_number(item)
     if number in proof.listed:
         return _listed(item, proof.listed[number], removed=number in call.tried | call.gone)

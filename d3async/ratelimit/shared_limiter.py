@@ -25,8 +25,8 @@ from d3async.ratelimit.store_protocol import (
     ReservedSlots,
     SharedClock,
     SlotRequest,
-    StoreContact,
     StoreError,
+    StoreOutage,
     again_after,
     left_over,
     own_turn,
@@ -233,7 +233,7 @@ class SharedLimit:
         self.alive_at = self._beat_at = clock()
         self.held_until = -math.inf
         self._store, self._clock, self._sleep, self._random, self._tell = store, clock, sleep, random, tell
-        self._contact, self._there = StoreContact(), SharedClock()
+        self._contact, self._there = StoreOutage(), SharedClock()
         self._said_lost, self._entered = False, 0
         self._mind = SharedRateController(None)
         self._limit: float | None = None

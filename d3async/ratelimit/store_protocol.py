@@ -250,7 +250,7 @@ COMING_BACK = 1.0
 """Seconds after which whoever had lost the store has asked it again, and knows who is there."""
 
 
-class StoreContact:
+class StoreOutage:
     """Times are seconds of the caller's own clock.
 
     A process that has lost the store sends nothing until the others must have noticed and left it its share: from

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d3async.files.number_words import instants
+from d3async.files.number_format import instants
 from d3async.files.results_writer import COLUMNS, InputRows, csv_lines, guarded, json_array, json_lines, one_line
 from d3async.files.source import Format
 from d3async.journal.model import ItemRecord, RowRecord

@@ -14,7 +14,7 @@ from d3async.d3.response import AmbiguousAnswer, Answer, ItemError, Refused, Rep
 from d3async.jobs.feedback_rows import Mark, Ruling, row_mark
 from d3async.jobs.job import Invalid, Job
 from d3async.journal.model import Selection
-from d3async.journal.sqlite.continue_rows import Continuation, FeedbackBook
+from d3async.journal.sqlite.continue_rows import Continuation, FeedbackRows
 from d3async.journal.sqlite.row_claims import RowStore
 from d3async.journal.sqlite.run_folder import open_folder
 from tests.journal.ground import NOW, Entry, Run, broken, links, load, task
@@ -33,7 +33,7 @@ class Feedback(Run):
         self.folder = open_folder(path)
         marks = marks or marks_of(self)
         entries = [(marks[row], entry._replace(row=at, line=at + 1)) for at, (row, entry) in enumerate(rows.items(), 1)]
-        book, stage = FeedbackBook(self.folder.db), self.folder.stage()
+        book, stage = FeedbackRows(self.folder.db), self.folder.stage()
         uid = self.folder.meta_of("uid") or ""
         self.continuation = Continuation(book, uid, "t.csv", is_unchanged=str.__eq__)
         found = list(self.continuation.entries(entries, keep=book.keep))
@@ -155,7 +155,7 @@ def test_a_row_is_not_mended_into_another_one_that_may_have_happened(tmp_path: P
 def test_an_id_that_another_row_has_is_taken_out(tmp_path: Path) -> None:
     first(tmp_path / "r", [task("a", key="1"), task("b", key="2")], [OK, REFUSED])
     folder = open_folder(tmp_path / "r")
-    book, stage = FeedbackBook(folder.db), folder.stage()
+    book, stage = FeedbackRows(folder.db), folder.stage()
     stage.add([task("b", key="1")._replace(row=2, line=2)])
     assert book.reject_ids_of_others() == [(2, 2, "1", 2)]
     folder.continue_rows({})
@@ -193,5 +193,5 @@ def test_what_a_stage_holds_of_a_feedback_file_is_found_by_row(tmp_path: Path) -
     first(tmp_path / "r", [task("a"), task("b")], [REFUSED, REFUSED])
     folder = open_folder(tmp_path / "r")
     load(folder, [task("b"), task("a")])
-    assert {row: known.raw for row, known in FeedbackBook(folder.db).known([1, 2, 3]).items()} == {1: "a", 2: "b"}
+    assert {row: known.raw for row, known in FeedbackRows(folder.db).known([1, 2, 3]).items()} == {1: "a", 2: "b"}
     folder.abandon()

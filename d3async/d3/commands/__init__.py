@@ -106,7 +106,7 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Plainly:
+class ColumnValues:
     """Beside a validator: what it makes of a column of texts, None where it is to look itself."""
 
     values: Callable[[Sequence[str], Reading], list[str | None]]
@@ -206,13 +206,13 @@ def _dues(cells: Sequence[str], reading: Reading) -> list[str | None]:
     return [known[cell] for cell in cells]
 
 
-Text = Annotated[str, BeforeValidator(_stripped), Plainly(_texts)]
+Text = Annotated[str, BeforeValidator(_stripped), ColumnValues(_texts)]
 """Text without blanks at its ends; empty is an error."""
-AsGiven = Annotated[str, BeforeValidator(_filled), Plainly(_as_given)]
+AsGiven = Annotated[str, BeforeValidator(_filled), ColumnValues(_as_given)]
 """Text sent as given, blanks and all; nothing but blanks is an error."""
-YesNo = Annotated[str, BeforeValidator(_yes_no), Plainly(_answers)]
+YesNo = Annotated[str, BeforeValidator(_yes_no), ColumnValues(_answers)]
 """`Yes` or `No`; also y/n, true/false, 1/0."""
-DueDate = Annotated[str, BeforeValidator(_due), Plainly(_dues)]
+DueDate = Annotated[str, BeforeValidator(_due), ColumnValues(_dues)]
 """`yyyy-MM-dd HH:mm:ss`, as D3's Create Task page asks."""
 Numbers = Annotated[tuple[str, ...], BeforeValidator(_numbers), AfterValidator(_some)]
 """Incident numbers: a list, or text with `;`, `,`, blanks or newlines between them; each once, in order."""

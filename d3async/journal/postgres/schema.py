@@ -9,6 +9,7 @@ from psycopg import errors
 from d3async.errors import JournalError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from psycopg import AsyncConnection, Connection
@@ -238,4 +239,88 @@ async def _no_right(connection: AsyncConnection[Any], error: Exception) -> Journ
         f" {role} may not change its tables ({said}). Let {owner} type the same command once, or run this SQL:\n"
         f"begin;\n{script(found)}\ncommit;",
         code="journal_rights",
+    )
+
+
+QUEUE = "d3async_queue"
+"""The schema of procrastinate's tables, and of ours beside them."""
+_QUEUE_LOCK = 5_317_002
+
+# d3async_released   procrastinate does not notify when a lock is free again: tenants would wait until a worker polls
+# d3async_worker     which worker serves which tenants; deleted with its row among procrastinate's workers
+# d3async_migration  the last migration of procrastinate's that the queue has
+# d3async_try        how often in a row a chunk was taken without any use, and the error of its last try
+_QUEUE_TABLES = """
+create function {schema}.d3async_released() returns trigger language plpgsql as $$
+begin
+    if exists (select 1 from {schema}.procrastinate_jobs where lock = old.lock and status = 'todo') then
+        perform pg_notify('procrastinate_queue_v1#' || old.queue_name, '{{"type": "job_inserted", "job_id": 0}}');
+    end if;
+    return null;
+end $$;
+create trigger d3async_released after update of status or delete on {schema}.procrastinate_jobs
+    for each row when (old.status = 'doing' and old.lock is not null)
+    execute function {schema}.d3async_released();
+create table {schema}.d3async_worker(
+    id bigint primary key references {schema}.procrastinate_workers on delete cascade,
+    who text not null, version text not null, places integer not null, tenants text[] not null,
+    since timestamptz not null default now()
+);
+create table {schema}.d3async_migration(name text not null);
+create table {schema}.d3async_try(
+    run integer, round integer, chunk integer, tries integer not null, code text, message text,
+    primary key (run, round, chunk)
+);
+"""
+
+
+async def install_queue(
+    connection: AsyncConnection[Any], tables: bytes, migrations: Sequence[tuple[str, bytes]]
+) -> None:
+    """Make the queue from procrastinate's *tables* where it is missing; else apply what is missing of its *migrations*.
+
+    These are names and texts, in order. Safe to be called by many at once; commits nothing by itself. Raises
+    `JournalError` (`journal_newer`) where a newer procrastinate has made the queue.
+    """
+    await connection.execute("select pg_advisory_xact_lock(%s)", (_QUEUE_LOCK,))
+    found = await connection.execute("select to_regclass(%s)", (f"{QUEUE}.procrastinate_jobs",))
+    missing = (await found.fetchone() or (None,))[0] is None
+    if missing:
+        await connection.execute(f"create schema if not exists {QUEUE}")
+    await connection.execute(f"set local search_path to {QUEUE}")
+    if missing:
+        await connection.execute(tables)
+        await connection.execute(_QUEUE_TABLES.format(schema=QUEUE).encode())
+        await connection.execute("insert into d3async_migration values (%s)", (migrations[-1][0],))
+    else:
+        await _migrate_queue(connection, migrations)
+    await connection.execute("set local search_path to default")
+
+
+async def _migrate_queue(connection: AsyncConnection[Any], migrations: Sequence[tuple[str, bytes]]) -> None:
+    found = await connection.execute("select name from d3async_migration")
+    last = str((await found.fetchone() or ("",))[0])
+    newest = migrations[-1][0]
+    if last > newest:
+        message = "The fleet's queue was made by a newer procrastinate: pip install --upgrade 'd3async[fleet]'"
+        raise JournalError(message, code="journal_newer")
+    for name, text in migrations:
+        if name > last:
+            await connection.execute(text)
+    await connection.execute("update d3async_migration set name = %s", (newest,))
+
+
+async def look_in_queue(connection: AsyncConnection[Any]) -> None:
+    """Have *connection* look for tables without a schema in the queue's."""
+    await connection.execute(f"set search_path to {QUEUE}")
+
+
+async def note_worker(
+    connection: AsyncConnection[Any], worker: int, who: str, version: str, tenants: Sequence[str], *, places: int
+) -> None:
+    """Note that *worker*, whose number is procrastinate's, serves *tenants*, *places* of them at a time."""
+    await connection.execute(
+        f"insert into {QUEUE}.d3async_worker(id, who, version, places, tenants) values (%s, %s, %s, %s, %s)"
+        " on conflict (id) do nothing",
+        (worker, who, version, places, list(tenants)),
     )

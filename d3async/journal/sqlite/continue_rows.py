@@ -193,7 +193,7 @@ _TABLES = (
 )
 
 
-class FeedbackBook:
+class FeedbackRows:
     """`continuation.Book` over the journal *db*, which keeps what rows said before in `temp.base`."""
 
     def __init__(self, db: sqlite3.Connection) -> None:

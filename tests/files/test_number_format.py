@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from d3async.files import number_words
+from d3async.files import number_format
 from tests.journal.factory import START
 
 
 @pytest.mark.parametrize(("value", "expected"), [(3114, "3,114"), (48.234, "48.2"), (50.0, "50"), (0, "0")])
 def test_numbers(value: Any, expected: Any) -> None:
-    assert number_words.number(value) == expected
+    assert number_format.number(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_numbers(value: Any, expected: Any) -> None:
     ],
 )  # fmt: skip
 def test_a_share_is_never_nothing_of_something_nor_all_of_less(count: int, total: int, expected: Any) -> None:
-    assert number_words.share(count, total) == expected
+    assert number_format.share(count, total) == expected
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_a_share_is_never_nothing_of_something_nor_all_of_less(count: int, total
     [(0.05, "0.05 s"), (5.2, "5.2 s"), (65, "1 min 5 s"), (12_000, "3 h 20 min"), (60, "1 min 0 s")],
 )
 def test_durations(seconds: float, expected: Any) -> None:
-    assert number_words.lasting(seconds) == expected
+    assert number_format.lasting(seconds) == expected
 
 
 @pytest.mark.parametrize(
@@ -48,4 +48,4 @@ def test_durations(seconds: float, expected: Any) -> None:
     ],
 )
 def test_facts_are_told_by_their_key(key: str, value: Any, expected: Any) -> None:
-    assert number_words.fact(value, key) == expected
+    assert number_format.fact(value, key) == expected
