@@ -37,7 +37,8 @@ def plan_lines(plan: Plan) -> list[str]:
         lines.append(f"{plan.outcomes['unknown']:,} unknown from before: they may exist in D3")
     if plan.mirrored:
         lines.append(f"{plan.mirrored:,} pairs stand in the file both ways round (A-B and B-A)")
-    lines += mentioned(plan.other_day, plan.other_name)
+    if plan.other_day or plan.other_name:
+        lines += mentioned(plan.other_day, plan.other_name)
     if plan.works:
         lines.append(_pace_words(plan))
     return lines

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio
 
-from d3async.config.credentials import how_to_set
 from d3async.d3.call import normalize_number
 from d3async.d3.linked_incidents import (
     GET_INCIDENTS,
@@ -30,7 +29,6 @@ from d3async.errors import (
     D3Error,
     NotSentError,
     RefusedError,
-    SettingsError,
     ThrottledError,
     UnauthorizedError,
     UnknownOutcomeError,
@@ -38,9 +36,8 @@ from d3async.errors import (
 from d3async.journal.reconcile import LinksToLookUp, LookupResult, UnknownRows
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
-    from d3async.config.settings import Settings
     from d3async.d3.linked_incidents import Period, Reading
     from d3async.d3.task_search import SentTask
     from d3async.journal.protocols import Session
@@ -340,42 +337,3 @@ def _task_news(job: int, finding: TaskMatch, *, not_found_is_failed: bool) -> Lo
         return LookupResult(job, None, "failed", "not_found", f"Looked up in D3: {finding.why}.")
     advice = "; --not-found-is-failed takes that for a no" if finding.word == "absent" else ""
     return LookupResult(job, None, "", "", finding.why + advice)
-
-
-USING = {"get-incidents": GET_INCIDENTS, "get-linked-incidents": GET_LINKED, "logs": GET_LOGS}
-FOR_LINKS = ("get-incidents", "get-linked-incidents")
-FOR_TASKS = ("logs",)
-
-
-def lookup_commands(settings: Settings, names: Sequence[str], using: Collection[str] = ()) -> tuple[str, ...]:
-    """The commands among *names* (of `USING`) to read with: those of *using*, else all there is a usable key for.
-
-    Raises `SettingsError` for one of *using* that has none.
-    """
-    wanted = [USING[name] for name in names if not using or name in using]
-    keyless = [command for command in wanted if not _has_key(settings, command)]
-    if using and keyless:
-        raise SettingsError(how_to_set(keyless[0]), code="no_key")
-    return tuple(command for command in wanted if command not in keyless)
-
-
-def link_lookup_commands(settings: Settings, *, direct: bool = False) -> tuple[str, ...]:
-    """The commands to read links with. *direct*: only those that tell a link from a way through other incidents.
-
-    Raises `SettingsError`, naming what to set, when there is none.
-    """
-    names = FOR_LINKS[:1] if direct else FOR_LINKS
-    found = lookup_commands(settings, names)
-    if not found:
-        raise SettingsError(how_to_set_any(names), code="no_key")
-    return found
-
-
-def how_to_set_any(names: Sequence[str]) -> str:
-    """What to do when none of *names* has a key."""
-    return "; or ".join(how_to_set(USING[name]) for name in names)
-
-
-def _has_key(settings: Settings, command: str) -> bool:
-    credential = settings.credentials.best(command)
-    return credential is not None and not credential.problem

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from d3async.client import D3Client
-from d3async.config.credentials import Hidden
+from d3async.config.credentials import Hidden, link_lookup_commands
 from d3async.config.precedence import collect
 from d3async.d3.commands import all_commands
 from d3async.engine.delivery import host_limiter
-from d3async.engine.read_back import LinkCounts, against, link_lookup_commands, verify
+from d3async.engine.read_back import LinkCounts, against, verify
 from d3async.errors import D3Error, JobFileError
 from d3async.journal.model import NOTHING_SIMILAR, Selection
 from d3async.journal.sqlite.look_alikes import LookAlikeGuard

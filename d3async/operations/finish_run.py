@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from d3async import __version__
-from d3async.engine.read_back import FOR_TASKS, lookup_commands
+from d3async.config.credentials import FOR_TASKS, lookup_commands
 from d3async.errors import GONE, JournalError
 from d3async.files.run_files import marks_of, write_files, write_summary_of
 from d3async.files.suggestions import suggest

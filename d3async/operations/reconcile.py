@@ -11,15 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from d3async.client import D3Client
+from d3async.config.credentials import FOR_LINKS, FOR_TASKS, how_to_set_any, lookup_commands
 from d3async.engine.delivery import host_limiter
-from d3async.engine.read_back import (
-    FOR_LINKS,
-    FOR_TASKS,
-    how_to_set_any,
-    lookup_commands,
-    reconcile_links,
-    reconcile_tasks,
-)
+from d3async.engine.read_back import reconcile_links, reconcile_tasks
 from d3async.errors import D3Error, JournalError, SettingsError, ThrottledError, UnauthorizedError
 from d3async.files.run_files import write_again
 from d3async.files.suggestions import suggest

@@ -187,7 +187,8 @@ def _agree(folder: RunFolder, loaded: LoadedFile, given: _Run, again: str) -> pl
     options, observer = given.options, given.observer
     with LookAlikeGuard(folder, by_server(loaded.homes), tell=observer.message, again=again) as guard:
         similar = guard.find(options.allow_similar)
-        mark_tasks(FolderSession(folder), on=options.mark_tasks)
+        if options.mark_tasks or not folder.new:
+            mark_tasks(FolderSession(folder), on=options.mark_tasks)
         planned = _planned(folder, loaded, options, similar)
         observer.planned(planned)
         if options.dry_run:
@@ -221,7 +222,7 @@ def _ready(planned: plan.Plan, servers: Servers, *, verify: bool) -> plan.Plan:
         settings = servers.of(server.profile, server.commands)
         check_files(settings)
         if verify:
-            from d3async.engine.read_back import link_lookup_commands  # noqa: PLC0415 - for --verify only
+            from d3async.config.credentials import link_lookup_commands  # noqa: PLC0415 - for --verify only
 
             link_lookup_commands(settings, direct=True)
         found.append(replace(server, settings=settings))
