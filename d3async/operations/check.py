@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from d3async.client import D3Client
-from d3async.config.credentials import Hidden, link_lookup_commands
+from d3async.config.credentials import Hidden
 from d3async.config.precedence import collect
 from d3async.d3.commands import all_commands
 from d3async.engine.delivery import host_limiter
@@ -24,7 +24,7 @@ from d3async.operations.job_file import ERRORS, CheckCounts, FileCheck, open_job
 from d3async.operations.load import load_feedback, parent_of, read_like, settings_like
 from d3async.operations.mapping import SAVED, file_lines, save, with_profile_mapping
 from d3async.operations.plan import by_server, similar_to_sent
-from d3async.operations.server_settings import Servers, name_of
+from d3async.operations.server_settings import Servers, link_lookup_commands, name_of
 from d3async.policy.halt_and_exit_codes import INVALID_FILE, USAGE
 from d3async.policy.look_alikes import Lines
 from d3async.policy.next_step import PLACES, READING, SETTINGS, SuggestedCommand, arguments_of, as_path

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from d3async import __version__
-from d3async.config.credentials import FOR_TASKS, lookup_commands
 from d3async.errors import GONE, JournalError
 from d3async.files.run_files import marks_of, write_files, write_summary_of
 from d3async.files.suggestions import suggest
@@ -18,6 +17,7 @@ from d3async.journal.sqlite.look_alikes import correct_index
 from d3async.journal.sqlite.reader import FolderReader, due_zones
 from d3async.journal.sqlite.run_folder import FILE
 from d3async.journal.sqlite.session import note_written
+from d3async.operations.server_settings import FOR_TASKS, lookup_commands
 from d3async.policy.halt_and_exit_codes import Stop, exit_code
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from d3async.client import D3Client
-from d3async.config.credentials import FOR_LINKS, FOR_TASKS, how_to_set_any, lookup_commands
 from d3async.engine.delivery import host_limiter
 from d3async.engine.read_back import reconcile_links, reconcile_tasks
 from d3async.errors import D3Error, JournalError, SettingsError, ThrottledError, UnauthorizedError
@@ -21,6 +20,7 @@ from d3async.files.summary import last_facts
 from d3async.journal.reconcile import UnknownRows
 from d3async.journal.sqlite.reader import FILE, FolderReader
 from d3async.journal.sqlite.session import FolderSession, hold, let_go
+from d3async.operations.server_settings import FOR_LINKS, FOR_TASKS, how_to_set_any, lookup_commands
 from d3async.policy import halt_and_exit_codes as codes
 from d3async.policy.next_step import Steps
 

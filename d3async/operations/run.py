@@ -25,7 +25,7 @@ from d3async.operations.mapping import with_profile_mapping
 from d3async.operations.observer import SendRows, SendUnknownRows
 from d3async.operations.plan import by_server, check_fresh, check_meant, requests
 from d3async.operations.send_rows import SendOptions, check_files, send
-from d3async.operations.server_settings import refuse_other_server
+from d3async.operations.server_settings import link_lookup_commands, refuse_other_server
 from d3async.policy.halt_and_exit_codes import INTERRUPTED, INVALID_FILE, STOPPED, with_default
 from d3async.policy.look_alikes import Lines
 from d3async.policy.next_step import PLACES, READING, SETTINGS, arguments_of
@@ -222,8 +222,6 @@ def _ready(planned: plan.Plan, servers: Servers, *, verify: bool) -> plan.Plan:
         settings = servers.of(server.profile, server.commands)
         check_files(settings)
         if verify:
-            from d3async.config.credentials import link_lookup_commands  # noqa: PLC0415 - for --verify only
-
             link_lookup_commands(settings, direct=True)
         found.append(replace(server, settings=settings))
     return replace(planned, servers=tuple(found))

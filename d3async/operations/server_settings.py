@@ -1,4 +1,4 @@
-"""The D3 servers of one command and their settings; a folder used against another D3 is refused."""
+"""The D3 servers of one operation, their settings, the commands to look up with; another D3 for a folder is refused."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from d3async.config.config_file import load_profile
+from d3async.config.credentials import how_to_set
 from d3async.config.settings import Profiles, Settings
+from d3async.d3.linked_incidents import GET_INCIDENTS, GET_LINKED
+from d3async.d3.task_search import GET_LOGS
 from d3async.errors import SettingsError
 from d3async.jobs.job import Problem
 from d3async.journal.sqlite.reader import was_sent_to
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from d3async.config.config_file import Profile
     from d3async.d3.commands import Command
@@ -224,3 +227,42 @@ def seconds(server: Server) -> float:
     """How long its limit makes one server take."""
     rate = server.settings.rate
     return server.requests / (0.98 * rate if rate else _EXPECTED_UNKNOWN_RATE)
+
+
+USING = {"get-incidents": GET_INCIDENTS, "get-linked-incidents": GET_LINKED, "logs": GET_LOGS}
+FOR_LINKS = ("get-incidents", "get-linked-incidents")
+FOR_TASKS = ("logs",)
+
+
+def lookup_commands(settings: Settings, names: Sequence[str], using: Collection[str] = ()) -> tuple[str, ...]:
+    """The commands among *names* (of `USING`) to read with: those of *using*, else all that have a usable key.
+
+    Raises `SettingsError` for one of *using* that has none.
+    """
+    wanted = [USING[name] for name in names if not using or name in using]
+    keyless = [command for command in wanted if not _has_key(settings, command)]
+    if using and keyless:
+        raise SettingsError(how_to_set(keyless[0]), code="no_key")
+    return tuple(command for command in wanted if command not in keyless)
+
+
+def link_lookup_commands(settings: Settings, *, direct: bool = False) -> tuple[str, ...]:
+    """The commands to read links with. *direct*: only those that tell a link from a way through other incidents.
+
+    Raises `SettingsError`, naming what to set, when there is none.
+    """
+    names = FOR_LINKS[:1] if direct else FOR_LINKS
+    found = lookup_commands(settings, names)
+    if not found:
+        raise SettingsError(how_to_set_any(names), code="no_key")
+    return found
+
+
+def how_to_set_any(names: Sequence[str]) -> str:
+    """What to do when none of *names* has a key."""
+    return "; or ".join(how_to_set(USING[name]) for name in names)
+
+
+def _has_key(settings: Settings, command: str) -> bool:
+    credential = settings.credentials.best(command)
+    return credential is not None and not credential.problem
