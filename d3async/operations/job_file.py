@@ -190,12 +190,16 @@ class FileCheck:
             kind.__name__: count for kind, count in sorted(self._kinds.items(), key=lambda found: found[0].__name__)
         }
 
-    def watch(self, entries: Iterable[Job | Invalid]) -> Iterator[Job | Invalid]:
-        """*entries*, counted."""
-        return chain.from_iterable(self.chunks(entries))
+    def watch(
+        self, entries: Iterable[Job | Invalid], is_done: Callable[[Invalid], bool] = lambda _: False
+    ) -> Iterator[Job | Invalid]:
+        """*entries*, counted. Invalid rows of which *is_done* says that they are done all the same are not wrong."""
+        return chain.from_iterable(self.chunks(entries, is_done))
 
-    def chunks(self, entries: Iterable[Job | Invalid]) -> Iterator[list[Job | Invalid]]:
-        """*entries*, counted, some at a time, which is faster than one by one."""
+    def chunks(
+        self, entries: Iterable[Job | Invalid], is_done: Callable[[Invalid], bool] = lambda _: False
+    ) -> Iterator[list[Job | Invalid]]:
+        """*entries*, counted, some at a time, which is faster than one by one; *is_done* as in `watch`."""
         entries = iter(entries)
         while True:
             chunk: list[Job | Invalid] = []
@@ -203,19 +207,19 @@ class FileCheck:
                 chunk.extend(islice(entries, _CHUNK))
             finally:
                 # when the file breaks off, what was found before is told all the same
-                self._look(chunk)
+                self._look(chunk, is_done)
             if not chunk:
                 return
             yield chunk
 
-    def _look(self, chunk: Sequence[Job | Invalid]) -> None:
+    def _look(self, chunk: Sequence[Job | Invalid], is_done: Callable[[Invalid], bool]) -> None:
         self.rows += len(chunk)
         jobs = [entry for entry in chunk if isinstance(entry, Job)]
         self.selected += sum([job.selected for job in jobs])
         self._kinds.update([job.asked.kind for job in jobs])
         if len(jobs) < len(chunk):
             for entry in chunk:
-                if isinstance(entry, Invalid):
+                if isinstance(entry, Invalid) and not is_done(entry):
                     self.note(entry)
         for job in jobs:
             if job.warnings:
@@ -240,10 +244,10 @@ class FileCheck:
             lines += [f"  {line}" for line in self.problems.told()]
         return lines
 
-    def keep(self, folder: Path) -> Path:
+    def keep(self, folder: Path, name: str = ERRORS) -> Path:
         """Write errors.csv into *folder*, which is made if it is missing. Raises `JournalError`."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = folder / ERRORS
+        path = folder / name
         with atomic_write(path) as file:
             file.write("\ufeff".encode())
             write_lines(file, chain([_csv_line(COLUMNS)], (_csv_line(record.values()) for record in self.public())))

@@ -20,7 +20,7 @@ from d3async.files.suggestions import FEEDBACK, INPUT_PATH, OPTIONS
 from d3async.jobs.feedback_rows import COLUMN, refusal
 from d3async.jobs.job import Invalid, Job, Problem
 from d3async.journal.model import Changes
-from d3async.journal.sqlite.continue_rows import Continuation, FeedbackRows
+from d3async.journal.sqlite.continue_rows import Continuation, DoneAsMended, FeedbackRows
 from d3async.journal.sqlite.reader import FILE, FolderReader, is_all_done, unknown_by_command, vanished_rows
 from d3async.operations.job_file import ERRORS, FileCheck, open_job_file
 from d3async.operations.mapping import SavedMapping, file_lines, save
@@ -88,7 +88,7 @@ def load(
             return before
         stage = _staged(folder, examined, review, allow=job_file.allow_duplicates)
         observer.detail("\n".join(file_lines(examined, stage.rows, saved)))
-        if stage.invalid and not job_file.skip_invalid:
+        if review.invalid and not job_file.skip_invalid:
             observer.message("\n".join([*review.lines(), f"All of them: {review.keep(folder.folder)}"]))
             return None
         if lines := review.lines(sent="left out"):
@@ -106,10 +106,11 @@ def load(
 
 def _staged(folder: RunFolder, examined: OpenJobFile, review: FileCheck, *, allow: bool) -> Stage:
     stage = folder.stage()
-    stage.add(review.watch(examined))
+    is_done = DoneAsMended(folder.db)
+    stage.add(review.watch(examined, is_done))
     for repeated in stage.duplicates(allow=allow):
         review.note(repeated)
-    review.invalid = stage.invalid
+    review.invalid = stage.invalid - is_done.count
     return stage
 
 
@@ -347,7 +348,7 @@ def _check_refused(file: Path, parent: Parent, continuation: Continuation) -> No
 
 def _find_repeated(stage: Stage, book: FeedbackRows, review: FileCheck, *, allow: bool) -> None:
     """Note rows that were mended into one another, or have the id of another row of the run."""
-    for repeated in stage.duplicates(allow=allow):
+    for repeated in stage.duplicates(allow=allow, meant=book.is_unchanged):
         review.note(repeated)
     for row, line, own_id, other in book.reject_ids_of_others():
         problem = Problem("id", "id", own_id, f"is the id of line {other} of the file already", "make ids unique")

@@ -150,9 +150,12 @@ def _run_feedback(file: Path, parent: Parent, job_file: JobFileOptions, given: _
                 observer=observer,
                 retry_unknown=options.retry_unknown,
             )
+            errors = f"errors-{file.stem}.csv"
             if loaded is None:
-                observer.message("\n".join([*review.lines(), f"All of them: {review.keep(folder.folder)}"]))
-            elif lines := review.lines(sent="left out"):
+                observer.message("\n".join([*review.lines(), f"All of them: {review.keep(folder.folder, errors)}"]))
+                return None
+            (folder.folder / errors).unlink(missing_ok=True)
+            if lines := review.lines(sent="left out"):
                 observer.detail("\n".join(lines))
         return loaded
 

@@ -21,7 +21,7 @@ from d3async.jobs.feedback_rows import (
     whole,
     with_reasons,
 )
-from d3async.jobs.identity import identify
+from d3async.jobs.identity import identify, text_digest
 from d3async.jobs.job import Invalid, Job, Problem
 from d3async.journal.model import Changes
 from d3async.journal.sqlite.merge_rows import mark_interrupted, take_changes
@@ -236,6 +236,12 @@ class FeedbackRows:
         """Keep what rows said when their marks were made."""
         self._db.executemany("insert or ignore into base values (?, ?)", bases)
 
+    def is_unchanged(self, row: int) -> bool:
+        """Whether a staged row asks for what it asks for in the journal: if it repeats another, that was allowed."""
+        asked = "select job.content is i.content from temp.incoming i join job on job.row = i.row where i.row = ?"
+        found = self._db.execute(asked, (row,)).fetchone()
+        return found is not None and bool(found[0])
+
     def reject_ids_of_others(self) -> Sequence[tuple[int, int, str, int]]:
         """Take out staged rows whose own id another row of the file has: row, line, id, and the line of the other."""
         found = self._db.execute(
@@ -245,6 +251,38 @@ class FeedbackRows:
         ).fetchall()
         self._db.executemany("update incoming set state = 'invalid' where row = ?", [(row,) for row, *_ in found])
         return found
+
+
+class DoneAsMended:
+    """Says of rows of the run's own file that are invalid whether a feedback file mended them and they are done.
+
+    Of rows with the same text as many are as were mended and are done.
+    """
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._left: dict[bytes, int] = {}
+        self.count = 0
+        """How many it was said of."""
+        db.execute("drop table if exists temp.done_text")
+        db.execute(
+            "create temp table done_text as select d.text, count(*) as rows from mended d join job on job.id = d.job"
+            " where d.text is not null and job.state in ('ok', 'unknown', 'sent') group by d.text"
+        )
+        self._any = bool(db.execute("select exists(select 1 from temp.done_text)").fetchone()[0])
+        db.execute("create index temp.done_text_text on done_text(text)")
+
+    def __call__(self, entry: Invalid) -> bool:
+        """Whether *entry* is done."""
+        if not self._any:
+            return False
+        text = text_digest(entry.raw)
+        found = self._db.execute("select rows from temp.done_text where text = ?", (text,)).fetchone()
+        left = self._left.get(text, found[0] if found else 0)
+        if left:
+            self._left[text] = left - 1
+            self.count += 1
+        return left > 0
 
 
 def continue_rows(db: sqlite3.Connection, repeatable: Sequence[str]) -> Changes:

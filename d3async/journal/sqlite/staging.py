@@ -15,7 +15,7 @@ from d3async.jobs.job import Invalid, Job
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from d3async.jobs.identity import Rejection
 
@@ -72,10 +72,13 @@ class Stage:
         self.routed = self.routed or entry.profile is not None
         return _encoded_job(entry, keep=self._keep)
 
-    def duplicates(self, *, allow: bool) -> Iterator[Invalid]:
-        """Mark rows that repeat an earlier one, and yield each as the `Invalid` it becomes: see `judge_repeat`."""
+    def duplicates(self, *, allow: bool, meant: Callable[[int], bool] = lambda _: False) -> Iterator[Invalid]:
+        """Mark rows that repeat an earlier one, and yield each as the `Invalid` it becomes: see `judge_repeat`.
+
+        With *allow*, and where *meant* says so of a row's number, it may repeat another.
+        """
         for found in self._repeated():
-            rejection = judge_repeat(found, allow=allow)
+            rejection = judge_repeat(found, allow=allow or meant(found.row))
             if rejection is None:
                 self._db.execute("update incoming set occurrence = ? where row = ?", (found.occurrence, found.row))
             else:
