@@ -299,3 +299,47 @@ def test_rows_of_a_run_that_was_killed_are_known(d3: Site, cli: Cli, tmp_path: P
         assert db.execute("select job, open from sent order by job").fetchall() == [(1, 0), (2, 0)]
     assert rows_of(tmp_path / "tasks.d3run" / "results.csv")[1]["_outcome"] == "ok"
     assert summary_of(tmp_path / "tasks.d3run")["requests"] == 1
+
+
+def test_a_row_changed_under_its_id_into_one_that_was_done_and_taken_out_is_a_new_row(
+    d3: Site, cli: Cli, tmp_path: Path
+) -> None:
+    header, options = f"key,{HEADER}", ("--id-column", "key")
+    write(tmp_path, f"k1,{task()}", f"k2,{task('no-such', name='Other')}", header=header)
+    assert cli("run", "tasks.csv", *options, env=d3.env).code == 1
+    write(tmp_path, f"k2,{task()}", header=header)
+
+    stopped(cli("run", "tasks.csv", *options, env=d3.env), 1)
+    stopped(cli("run", "tasks.csv", *options, env=d3.env), 1)
+    assert tasks(d3) == 1
+
+    meant = cli("run", "tasks.csv", *options, "--allow-similar", "2", env=d3.env)
+    assert meant.code == 0, meant.err
+    assert tasks(d3) == 2
+
+
+def test_a_row_that_was_refused_and_is_sent_again_is_no_new_row(d3: Site, cli: Cli, tmp_path: Path) -> None:
+    """Its like was there when it was sent first: nothing is new about it when that one is taken out."""
+    write(tmp_path, task("20270101-1"), task("20270101-1", due="2027-03-24 15:28:13", who="ghost"))
+    with running(rate=None, unknown_assignees=["ghost"]) as site:
+        assert cli("run", "tasks.csv", env=site.env).code == 1
+    write(tmp_path, task("20270101-1", due="2027-03-24 15:28:13", who="ghost"))
+
+    again = cli("run", "tasks.csv", env=site.env)
+
+    assert "sent before" not in again.err
+
+
+def test_a_refused_row_that_is_mended_under_its_id_does_not_look_like_itself(
+    d3: Site, cli: Cli, tmp_path: Path
+) -> None:
+    header, options = f"key,{HEADER}", ("--id-column", "key")
+    write(tmp_path, f"k1,{task(name='Other')}", f"k2,{task(who='ghost')}", header=header)
+    with running(rate=None, unknown_assignees=["ghost"]) as site:
+        assert cli("run", "tasks.csv", *options, env=site.env).code == 1
+        write(tmp_path, f"k1,{task(name='Other')}", f"k2,{task()}", header=header)
+
+        again = cli("run", "tasks.csv", *options, env=site.env)
+
+        assert again.code == 0, again.err
+        assert tasks(site) == 2

@@ -60,8 +60,9 @@ class _Among:
         return f"{self.rows} and not meant and id not in (select job from temp.similar_pair)"
 
     @property
-    def never_sent(self) -> str:
-        return f"{self.asked} and attempts = 0"
+    def new(self) -> str:
+        # a row that was changed has no epoch until it is sent as it is now
+        return f"{self.asked} and (attempts = 0 or epoch is null)"
 
 
 class SimilarRows:
@@ -114,9 +115,9 @@ class SimilarRows:
         if not among.journal and self._one(
             f"select exists(select 1 from job where {_GONE} and similar is not null)", told
         ):
-            yield matched(self._new(among.never_sent, told), self._gone(among, told))
+            yield matched(self._new(among.new, told), self._gone(among, told))
             self._db.execute(
-                f"insert or ignore into temp.other_name select id from job where {among.never_sent}"
+                f"insert or ignore into temp.other_name select id from job where {among.new}"
                 f" and (alike, due) in (select alike, due from job where {_GONE})",
                 told,
             )
@@ -139,7 +140,7 @@ class SimilarRows:
     def _gone(self, among: _Among, told: Mapping[str, str]) -> Iterator[SentRow]:
         found = self._db.execute(
             f"select similar, coalesce(due, 0), null, id from job where {_GONE}"
-            f" and similar in (select similar from job where {among.never_sent}) {_SORTED}",
+            f" and similar in (select similar from job where {among.new}) {_SORTED}",
             told,
         )
         return map(SentRow._make, found)

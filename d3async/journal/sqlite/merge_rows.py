@@ -243,7 +243,8 @@ def _renew(db: sqlite3.Connection, which: str, values: Sequence[str] = ()) -> No
         f" params = {_PARAMS}, profile = i.profile, text = i.text, (similar, alike, due) ="
         " (select d3_similar(i.command, i.site, i.params), d3_alike(i.command, i.site, i.params),"
         " d3_due(i.command, i.site, i.params)),"
-        f" username = i.username, lane_key = i.lane_key, state = iif({doubt}, job.state, 'pending'),"
+        f" username = i.username, lane_key = i.lane_key, epoch = iif({doubt}, job.epoch, null),"
+        f" state = iif({doubt}, job.state, 'pending'),"
         f" code = iif({doubt}, job.code, null), message = iif({doubt}, job.message, null)"
         " from temp.renewed r join temp.incoming i on i.row = r.row where job.id = r.id"
     )
