@@ -71,7 +71,7 @@ class OutcomeQueue(Generic[T]):
         return thing
 
     def drop(self) -> None:
-        """Nobody takes any more: forget what waits, and let nobody wait for room."""
+        """Nothing is taken any more: forget what waits, and let no producer wait for room."""
         self._dropped = True
         self._ready.clear()
         self._roomy.set()
@@ -214,7 +214,7 @@ class JobRun:
         )
         self._engine = self._engine_over(journal, rows)
         noted = EventRecorder(journal, self._numbers())
-        # every attempt of the client's, whoever made it: they share one limiter
+        # every attempt of the client's: all its callers share one limiter
         self._watch.noting.append(noted.attempt)
 
         def look() -> None:
@@ -256,7 +256,7 @@ class JobRun:
             asyncio.get_running_loop().call_later(GRACE, engine.cancel)
 
     async def deliver(self, call: Call, *, repeatable: bool, log: AttemptLog, stopper: Stopper) -> Delivered:
-        """The engine's way to D3: no further ahead than whoever iterates allows."""
+        """The engine's way to D3: no further ahead than the iterating caller allows."""
         with stopper.before_the_wire():
             await self._outbox.room()
         done = await self._carrier.deliver(call, repeatable=repeatable, log=log, stopper=stopper)

@@ -126,7 +126,7 @@ class BatchJournal:
             self._thread.shutdown(wait=False)
 
     async def _do(self, work: Callable[[], T]) -> T:
-        """Run *work* in the thread, to its end also when cancelled: nobody else may go on half-way."""
+        """Run *work* in the thread, to its end also when cancelled: no other caller may go on half-way."""
         future = asyncio.get_running_loop().run_in_executor(self._thread, work)
         interrupted = None
         while not future.done():

@@ -1,4 +1,4 @@
-"""D3Client: one command or a whole run, typed, awaited; what D3 refuses or nobody can know is raised."""
+"""D3Client: one command or a whole run, typed, awaited; what D3 refuses and what cannot be known is raised."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def valid(kind: type[C], **fields: Any) -> C:
 
 
 def reply_of(done: Delivered) -> Reply:
-    """The reply, or the error the answer stands for."""
+    """The reply, or the error that the answer means."""
     answer = done.answer
     if isinstance(answer, Reply):
         return answer
@@ -317,7 +317,7 @@ class D3Client:
     ) -> Any:
         """Any D3 command by *name*; the answer as JSON.
 
-        *repeatable* says whether it may be sent again when nobody knows whether it happened; by default commands that
+        *repeatable* says whether it may be sent again when it may have happened; by default commands that
         only read (`Get…`, `Search…`) may. An answer with an `error` text raises `RefusedError`.
         """
         if repeatable is None:

@@ -30,7 +30,7 @@ class Telemetry(Observer):
 
     Names follow OpenTelemetry's semantic conventions for HTTP clients
     (https://opentelemetry.io/docs/specs/semconv/http/), our own begin with `d3.`. Without providers the global ones
-    are used. No text of a row, no user and no secret is told.
+    are used. No text of a row, no user and no secret is reported.
     """
 
     def __init__(

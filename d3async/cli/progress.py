@@ -47,7 +47,7 @@ def left_at(server: ServerProgress) -> float:
 
 
 def limits(numbers: LimiterNumbers) -> dict[str, object]:
-    """What programs are told of a limiter."""
+    """What `--progress json` says of a limiter."""
     return {
         "rate": round(numbers.rate, 2),
         "learnt": numbers.learnt,
@@ -58,7 +58,7 @@ def limits(numbers: LimiterNumbers) -> dict[str, object]:
 
 
 def seen(server: ServerProgress) -> dict[str, object]:
-    """What programs are told of one server of several."""
+    """What `--progress json` says of one server of several."""
     return {"name": server.name, "done": server.done, "rows": server.rows, **limits(server.numbers)}
 
 
@@ -67,7 +67,7 @@ _JSON_EVERY = 1.0
 
 
 class ProgressCounts:
-    """Counts of finished rows, and the speed of late, for whoever shows them."""
+    """Counts of finished rows, and the recent speed, to be shown."""
 
     def __init__(self, rows: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.rows = rows
@@ -86,7 +86,7 @@ class ProgressCounts:
         return self._clock() - self.started
 
     def left(self, at: Sequence[ServerProgress], waiting: int) -> float | None:
-        """Seconds still to go: by the limits, or by the pace so far where that is slower; None when nobody can say."""
+        """Seconds still to go: by the limits, or by the pace so far where that is slower; None when it is not known."""
         remaining = sum(server.rows - server.done for server in at) + waiting
         if remaining <= 0:
             return 0.0

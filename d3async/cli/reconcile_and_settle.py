@@ -181,7 +181,7 @@ def _print_json(verdict: Verdict, result: SettleResult) -> None:
 @click.option("--json", "as_json", is_flag=True, help="What was settled as one JSON object on stdout.")
 @settings_options
 def reconcile_command(target: Path, fleet: str | None, options: Mapping[str, Any], **given: Any) -> int:
-    """Look up the rows nobody knows about in D3, and settle those it proves. Changes nothing in D3.
+    """Look up unknown rows in D3, and settle those that it proves. Changes nothing in D3.
 
     DIR is a run folder, RUN a run of a fleet, whose tenant's key is in its profile.
 
@@ -195,7 +195,7 @@ def reconcile_command(target: Path, fleet: str | None, options: Mapping[str, Any
 
     \b
     Exit codes: 0 nothing is unknown any more · 4 some rows are · 2 usage, settings, or the folder is in use ·
-    5 D3 does not accept a key · 6 D3 asks for too long a pause · 130 interrupted; what was settled stands
+    5 D3 does not accept a key · 6 D3 asks for too long a pause · 130 interrupted; what was settled is kept
     """  # noqa: D301 - the \\b is click's mark for lines that are not re-flowed
     from d3async.operations.reconcile import ReconcileOptions, reconcile  # noqa: PLC0415 - as above
     from d3async.operations.settle import FleetRunName  # noqa: PLC0415 - as above

@@ -102,11 +102,11 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
 def run_command(file: Path, job_file: JobFileOptions, options: Mapping[str, Any], **given: Any) -> int:
     """Bring D3 to what FILE says: create its tasks, remove its links. `-` reads stdin.
 
-    Safe to repeat: rows that are done are never sent again, rows nobody knows about are never sent again by
+    Safe to repeat: rows that are done are never sent again, unknown rows are never sent again by
     themselves. After a crash, a Ctrl-C, an expired key or a mended row, run it again.
 
     A column `profile` sends each row to the D3 of that profile of config.toml, all at the same time, each with its own
-    keys and its own limit; a D3 that fails ends its own rows and nobody else's.
+    keys and its own limit; a D3 that fails ends its own rows and no others.
 
     \b
     Exit codes: 0 every row ok · 1 some failed · 2 usage or settings · 3 invalid rows, nothing sent ·

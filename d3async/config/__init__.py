@@ -20,5 +20,5 @@
     map = ["Bearbeiter=assignee"]
     date_format = "dd.MM.yyyy HH:mm"
 
-Paths in it are relative to it. `api_key = "…"` itself is accepted only in a file nobody else may read.
+Paths in it are relative to it. `api_key = "…"` itself is accepted only in a file that no other user may read.
 """

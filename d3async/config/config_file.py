@@ -145,7 +145,7 @@ def load_profile(config: Path | None, name: str | None, environ: Mapping[str, st
 
 
 def load_config(config: Path | None, environ: Mapping[str, str], *, wanted: str = "") -> Config:
-    """The whole config.toml, an empty one where nobody asked for it and there is none.
+    """The whole config.toml, an empty one where it was not named and there is none.
 
     Raises SettingsError when the file, or the profile *wanted* (else its `default_profile`), is missing or unusable.
     """
@@ -247,7 +247,7 @@ def _split(name: str) -> tuple[str, SecretForm]:
 
 
 def _tells(tree: Hidden) -> bool:
-    """Whether a secret itself stands in the file, in any profile."""
+    """Whether a secret itself is in the file, in any profile."""
     profiles = [Profile(name, Path(), table) for name, table in tree.get("profiles", Hidden({})).items()]
     keys = any(reference.how is SecretForm.PLAIN for profile in profiles for reference in profile.references())
     return keys or any(
@@ -308,7 +308,7 @@ def _alone(path: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            # it goes while it is still held: later it may be somebody else's
+            # it goes while it is still held: later it may belong to another process
             with suppress(OSError):
                 place.unlink(missing_ok=True)
 
@@ -334,7 +334,7 @@ def _written(text: str, tree: dict[str, Any], profile: str, options: Options) ->
 
 
 def _section(profile: str, options: Options) -> str:
-    """A table of its own; at the end of the file it stands below no comment that is about something else."""
+    """A table of its own; at the end of the file it is below no comment about something else."""
     import tomlkit  # noqa: PLC0415 - as above
 
     return f"[profiles.{tomlkit.key(profile).as_string()}.{TABLE}]\n{tomlkit.dumps(options)}"

@@ -1,4 +1,4 @@
-"""Keys, tokens and signing secrets as values that show themselves to nobody, and which of them a command uses."""
+"""Keys, tokens and signing secrets as values that are never shown, and which of them a command uses."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ class Reference:
 
     @property
     def slot(self) -> tuple[bool, CredentialKind, str]:
-        """What at most one reference can fill; an option stands above all others."""
+        """What at most one reference can fill; an option overrides all others."""
         return (self.level is Precedence.OPTION, self.kind, self.command)
 
     @property

@@ -26,7 +26,7 @@ class Settings:
 
     *rate* None finds the rate by itself; *jwt_lifetime* None signs tokens that do not end. Raises SettingsError for a
     value that cannot be used. Credentials are absent from `repr`, `public()` and pickles. *limit_url* is the database
-    (a text or a `Secret`) that shares the limit with other machines; *share_limit* False shares it with nobody,
+    (a text or a `Secret`) that shares the limit with other machines; *share_limit* False does not share it,
     not even with other programs of this user on this host, as they do through a file.
     """
 

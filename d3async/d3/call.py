@@ -21,7 +21,7 @@ def composed(text: str) -> str:
 
 
 class JsonObject(Mapping[str, Any]):
-    """A JSON object as its *text*, which is read when somebody looks inside: most are only sent on."""
+    """A JSON object as its *text*, which is parsed when it is read: most are only sent on."""
 
     __slots__ = ("_read", "text")
 
@@ -41,7 +41,7 @@ class JsonObject(Mapping[str, Any]):
     def _plain(self, name: str) -> str | None:
         """The text under *name*, found without reading all there is; None where only reading it will tell.
 
-        In an object without another one in it, nothing but a key stands between a quote and a quote with a colon.
+        In an object without another one in it, nothing but a key is between a quote and a quote with a colon.
         """
         if self.text.count("{") != 1:
             return None
@@ -143,7 +143,7 @@ class Account:
 
 
 def request_for(call: Call, *, username: str, site: str) -> ApiRequest:
-    """The request *call* stands for, made by *username* in *site*; its items go back under D3's name for them."""
+    """The request of *call*, made by *username* in *site*; its items go back under D3's name for them."""
     params = call.params
     if call.items:
         kind = all_commands()[call.command]

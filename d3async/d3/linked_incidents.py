@@ -72,7 +72,7 @@ class Period:
 
 
 def judge(item: str, reading: Reading) -> tuple[Word, str]:
-    """Whether the link to *item* is there, and why it can't be told.
+    """Whether the link to *item* is there, and why that is not known.
 
     Absence is proven by a list in which numbers look like *item*: one of internal ids would have none of them.
     """

@@ -85,7 +85,7 @@ class _Walk:
             self.entries.append(LogEntry(tuple(leaves)))
 
     def visit(self, node: Any, key: str, depth: int) -> list[LogValue]:
-        """What *node* says as a part of what it stands in; entries in it are added on the way."""
+        """What *node* says as a part of what it is in; entries in it are added on the way."""
         node = opened(node)
         if depth > _DEEPEST or node is None or isinstance(node, bool):
             return []
@@ -192,7 +192,7 @@ def _read(found: re.Match[str], order: tuple[int, int, int]) -> LogTime | None:
     hour, minute, second = parts[3:6]
     groups = found.groupdict()
     try:
-        written = datetime(  # noqa: DTZ001 - its zone stands beside it, if anywhere
+        written = datetime(  # noqa: DTZ001 - its zone is beside it, if anywhere
             int(year), _month(month), int(day), _hour(int(hour), groups.get("half")), int(minute), int(second or 0)
         )
     except ValueError:

@@ -37,7 +37,7 @@ def loads(body: bytes) -> Any:
 
 
 def parsed(text: str) -> Any:
-    """The JSON in *text*, or `NOTHING`, also where a key that decides stands twice."""
+    """The JSON in *text*, or `NOTHING`, also where a key that decides is there twice."""
     text = text.strip(_BLANKS)
     try:
         found, end = _DECODER.raw_decode(text)
@@ -47,14 +47,14 @@ def parsed(text: str) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Raises `ValueError` where a key that decides stands twice: the last one winning would be a guess."""
+    """Raises `ValueError` where a key that decides is there twice: to take the last one would be a guess."""
     found = dict(pairs)
     if len(found) == len(pairs) and found.keys() <= _DISTINCT:
         return found
     if len(set(map(same_key, found))) < len(pairs):
         decisive = [same for key, _ in pairs if (same := same_key(key)) in _SPELT]
         if len(set(decisive)) < len(decisive):
-            raise ValueError(f"a key stands twice: {decisive}")
+            raise ValueError(f"a key is there twice: {decisive}")
     return found
 
 
@@ -81,7 +81,7 @@ def shown(value: Any, most: int = 200) -> str:
 
 
 def field(content: Any, name: str) -> Any:
-    """What stands in the object *content* under *name* (as `same_key` gives it); None where nothing does."""
+    """The value in the object *content* under *name* (as `same_key` gives it); None where nothing does."""
     if isinstance(content, dict):
         if (spelt := _SPELT.get(name)) in content:
             return content[spelt]
@@ -355,7 +355,7 @@ def plain_key(key: str) -> str:
 
 
 def loose_field(value: Any, name: str) -> Any:
-    """What stands under the key that reads *name* (plain) in *value*, opened; None where there is no such key."""
+    """The value of the key that reads *name* (plain) in *value*, opened; None where there is no such key."""
     if not isinstance(value, dict):
         return None
     return next((opened(found) for key, found in value.items() if plain_key(key) == name), None)

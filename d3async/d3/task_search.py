@@ -153,7 +153,7 @@ def search(
 
 def _by_mark(task: SentTask, known: Sequence[SentTask], log: _Log, now: float) -> TaskMatch:
     if task.mark in log.marks:
-        return TaskMatch("proven", "its mark stands in the incident's log")
+        return TaskMatch("proven", "its mark is in the incident's log")
     others = [other.mark for other in known if other.mark is not None]
     shown = sum(mark in log.marks for mark in others)
     if not log.entries:
@@ -237,7 +237,7 @@ def _index(found: Sequence[LogEntry]) -> dict[str, set[int]]:
 
 
 def _fits(entry: LogEntry, task: SentTask) -> bool:
-    """Whether *entry* shows all of *task*. Where a key says what stands under it, only that counts."""
+    """Whether *entry* shows all of *task*. Where a key says what its value is, only that counts."""
     name, description = forms(task.name), forms(task.description)
     labelled = _under(entry, "taskname", "tasktitle")
     named = [leaf for leaf in labelled if name & leaf.forms]

@@ -83,7 +83,7 @@ _CANCELLED = TransportFailure(sent=True, code="cancelled", message="Stopped whil
 
 
 class NoAttemptLog:
-    """A `Log` for calls nobody resumes: writes nothing."""
+    """A `Log` for calls that are never resumed: writes nothing."""
 
     async def claim(self, call: Call, at: float) -> None:
         """See `Log.claim`."""
@@ -93,7 +93,7 @@ class NoAttemptLog:
 
 
 class Stopper:
-    """Says when to start no new work, and wakes whoever waits before the wire."""
+    """Says when to start no new work, and wakes calls that wait before the wire."""
 
     def __init__(self, on_stop: Callable[[Stop], None] | None = None) -> None:
         self.reason: Stop | None = None
@@ -101,7 +101,7 @@ class Stopper:
         self._waits: set[Interruptible] = set()
 
     def stop(self, reason: Stop) -> None:
-        """Start nothing new from now on; the first reason stands."""
+        """Start nothing new from now on; the first reason is kept."""
         if self.reason is None:
             self.reason = reason
             for wait in self._waits:
@@ -163,7 +163,7 @@ class Delivery:
         self._budget = Budget()
 
     async def deliver(self, call: Call, *, repeatable: bool, log: AttemptLog, stopper: Stopper) -> Delivered:
-        """Send *call* until its last word. Raises `FencedError` and `JournalError` from *log*, `SettingsError`."""
+        """Send *call* until its final answer. Raises `FencedError` and `JournalError` from *log*, `SettingsError`."""
         if not (self.limiter.slot_now() or await self._slot(stopper)):
             return Delivered(call, None, 0)
         try:

@@ -1,4 +1,4 @@
-"""Feeder, work queue and workers: every row that is to be sent comes to its outcome."""
+"""Feeder, work queue and workers: every row that is to be sent gets its outcome."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class CallSender(Protocol):
     """What the engine needs of `delivery.Delivery`."""
 
     async def deliver(self, call: Call, *, repeatable: bool, log: AttemptLog, stopper: Stopper) -> Delivered:
-        """Bring *call* to its last word."""
+        """Bring *call* to its final answer."""
         ...
 
 
@@ -142,7 +142,7 @@ class Engine:
         try:
             await self._send_all()
         except BaseException as error:  # noqa: BLE001 - it is raised again
-            # what stands in the way of storing the rest must not hide what went wrong first
+            # what keeps the rest from being stored must not hide what went wrong first
             with suppress(JournalError):
                 await self._flush()
             raise first_failure(error) from None

@@ -152,12 +152,12 @@ class ObserverHub:
                 observer.outcome(seen)
 
     def carrier(self, delivery: Delivery) -> Delivery | ObservedSender:
-        """*delivery* with every call seen, or itself where nobody looks."""
+        """*delivery* with every call seen, or itself where there is no observer."""
         return ObservedSender(delivery, self._observers) if self._observers else delivery
 
 
 class ObservedSender:
-    """A carrier that tells of each call."""
+    """A carrier that reports each call."""
 
     def __init__(self, delivery: Delivery, observers: Sequence[Observer]) -> None:
         self._delivery = delivery
@@ -185,7 +185,7 @@ def counted(outcomes: Iterable[str]) -> tuple[int, int, int]:
 
 
 def attempt_seen(attempt: Attempt, numbers: LimiterNumbers) -> AttemptSeen:
-    """What may be told of *attempt*: everything but what it says."""
+    """What may be reported of *attempt*: everything but its text."""
     call, answer = attempt.call, attempt.answer
     status, code = status_and_code(answer)
     wait = answer.retry_after if isinstance(answer, Throttled) else None

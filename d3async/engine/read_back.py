@@ -71,7 +71,7 @@ class LinkReader:
     async def read(self, pairs: LinksToLookUp, found: Callable[[SourceIncident, Reading], None]) -> None:
         """Tell *found* what is known of each source of *pairs*, as it becomes known.
 
-        Raises `UnauthorizedError`, `NotSentError` and `ThrottledError`; what was found until then stands.
+        Raises `UnauthorizedError`, `NotSentError` and `ThrottledError`; what was found until then is kept.
         """
 
         async def work(batch: Sequence[SourceIncident]) -> None:
@@ -143,7 +143,7 @@ async def read_logs(asker: Asker, incident: TaskIncident) -> dict[int, Any] | Ca
 
 
 async def _told(asking: Awaitable[dict[str, Reading]], names: Iterable[str]) -> dict[str, Reading]:
-    """What *asking* brings; what D3 refuses to say, or says in no readable way, can't be told of any of *names*."""
+    """What *asking* brings; what D3 refuses to say, or says in no readable way, is not known of any of *names*."""
     try:
         return await asking
     except (UnauthorizedError, NotSentError, ThrottledError):
@@ -212,7 +212,7 @@ async def reconcile_links(
     """Settle unknown links: one that is gone is `ok`, one that is there `failed` with `still_linked`.
 
     *ways* are commands to read with, `GetIncidents` or `GetLinkedIncidentsOfAnIncident`, the first that can tell.
-    Raises `UnauthorizedError`, `NotSentError`, `ThrottledError` and `JournalError`; what was settled stands.
+    Raises `UnauthorizedError`, `NotSentError`, `ThrottledError` and `JournalError`; what was settled is kept.
     """
     pairs = rows.links()
     words: Counter[str] = Counter()

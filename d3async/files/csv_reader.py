@@ -88,7 +88,7 @@ class CsvRows:
         return csv.reader(_feed(readline, taken, self._source, skip), delimiter=self._delimiter, strict=True)
 
     def __iter__(self) -> Iterator[Row | Invalid]:
-        """Rows in order. Raises `JobFileError` where it can't be told any more where a row ends."""
+        """Rows in order. Raises `JobFileError` where it is not clear any more where a row ends."""
         with text_of(self._source, self._scan, self._newline) as text:
             yield from self._rows(text.readline)
 

@@ -31,7 +31,7 @@ class Table:
     """An open job file: `header` (empty for JSONL), `format`, and its rows, as often as they are wanted.
 
     Iterating yields a `Row`, or an `Invalid` for a row that cannot be read; it raises `JobFileError` where it can't
-    be told any more what a row is. A context manager: leaving it closes the file.
+    be known any more what a row is. A context manager: leaving it closes the file.
     """
 
     def __init__(self, source: InputFile, rows: CsvRows | JsonlRows | ExcelRows) -> None:

@@ -247,7 +247,7 @@ def _servers(servers: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def _facts(told: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
-    """(key, what it is called, value): those that have a name first, in its order, then whatever else was told."""
+    """(key, what it is called, value): those that have a name first, in its order, then everything else."""
     named = [(key, label, told.get(key)) for key, label in _LABELS.items()]
     others = [(key, key, value) for key, value in told.items() if key not in _APART]
     return [fact for fact in named + others if fact[2] not in (None, "", [], {})]

@@ -226,7 +226,7 @@ def _texts(written: Callable[[Iterable[object]], str]) -> Callable[[str], str]:
 
 
 def _input_cells(inputs: InputRows, written: Callable[[Iterable[object]], str]) -> Callable[[str], str]:
-    """From a row's own text to its cells in results.csv; text that is right as it stands is not taken apart."""
+    """From a row's own text to its cells in results.csv; text that is right as it is is not taken apart."""
     if inputs.is_json:
         return lambda raw: written([guarded(cell) for cell in inputs.cells(raw)])
     mark = re.escape(inputs.delimiter)

@@ -101,7 +101,7 @@ def marks_of(folder: Path) -> Marks:
 
 
 def write_again(folder: Path, *, format: str | None = None) -> WrittenFiles:  # noqa: A002 - the option's name
-    """Write everything of *folder* again: `write_folder`, and the summary with what its last run told of itself."""
+    """Write everything of *folder* again: `write_folder`, and the summary with what its last run recorded."""
     written = write_folder(folder, format=format)
     with FolderReader(folder / FILE) as reader:
         runs = reader.runs()

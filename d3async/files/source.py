@@ -90,7 +90,7 @@ class Format:
     """The form of a job file. *kind* is `csv`, `jsonl` or `xlsx`.
 
     *encoding* is a codec without its BOM, but `utf-8-sig` for UTF-8 with one; *bom* says whether there is one.
-    *header_raw* is the header as it stands in the file, without line end. *separator_line*: a `sep=;` line stood first.
+    *header_raw* is the header as it is in the file, without line end. *separator_line*: a `sep=;` line is before it.
     An xlsx is described as the CSV its rows are rendered to.
     """
 
@@ -293,7 +293,7 @@ class _Utf8Look:
 
 
 def _first_escaped(text: str) -> int | None:
-    """Where the first byte stands that was not UTF-8; ten times as fast as looking for it with a pattern."""
+    """The position of the first byte that is not UTF-8; ten times as fast as looking for it with a pattern."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

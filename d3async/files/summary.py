@@ -27,7 +27,7 @@ _COUNTED = ("requests", "throttled", "paused_s", "elapsed_s", "rate")
 def summary(reader: RunReader, facts: Mapping[str, Any]) -> dict[str, Any]:
     """The contract's keys first, then whatever else *facts* tell. Times among *facts* may be seconds since 1970.
 
-    Counts come from the journal, never from *facts*: what a row became stands in one place.
+    Counts come from the journal, never from *facts*: the outcome of a row is kept in one place.
     """
     meta = reader.meta()
     servers = _servers(reader, meta, facts)
@@ -78,7 +78,7 @@ def _servers(reader: RunReader, meta: Mapping[str, str], facts: Mapping[str, Any
 
 
 def last_facts(runs: Sequence[RunRecord]) -> dict[str, Any]:
-    """What the last of *runs* told of itself; of one that was cut short, what is known all the same."""
+    """What the last of *runs* recorded; of one that was cut short, what is known all the same."""
     if not runs:
         return {}
     run = runs[-1]
@@ -121,7 +121,7 @@ class Cause:
 
     @property
     def text(self) -> str:
-        """The message that all of it has; where they differ in names and numbers, `…` stands for these."""
+        """The message that all of it has; where they differ in names and numbers, `…` replaces these."""
         return (self.message if self.same else alike(self.message)) or self.code or self.outcome
 
     def tells(self, name: Literal["label", "item"]) -> bool:

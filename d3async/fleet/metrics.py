@@ -54,7 +54,7 @@ class Metrics:
 
 
 class _Limiters(Collector):
-    """The limiters' own numbers, read when somebody asks."""
+    """The limiters' own numbers, read at each request for metrics."""
 
     def __init__(self, tenants: Callable[[], Iterable[Tenant]]) -> None:
         self._tenants = tenants

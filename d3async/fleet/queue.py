@@ -112,7 +112,7 @@ class WaitingConnector(PsycopgConnector):
         self._disowned: set[int] = set()
 
     def disown(self, job: int) -> None:
-        """Let the next word about *job* go unsaid: it is somebody else's by now, who would lose it.
+        """Leave the next statement about *job* out: another worker has it by now, and would lose it.
 
         What procrastinate stores about a job that ends does not ask whose it is.
         """

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ChunkDone:
-    """The chunk has no more work, or it is somebody else's now."""
+    """The chunk has no more work, or another worker has it now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class Tenant:
 
 
 class Tenants:
-    """Connections by tenant. *settings_of* may raise `SettingsError`; *heard* is told of every attempt."""
+    """Connections by tenant. *settings_of* may raise `SettingsError`; *heard* is called with every attempt."""
 
     def __init__(self, settings_of: SettingsOf, limiter_of: LimiterOf, heard: Heard) -> None:
         self._settings_of = settings_of

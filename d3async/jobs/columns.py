@@ -163,7 +163,7 @@ def _required(command: type[Command]) -> list[str]:
 
 
 def place_of(name: str, keys: Sequence[str], columns: Columns) -> int | None:
-    """Where the column stands that the user calls *name*, by its own name or by ours."""
+    """The position of the column that the user calls *name*, by its own name or by ours."""
     place = _place(keys, name)
     return place if place is not None else columns.at.get(known_names(all_commands().values()).get(bare(name), ""))
 
@@ -185,7 +185,7 @@ def _reserved(keys: Sequence[str]) -> list[Problem]:
 def _twice(first: str, second: str, target: str) -> Problem:
     cure = f"remove one, or leave it out with --map '{second}='"
     if first.strip() == second.strip():
-        return Problem(target.casefold(), second, "", "stands in the header twice", "remove one, or rename it")
+        return Problem(target.casefold(), second, "", "is in the header twice", "remove one, or rename it")
     return Problem(target.casefold(), second, "", f'means the same as "{first}"', cure)
 
 
@@ -194,7 +194,7 @@ def _repeated(others: Sequence[str]) -> list[Problem]:
     for other in others:
         counts[other.strip()] = counts.get(other.strip(), 0) + 1
     return [
-        Problem("header", name, "", "stands in the header twice", "remove one, or rename it")
+        Problem("header", name, "", "is in the header twice", "remove one, or rename it")
         for name, count in counts.items()
         if name and count > 1
     ]
@@ -212,7 +212,7 @@ def _near(key: str, names: Mapping[str, str]) -> Problem | None:
 def _is_near(name: str, known: str) -> bool:
     shorter = min(len(name), len(known))
     far = _FAR if shorter >= _LONG else 1
-    # one change gives or takes a letter on each side at most: most names are told apart by that alone
+    # one change gives or takes a letter on each side at most: most names differ by that alone
     if shorter < _SHORT or abs(len(name) - len(known)) > far or len(set(name) ^ set(known)) > 2 * far:
         return False
     return distance(name, known) <= far

@@ -55,7 +55,7 @@ def text_digest(raw: str) -> bytes:
 def request_digest(
     kind: type[Command], params: str, site: str, profile: str | None = None, items: Iterable[str] = ()
 ) -> bytes:
-    """16 bytes that stand for what is asked for. *params* is `Request.params`."""
+    """A digest of 16 bytes of what a row asks for. *params* is `Request.params`."""
     for fragment, instead in _at_default(kind):
         params = params.replace(fragment, instead)
     name, params, site = kind.__name__, composed(params), composed(site)
@@ -205,14 +205,14 @@ class Rejection(NamedTuple):
 
 
 def judge_repeat(found: Repeated, *, allow: bool) -> Rejection | None:
-    """Why *found* is invalid; None where it is told apart from the rows before it by its occurrence.
+    """Why *found* is invalid; None where its occurrence makes it another row than those before it.
 
     The same id twice is always wrong. Identical rows of a command that must not be done twice are wrong unless
     *allow*.
     """
     value, first = found.value or "", f"line {found.first_line}"
     if found.keyed:
-        problem = Problem("id", "id", value, f"stands on {first} already", "make ids unique")
+        problem = Problem("id", "id", value, f"is on {first} already", "make ids unique")
     elif allow or not found.valid or all_commands()[found.command or ""].repeatable:
         return None
     else:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 COLUMNS = ("line", "row", "column", "code", "value", "message", "cure")
 """Of errors.csv."""
 SHOWN = 20
-"""Groups that are told; the rest is counted."""
+"""Groups that are shown; the rest is counted."""
 _KINDS = 1000
 _LINES = 3
 _VALUE = 60

@@ -37,7 +37,7 @@ _KEPT_DUES = 1000
 
 
 class _Source(NamedTuple):
-    """Where the values of a field come from: the column *at*, None for none; *blank* stands for an empty cell."""
+    """Where the values of a field come from: the column *at*, None for none; *blank* replaces an empty cell."""
 
     name: str
     at: int | None
@@ -267,7 +267,7 @@ class RowToCommand:
 
 
 def shown(value: object) -> str:
-    """*value* as people are told it, cut where it is long."""
+    """*value* as a message shows it, cut where it is long."""
     try:
         text = str(value) if isinstance(value, str | date) else json.dumps(value, ensure_ascii=False, default=str)
     except (ValueError, RecursionError):

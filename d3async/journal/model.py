@@ -25,7 +25,7 @@ class RowRecord(NamedTuple):
     """What became of one row of the current file. *sent_at* and *done_at* are seconds since 1970, UTC.
 
     *raw* is the row's own text. The item counts are None for rows without items and for rows none of whose items was
-    tried. *label*, the incident it is about, and *answer*, the id of D3's answer, are told only where asked for.
+    tried. *label*, the incident it is about, and *answer*, the id of D3's answer, are given only where asked for.
     """
 
     row: int
@@ -83,7 +83,7 @@ _STATES = {"unsent": ("pending",), "unknown": ("unknown", "sent")}
 
 
 def outcome_of(state: str) -> str:
-    """The outcome that a row or an item of *state* has; of what is in flight nobody knows."""
+    """The outcome that a row or an item of *state* has; of what is in flight it is not known."""
     return _OUTCOME.get(state, state)
 
 
@@ -220,9 +220,9 @@ class Changes:
 
 
 TOLD = 100
-"""Pairs that are told in full."""
+"""Pairs that are shown in full."""
 OUTCOME = {"ok": "ok", "partial": "partial", "pending": "unsent", "failed": "unsent"}
-"""What is said of a row that another one looks like, by its state; of others nobody knows."""
+"""What is said of a row that another one looks like, by its state; of others it is unknown."""
 
 
 @dataclass(frozen=True, slots=True)

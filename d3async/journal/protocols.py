@@ -25,7 +25,7 @@ class AttemptLog(Protocol):
     """What is written down around each attempt."""
 
     async def claim(self, call: Call, at: float) -> None:
-        """Mark *call* as sent, durably. Raises `FencedError` when somebody else has claimed any of it.
+        """Mark *call* as sent, durably. Raises `FencedError` when another owner has claimed any of it.
 
         Cancelled, it leaves no mark.
         """
@@ -72,7 +72,7 @@ ANSWERED = "done_at >= coalesce(sent_at, done_at)"
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """The questions in the words of one database; *mark* stands for a value, `{0}` for the cases of *latencies*."""
+    """The questions in the words of one database; *mark* is the sign of a value, `{0}` the cases of *latencies*."""
 
     mark: str
     spans: str

@@ -137,7 +137,7 @@ class LookupResult(NamedTuple):
 
 
 class TaskIncident(NamedTuple):
-    """An incident with tasks nobody knows about. *username* None is the account's own."""
+    """An incident with unknown tasks. *username* None is the account's own."""
 
     key: str
     username: str | None

@@ -88,7 +88,7 @@ def index_file() -> Path:
 
 
 def server_digest(base_url: str) -> int:
-    """What stands for the D3 at *base_url*: a signed 64-bit number."""
+    """A digest of the D3 at *base_url*: a signed 64-bit number."""
     return int.from_bytes(blake2b(base_url.casefold().encode(), digest_size=8).digest(), signed=True)
 
 

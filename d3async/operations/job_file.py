@@ -47,7 +47,7 @@ class OpenJobFile:
 
     *command* is None where rows name it themselves. *read_as* are the options that count, *kept* is what the profile in
     use says of them, in words, *mapping* a line about what of that counts; "" for nothing. Iterating raises
-    `JobFileError` when it can't be told any more what a row is, and for a file without rows.
+    `JobFileError` when it is not clear any more what a row is, and for a file without rows.
     """
 
     def __init__(
@@ -206,7 +206,7 @@ class FileCheck:
             try:
                 chunk.extend(islice(entries, _CHUNK))
             finally:
-                # when the file breaks off, what was found before is told all the same
+                # when the file breaks off, what was found before is counted all the same
                 self._look(chunk, is_done)
             if not chunk:
                 return

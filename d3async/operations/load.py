@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LoadedFile:
-    """A file that is in the journal. *unknown* counts rows of the file whose outcome nobody knows, by command.
+    """A file that is in the journal. *unknown* counts rows of the file whose outcome is unknown, by command.
 
     *homes* are the settings of every D3 that its rows name. With *finished* the journal's rows are as they were.
     """
@@ -186,7 +186,7 @@ class Parent:
 def parent_of(file: Path, output: Path | None, job_file: JobFileOptions) -> Parent | None:
     """The run that *file* continues; None where it is no feedback file. Raises `SettingsError`, `JournalError`.
 
-    It is the one in whose folder the file lies, unless *output* names one.
+    It is the one in whose folder the file is, unless *output* names one.
     """
     if str(file) == "-":
         return None

@@ -54,7 +54,7 @@ def name_of(profile: str | None) -> str:
 
 
 class Servers:
-    """Settings by profile. *options* are the settings that were given, *environ* stands in for the process's own.
+    """Settings by profile. *options* are the settings that were given, *environ* replaces the process's own.
 
     *ask_keys* asks a user for the keys of commands, where only these are missing.
     """

@@ -128,7 +128,7 @@ def _units(files: Sequence[Path], job_file: JobFileOptions, options: SubmitOptio
 
 
 def _says_whom(file: Path, job_file: JobFileOptions) -> bool:
-    """Whether the rows of *file* may name profiles; what is wrong with the file is told when it is read."""
+    """Whether the rows of *file* may name profiles; what is wrong with the file is found when it is read."""
     try:
         with open_job_file(file, job_file, site="", now=datetime.now(UTC)) as examined:
             return examined.routed

@@ -22,7 +22,7 @@ _WAVE = 1 << 40
 
 
 def lane_in_wave(lane: int, wave: int) -> int:
-    """The number of *lane* once it stands in *wave*: lanes of later waves have greater numbers."""
+    """The number of *lane* once it is in *wave*: lanes of later waves have greater numbers."""
     return lane + wave * _WAVE
 
 
@@ -56,7 +56,7 @@ class SentPart:
 class ListLimit:
     """How many items a call may carry: as many as asked for, and fewer once a server has shown that it takes no more.
 
-    Between what was taken and what was refused for its length lies the server's limit. It is closed in on by single
+    The server's limit is between what was taken and what was refused for its length. It is closed in on by single
     calls of a size in between; all others keep to what is known to be taken.
     """
 
@@ -67,7 +67,7 @@ class ListLimit:
         self._probe = 0
 
     def size(self) -> int:
-        """The most items that the next call is to carry; `done` is to be told when it has ended."""
+        """The most items that the next call is to carry; call `done` when it has ended."""
         if self._refused > self._most:
             return self._most
         if not self._probe and self._refused - self._taken > 1:

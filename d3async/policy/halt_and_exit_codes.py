@@ -55,7 +55,7 @@ DEFAULT = Halt("unknown", 50, percent=False)
 
 
 def parse(text: str) -> Halt:
-    """The rule *text* stands for. Raises `ValueError` saying what would be right."""
+    """The rule that *text* means. Raises `ValueError` saying what would be right."""
     found = _RULE.fullmatch(text.strip())
     if found is None or (found[3] and float(found[2]) > 100):  # noqa: PLR2004 - per cent
         raise ValueError(f"{text!r} is not a rule like failed=3%, failed=20 or unknown=5")
@@ -124,6 +124,6 @@ def stop_of(error: JournalError) -> Stop:
 
 
 def error_for_stop(stop: Stop, *, attempts: int = 0) -> D3Error:
-    """The error *stop* stands for; *attempts* counts requests that left."""
+    """The error that *stop* means; *attempts* counts requests that left."""
     kind, status, sent = _KINDS.get(stop.code, (NotSentError, None, False))
     return kind(stop.message, code=stop.code, status=status, retry_after=stop.retry_after, attempts=attempts, sent=sent)

@@ -57,7 +57,7 @@ def decide(
 ) -> Decision:
     """What to do after *attempt* (from 1) ended in *answer*. *dice* is a random number in [0, 1).
 
-    *budget* is False when the retry budget is spent. The table stands in the README ("What is sent again"):
+    *budget* is False when the retry budget is spent. The table is in the README ("What is sent again"):
 
     - never left us: again; a 429: again, through the shared gate; neither is charged.
     - 401: stop. Any other refusal, and any proper answer: settled.

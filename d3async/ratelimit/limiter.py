@@ -21,7 +21,7 @@ class LimiterNumbers:
     """What the limiter knows at one moment. Rates are requests a second, times are seconds.
 
     *ceiling* is the limit that was set, else the one learnt from refusals, else None. *paused_s* is the time the
-    gate was closed while somebody waited. *learnt* is the rate the last refusal showed the server to accept; None
+    gate was closed while a request waited. *learnt* is the rate the last refusal showed the server to accept; None
     before the first, and again once the ceiling is regained. *members* is how many processes share the limit.
     """
 
@@ -93,7 +93,7 @@ class Limiter:
             self.leave_slot()
 
     def slot_now(self) -> bool:
-        """Take an in-flight place if one is free and nobody waits for it; say whether it was taken."""
+        """Take an in-flight place if one is free and no request waits for it; say whether it was taken."""
         self._enter_loop()
         if self._places or self._in_flight >= self._cap.cap:
             return False
@@ -130,7 +130,7 @@ class Limiter:
     async def token(self, *, head: bool = False) -> float:
         """Wait for gate and pace, first come first served; return the clock time of the grant ("sent at").
 
-        *head* is for a retry: it goes before everyone but earlier retries. A cancelled wait costs nobody a turn.
+        *head* is for a retry: it goes before everyone but earlier retries. A cancelled wait delays no other.
         """
         self._enter_loop()
         return await self._turns.take(head=head)
@@ -168,7 +168,7 @@ class Limiter:
         self._turns.look_again()
 
     def unused(self, sent_at: float) -> None:
-        """Note that the request granted at *sent_at* will not be sent: its token goes to the next in line."""
+        """Note that the request granted at *sent_at* will not be sent: its token goes to the next in the queue."""
         self._turns.give_back(sent_at)
         self._turns.look_again()
 

@@ -57,7 +57,7 @@ SCHEMA = (
     "select pg_advisory_unlock(6033128874902217)",
 )
 
-# a limit that is a few moments old is good enough after a crash, and nobody has to wait for the disk
+# a limit that is a few moments old is good enough after a crash, and no request has to wait for the disk
 SESSION = "set synchronous_commit = off"
 
 NEW = """
@@ -95,7 +95,7 @@ from got where b.key = %(key)s
 returning got.now, got.first, got.granted, b.gate, b.epoch, b.rate, b.lesson, b.members, b.silent
 """
 
-# as `ratelimit.store_protocol.closed`, and the lesson where nobody was quicker
+# as `ratelimit.store_protocol.closed`, and the lesson where no process was quicker
 BEAT = f"""
 {_KEPT}, mine as (
     insert into d3async_limit_member (key, name, pid, due, accepted)
@@ -285,7 +285,7 @@ class Trial:
 def probe_database(url: LimitUrl, *, clock: Callable[[], float] = time.time) -> Trial:
     """Make the tables if need be, reserve, and take all of it back. *clock* in seconds since 1970.
 
-    Blocks. Raises `StoreError`; its *code* is `forbidden` where the role may not do that, `read_only` where nobody may.
+    Blocks. Raises `StoreError`; its *code* is `forbidden` where the role may not do that, `read_only` where none may.
     """
     try:
         with psycopg.connect(url.reveal(), connect_timeout=_CONNECT, application_name="d3async doctor") as db:

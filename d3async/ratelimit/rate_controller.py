@@ -34,7 +34,7 @@ class RecentEvents:
 
 
 _SECONDS = 5.6
-"""Time in which the rate gains its whole scale beyond the plateau, if nobody refuses."""
+"""Time in which the rate gains its whole scale beyond the plateau, if there is no refusal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class RateController:
     """Finds and keeps the fastest rate a server takes: time comes in as an argument, so do the dice.
 
     *limit* is the ceiling in requests a second, None where it is to be found. Times are seconds on any one monotonic
-    clock. Nobody may leave before *opens_at*; *rate* is the pace from then on, *top* the fastest it may become,
+    clock. No request may leave before *opens_at*; *rate* is the pace from then on, *top* the fastest it may become,
     *learnt* the rate at which the server last refused, None once the top is regained; while *probing*, one request at
     a time finds out whether a block is over.
 
@@ -343,7 +343,7 @@ _LONGEST_WAIT = 8.0
 
 
 class Outage:
-    """Counts outage events; nobody leaves before *opens_at*. Times are seconds on any one monotonic clock."""
+    """Counts outage events; no request leaves before *opens_at*. Times are seconds on any one monotonic clock."""
 
     def __init__(self) -> None:
         self.events = 0

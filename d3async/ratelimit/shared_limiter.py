@@ -114,7 +114,7 @@ class SharedPacer:
         return fresh
 
     def take_back(self) -> None:
-        """Take the slot that was kept: somebody has it."""
+        """Take the slot that was kept: it is used now."""
         if self._share.open:
             self._take(self._clock())
         else:
@@ -330,7 +330,7 @@ class SharedLimit:
             self._wake.set()
         first = got.first + self._there.offset
         if set_forward:
-            # what others have reserved lies in the past now, and is sent all the same
+            # what others have reserved is in the past now, and is sent all the same
             self._pause(came)
             return Slots(self.held_until, wish.every, 0)
         return Slots(first, wish.every, wish.slots if got.granted else 0)

@@ -9,7 +9,7 @@ JITTER = 0.010
 """As `rate.JITTER`; slots lie a whole pace apart, without the burst that a pacer of one process may catch up with."""
 
 LONGEST_PAUSE = 300.0
-"""Seconds that one process can make the others wait; after a longer pause each has to be told by the server itself."""
+"""Seconds that one process can make the others wait; after a longer pause each learns it from the server itself."""
 
 Mode = Literal["open", "starting", "probing", "reopening", "regaining"]
 
@@ -87,30 +87,30 @@ class SharedRateController(RateController):
         )  # fmt: skip
 
     def learn(self, lesson: LearnedRate, gate: float, now: float) -> None:
-        """Take over what is known to all: nobody leaves before *gate*, and a new event here is the others' too."""
+        """Take over what is known to all: no request leaves before *gate*, and a new event here is the others' too."""
         if gate > max(self._gate, now):
             self._gate = min(gate, now + LONGEST_PAUSE)
             self._close()
         if lesson.epoch > self.epoch:
             self._adopt(lesson, now)
         elif lesson.epoch < self.epoch:
-            # the store lost its last moments: what is known here is told again
+            # the store lost its last moments: what is known here is published again
             self.epoch, self.news = lesson.epoch, True
         elif not self.news and lesson.rate > self.rate:
             self._raise_to(lesson.rate)
             self._settle()
 
     def told(self) -> None:
-        """Note that the others are being told all there is to tell."""
+        """Note that everything known here is being published."""
         self.news = self.raised = False
 
     def untold(self, lesson: LearnedRate | None) -> None:
-        """Note that nobody heard it."""
+        """Note that it was not published."""
         self.news = self.news or lesson is not None
         self.raised = True
 
     def hold(self, until: float) -> None:
-        """Let nobody leave before *until*, here and elsewhere."""
+        """Close the gate until *until*, here and elsewhere."""
         self._gate = max(self._gate, until)
         self.raised = True
         self._close()

@@ -133,7 +133,7 @@ class SqliteStore:
             (bucket.free, bucket.at, bucket.gate, rate, key),
         )
         members = db.execute("select count(*) from members where key = ? and due >= ?", (key, now)).fetchone()[0]
-        # nobody on one host is cut off from it: a silent process sends nothing
+        # no process of one host is cut off from it: a silent process sends nothing
         return Reserved(now, first, granted, bucket.gate, lesson, max(members, 1), 0)
 
     def _beat(self, db: sqlite3.Connection, key: str, name: str, beat: Heartbeat) -> HeartbeatAnswer:
@@ -195,7 +195,7 @@ def host_file() -> Path:
 
 
 def on_network(path: Path, mounts: str | None = None) -> bool:
-    """Whether *path* lies on another machine, as far as the system tells: locks and clocks are not one there."""
+    """Whether *path* is on another machine, as far as the system shows it: locks and clocks differ there."""
     if os.name == "nt":
         return str(path).startswith("\\\\")
     if mounts is None:

@@ -19,7 +19,7 @@ FORGOTTEN = 5.0
 """Seconds after which a silent process with no connection to the store is taken for dead."""
 _LONGEST_PROMISE = 7.0
 CUT_OFF = 60.0
-"""The same where its connection still stands: it was frozen, or cut off, and may go on sending its static share."""
+"""The same where its connection is still open: it was frozen, or cut off, and may go on sending its static share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Members:
 
 
 def members(others: Iterable[Member], name: str, now: float, *, since: float = -math.inf) -> Members:
-    """Where process *name* stands among *others*; the store can be reached *since* then."""
+    """The place of process *name* among *others*; the store can be reached *since* then."""
     others = list(others)
     kept = [other for other in others if _kept(other, now, since)]
     return Members(
@@ -106,7 +106,7 @@ BACK = 0.25
 class Bucket:
     """What is stored of one limit. Times are seconds on the store's clock, which may be set at any time.
 
-    *free* is the first time nobody has reserved, *at* the latest time at which somebody did; nobody leaves before
+    *free* is the first time not reserved, *at* the latest time of a reservation; no request leaves before
     *gate*.
     """
 
@@ -135,7 +135,7 @@ def settled(bucket: Bucket, now: float) -> Bucket:
     """Return *bucket* as it is to be read *now*.
 
     A clock that was set back costs everybody a whole window once: what was reserved by the old time is out by then,
-    and nobody waits for the old time to come again.
+    and no process waits for the old time to come again.
     """
     if now < bucket.at - BACK:
         return Bucket(now + WINDOW, now, now + max(bucket.gate - bucket.at, 0.0))
@@ -152,7 +152,7 @@ def reserve(bucket: Bucket, now: float, wish: SlotRequest) -> tuple[Bucket, floa
 
 
 def closed(bucket: Bucket, now: float, pause: float) -> Bucket:
-    """Return *bucket* with nobody leaving for *pause* seconds; 0 leaves it as it is."""
+    """Return *bucket* with its gate closed for *pause* seconds; 0 leaves it as it is."""
     bucket = settled(bucket, now)
     return Bucket(bucket.free, bucket.at, max(bucket.gate, now + pause)) if pause else bucket
 
@@ -160,7 +160,7 @@ def closed(bucket: Bucket, now: float, pause: float) -> Bucket:
 class StoreError(D3Error):
     """The store of a shared limit cannot be had at the moment; it stays inside this room.
 
-    *sent* says whether the store may have heard what it was told.
+    *sent* says whether the statement may have reached the store.
     """
 
 
@@ -182,9 +182,9 @@ class Reserved:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """A sign of life, good for *promise* seconds; *pause* seconds nobody may leave.
+    """A sign of life, good for *promise* seconds; no request may leave for *pause* seconds.
 
-    A *lesson* is taken where nobody has told another since *known*.
+    A *lesson* is stored where no process has stored another since *known*.
     """
 
     promise: float
@@ -247,7 +247,7 @@ PROMISE, PROMISE_IDLE = 1.0, 6.0
 """Seconds for which a sign of life is good."""
 _AGAIN = 0.5
 COMING_BACK = 1.0
-"""Seconds after which whoever had lost the store has asked it again, and knows who is there."""
+"""Seconds after which every process that had lost the store has asked it again, and knows its members."""
 
 
 class StoreOutage:
@@ -287,7 +287,7 @@ _LEASE, _AT_LEAST = 0.1, 0.01
 _QUICK = 1000.0
 """Requests a second of its own share from which reserving costs more than a slot that another waits for."""
 _FEW = 2
-"""Processes up to which each slot is reserved by itself: nobody waits for a slot that another holds unused."""
+"""Processes up to which each slot is reserved by itself: no process waits for a slot that another holds unused."""
 _WAYS = 1.5
 """Round trips to the store that slots in hand should last for."""
 

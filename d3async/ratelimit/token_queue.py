@@ -26,7 +26,7 @@ class Pacer:
 
     An AsyncLimiter lets its whole capacity through at the start, keeps the rate it was made with, gives nothing
     back, and may re-order its waiters. So its capacity is one request and the lateness to be caught up; a new rate
-    is a new AsyncLimiter, filled through `acquire` to where the old one stood; a beat that nobody used is kept for
+    is a new AsyncLimiter, filled through `acquire` to where the old one stood; an unused beat is kept for
     the length of one beat; and only one caller at a time waits for a beat.
     """
 
@@ -40,7 +40,7 @@ class Pacer:
         self.lateness = LatenessAllowance()
 
     async def beat(self, rate: float, now: float) -> bool:
-        """Take the beat that is due *now*, for a caller that has nobody in front; say whether there was one."""
+        """Take the beat that is due *now*, for a caller that is first in the queue; say whether there was one."""
         if now < self._free_at or rate != self._rate:
             return False
         self._note_beat(rate, now)
@@ -98,7 +98,7 @@ class Pacer:
         return self._unused
 
     def take_back(self) -> None:
-        """Forget the beat that was kept: somebody has it."""
+        """Forget the beat that was kept: it is used now."""
         self._unused = False
 
     async def _follow(self, rate: float) -> None:
@@ -115,7 +115,7 @@ class GrantRules(Protocol):
         """Return the rate, in requests a second."""
 
     def opens_at(self) -> float:
-        """Return the time before which nobody may leave."""
+        """Return the time before which no request may leave."""
 
     def open(self, now: float) -> bool:
         """Say whether one may leave *now*."""
@@ -145,14 +145,14 @@ class PacerProtocol(Protocol):
         """Count one request again."""
 
     def give_back(self, granted_at: float, rate: float) -> bool:
-        """Keep a fresh beat that nobody used; say whether it is kept."""
+        """Keep a fresh beat that was not used; say whether it is kept."""
 
     def take_back(self) -> None:
         """Forget the beat that was kept."""
 
 
 class TokenQueue:
-    """Waiters of one event loop. The dispenser task lives only while somebody waits.
+    """Waiters of one event loop. The dispenser task lives only while the queue is not empty.
 
     *pacer* makes another metronome for this line.
     """
@@ -185,11 +185,11 @@ class TokenQueue:
 
     @property
     def paused(self) -> float:
-        """Seconds the gate was closed while somebody waited."""
+        """Seconds the gate was closed while a request waited."""
         return self._paused + (0.0 if self._paused_at is None else self._clock() - self._paused_at)
 
     async def take_free(self) -> float | None:
-        """Take the turn that nobody has to wait for: no line, gate open, a beat due. None where there is none."""
+        """Take a token without waiting: queue empty, gate open, a beat due. None where there is none."""
         now = self._clock()
         rules = self._rules
         if self._dispenser is None and rules.open(now) and await self.metronome.beat(rules.pace(), now):
@@ -212,7 +212,7 @@ class TokenQueue:
             raise
 
     def give_back(self, granted_at: float) -> None:
-        """Pass a fresh grant that will not be used to the next in line, or keep it for whoever comes within a beat."""
+        """Pass a fresh grant that will not be used to the next in the queue, or keep it for a caller within a beat."""
         self._rules.returned(granted_at)
         fresh = self.metronome.give_back(granted_at, self._rules.pace())
         if fresh and len(self):
@@ -220,7 +220,7 @@ class TokenQueue:
             self._grant_next()
 
     def look_again(self) -> None:
-        """Wake the dispenser where the gate opens earlier than it thought, or nobody is left to wait for."""
+        """Wake the dispenser where the gate opens earlier than it thought, or the queue is empty."""
         if self._dispenser is None:
             return
         if not len(self) or (self._paused_at is not None and self._rules.opens_at() < self._pause_until):

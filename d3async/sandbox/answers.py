@@ -116,7 +116,7 @@ def linked_incidents(numbers: list[str]) -> Json:
 
 
 def incidents_page(rows: list[Json], total_pages: int | None) -> Json:
-    """List incidents as GetIncidents does; *total_pages* is told only where a page size was given."""
+    """List incidents as GetIncidents does; *total_pages* is given only where a page size was given."""
     return {
         "error": "",
         "returnData": "Successful",

@@ -47,7 +47,7 @@ _ALL = (
     Fault("cut-body", "cut", "the answer ends in the middle"),
     Fault("html-200", "page", "a login page with status 200", effect=False, status=200),
     Fault("redirect", "redirect", "a 307 to another host", effect=False, status=307),
-    Fault("foreign-error-data", "mangle", "ErrorData names an incident nobody asked for", only=REMOVE),
+    Fault("foreign-error-data", "mangle", "ErrorData names an incident that was not in the request", only=REMOVE),
     Fault("repeated-error-data", "mangle", "ErrorData says everything twice", only=REMOVE),
     Fault("missing-error-data", "mangle", "ErrorData is left out", only=REMOVE),
     Fault("odd-case-error-data", "mangle", "ErrorData in another letter case, keys and numbers", only=REMOVE),
@@ -136,7 +136,7 @@ ANSI_TEXT = "\x1b[2J\x1b[31mAll tasks deleted\x1b[0m\r\n\x07\x1b]0;owned\x07\x9b
 
 
 def spoil(fault: Fault, body: Json, *, elsewhere: str) -> Answer | None:
-    """Turn the honest *body* into the answer that *fault* gives; None for a fault that lies in the sending.
+    """Turn the honest *body* into the answer that *fault* gives; None for a fault of the sending.
 
     A redirect points to *elsewhere*.
     """

@@ -386,7 +386,7 @@ async def serve(
 ) -> AsyncIterator[Sandbox]:  # fmt: skip
     """Run a D3 look-alike on this event loop; yields its base URL.
 
-    *keys* and *secrets* go by command name, `*` stands for all. *rate* is in requests a second, 0 for no limit;
+    *keys* and *secrets* go by command name, `*` means all. *rate* is in requests a second, 0 for no limit;
     times are in seconds. *faults*: shares by name (`{"drop-after": 0.05}`), or one name or None for each request
     in turn, or a function of the request. With *keep* off, requests and tasks are counted but not kept.
     The rest is explained at `World`, `Look` and `Pace`. Raises OSError when the port is taken, ValueError for a

@@ -190,7 +190,7 @@ class Entry:
     items: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the entry as it stands in `/ledger`."""
+        """Give the entry as `/ledger` shows it."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 

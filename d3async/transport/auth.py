@@ -135,12 +135,12 @@ def _header(name: str, secret: Secret) -> Mapping[str, str]:
 
 
 def _sign(claims: dict[str, object], credential: Credential) -> Secret:
-    """An HS256 token. A failure is told without PyJWT's frames: they hold the secret."""
+    """An HS256 token. A failure is raised without PyJWT's frames: they hold the secret."""
     from jwt import InvalidKeyError, PyJWS  # noqa: PLC0415 - 80 ms to import, and most users have a plain key
     from jwt.algorithms import HMACAlgorithm  # noqa: PLC0415 - as above
 
     class AnyLength(HMACAlgorithm):
-        """D3 hands out the secret: a warning about its length would reach somebody who cannot change it."""
+        """D3 hands out the secret: a warning about its length would reach a user who cannot change it."""
 
         def check_key_length(self, key: bytes) -> None:  # noqa: ARG002 - PyJWT's signature
             return None

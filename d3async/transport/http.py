@@ -95,13 +95,13 @@ class BodyReader:
 
 
 def too_large(status: int) -> TransportFailure:
-    """What an answer beyond `MAX_ANSWER` comes to."""
+    """The result of an answer beyond `MAX_ANSWER`."""
     message = f"The answer is longer than {MAX_ANSWER // 1024 // 1024} MiB."
     return TransportFailure(sent=True, code="answer_too_large", message=message, status=status)
 
 
 class LowerCase(Mapping[str, str]):
-    """*headers* by their lower-case names, repeated ones joined (RFC 9110 section 5.2): for most, nobody asks."""
+    """*headers* by their lower-case names, repeated ones joined (RFC 9110 section 5.2): most are never needed."""
 
     __slots__ = ("_headers",)
 
@@ -376,7 +376,7 @@ def _proxy(base_url: str) -> tuple[URL | None, Mapping[str, str]]:
 
 
 class _Connector(TCPConnector):
-    """Never re-uses a connection on which something came that nobody asked for: the next request would take it.
+    """Never re-uses a connection on which something came without a request: the next request would take it.
 
     aiohttp asks `should_close` when a connection goes back to the pool, not when it is taken out again.
     """

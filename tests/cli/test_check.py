@@ -257,7 +257,7 @@ def test_the_same_id_twice_is_invalid_whatever_the_row_says(check: Check) -> Non
     assert err.endswith(
         "2 problems in 2 rows:\n"
         "  assignee  line 3 is empty\n"
-        '  id        2 rows like "k1" (lines 3, 4): stands on an earlier line already; make ids unique\n'
+        '  id        2 rows like "k1" (lines 3, 4): on an earlier line already; make ids unique\n'
     )
 
 

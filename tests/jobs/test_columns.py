@@ -81,8 +81,8 @@ def test_a_near_miss_of_a_column_that_is_there_is_another_column() -> None:
     ("keys", "column", "message"),
     [
         (["Due Date", "due"], "due", 'means the same as "Due Date"'),
-        (["due", "due"], "due", "stands in the header twice"),
-        (["Notes", "x", "Notes "], "Notes", "stands in the header twice"),
+        (["due", "due"], "due", "is in the header twice"),
+        (["Notes", "x", "Notes "], "Notes", "is in the header twice"),
         (["_row"], "_row", "is a column of d3async's own results"),
         (["_Message"], "_Message", "is a column of d3async's own results"),
     ],

@@ -613,7 +613,7 @@ def test_the_same_id_twice_is_wrong_and_identical_tasks_are_unless_allowed(
     assert world.states() == states
     assert world.to_send == states.count("pending")
     world.end()
-    named = ('id "1": stands on line 2 already', "the same as line 2")
+    named = ('id "1": is on line 2 already', "the same as line 2")
     with place.reader() as reader:
         reader.check()
         told = [(row.row, row.code) for row in reader.rows(["invalid"]) if row.message.startswith(named)]

@@ -21,8 +21,8 @@ HAS_WORK = """(c.untouched or exists (
     select from d3async_job j where j.run = c.run and j.lane between c.lo and c.hi and j.todo))"""
 """Whether rows of the chunk `c` are to be sent."""
 ROWS = "(select run, sum(rows) as rows from d3async_chunk where untouched group by run) u"
-"""How many rows of each run are pending and to be sent though no `d3async_job` tells of them."""
-# whoever comes second waits for the chunk and finds it touched
+"""How many rows of each run are pending and to be sent though they have no `d3async_job`."""
+# the second worker waits for the chunk and finds it touched
 _LAY = """
 with opened as (
     update d3async_chunk set untouched = false where run = %(run)s and untouched {} returning run, lo, hi
@@ -123,7 +123,7 @@ class ChunkRequest:
         return isinstance(self.work, Claim | Lanes | Take)
 
     def undone(self) -> ChunkRequest:
-        """What takes back the claim that this wish made and nobody made use of."""
+        """What takes back the claim that this wish made and that was not used."""
         if not isinstance(self.work, Claim):
             raise TypeError(self.work)
         done = self.done.get_loop().create_future()
@@ -184,7 +184,7 @@ update d3async_chunk set epoch = %s, who = %s, since = %s, closed_at = null
 where run = %s and chunk = %s and round = %s and not stopped returning lo, hi"""
 _LEFT = """
 select j.id from d3async_job j where j.run = %(run)s and j.lane between %(lo)s and %(hi)s and j.state = 'sent'"""
-# done first, while the rows can still be told by their state
+# done first, while the rows can still be found by their state
 _ITEMS = f"""
 update d3async_item t set state = 'unknown', maybe = true, code = 'interrupted', message = 'No answer was recorded.'
 where t.run = %(run)s and t.state = 'sent' and t.job in ({_LEFT})""".encode()
@@ -242,7 +242,7 @@ async def left(db: AsyncConnection[Any], owner: ChunkOwner) -> int:
 async def fenced_owners(
     db: AsyncConnection[Any], owners: Collection[ChunkOwner], *, writer: int, number: int
 ) -> dict[ChunkOwner, FencedError]:
-    """Those of *owners* whose chunk somebody else has or that were told to stop; the others hold it until the commit.
+    """Those of *owners* whose chunk another worker has, or that were stopped; the others hold it until the commit.
 
     Notes that *writer* stores its group *number* in this transaction.
     """
@@ -296,7 +296,7 @@ class ChunkTries(NamedTuple):
 
 
 LOST = ("crashed", "the worker was lost")
-"""What a try ran into that told nothing: written down before it begins."""
+"""The error of a try that ended without one: written down before it begins."""
 
 
 class ChunkId(NamedTuple):
@@ -315,7 +315,7 @@ async def begun(connection: AsyncConnection[Any], at: ChunkId) -> ChunkTries:
 
 
 async def forget(connection: AsyncConnection[Any], at: ChunkId) -> None:
-    """The chunk was given back in order, or is somebody else's."""
+    """The chunk was given back in order, or another worker has it."""
     await connection.execute(_RESET, at)
 
 

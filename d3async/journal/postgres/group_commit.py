@@ -264,7 +264,7 @@ async def _written(
 
 
 def _refusal(wish: ChunkRequest, lost: FencedError | None) -> FencedError | None:
-    """A former owner may still say what it knows of rows nobody has touched since; one told to stop, how they ended."""
+    """A former owner may store outcomes of rows that are untouched since; one that was stopped, how they ended."""
     if lost is None or isinstance(wish.work, NoteEvent):
         return None
     if lost.code == "cancelled":
@@ -301,7 +301,7 @@ def _answer(results: Mapping[ChunkRequest, object]) -> None:
             continue
         if isinstance(result, BaseException):
             wish.done.set_exception(result)
-            # whoever asked may have been cancelled meanwhile: a failure nobody waits for is no warning
+            # the caller may have been cancelled meanwhile: a failure that no caller waits for is no warning
             wish.done.exception()
         else:
             wish.done.set_result(result)
@@ -362,7 +362,7 @@ class PostgresJournal:
         """See `Journal.flush`; raises what the first write that was lost ran into."""
         while self._under_way:
             await asyncio.wait(self._under_way)
-            # what was stored last has been answered, but nobody has been called back yet
+            # what was stored last has been answered, but no caller has been called back yet
             await asyncio.sleep(0)
         if self.failure is not None:
             raise self.failure

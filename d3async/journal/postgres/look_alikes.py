@@ -119,7 +119,7 @@ _OF_KNOWN_RUN = _WANTED.format(
 _GONE = f"""
 select s.* from d3async_job j join d3async_similar s on s.run = j.run and s.id = j.id
 where j.run = %(run)s and j.gone and j.state in {MAY_HAVE_HAPPENED}"""
-# a row that no d3async_job tells of waits to be sent
+# a row without a d3async_job waits to be sent
 _ELSEWHERE = f"""
 select s.* from d3async_similar s left join d3async_job j on j.run = s.run and j.id = s.id
 where s.run = any(%(others)s)
@@ -169,7 +169,7 @@ def lock_tenant(db: Connection[Any], tenant: str, *, wait: float = WAIT) -> None
         db.execute(_LOCK.encode(), (tenant,))
         db.execute("select set_config('lock_timeout', '0', true)")
     except (errors.LockNotAvailable, errors.DeadlockDetected):
-        message = f"Rows for {tenant} are being submitted by somebody else at this moment: wait until that is done."
+        message = f"Rows for {tenant} are being submitted by another process at this moment: wait until that is done."
         raise FolderHeldError(message, code="held") from None
 
 

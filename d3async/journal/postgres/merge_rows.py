@@ -209,7 +209,7 @@ def make_ready(db: Connection[Any], run: int, identity: int) -> None:
 
 
 def mark_interrupted(db: Connection[Any], run: int) -> None:
-    """Rows somebody left `sent`: nobody knows whether they happened."""
+    """Rows that a lost owner left `sent`: they may have happened."""
     run_all(db, _LEFTOVERS, {"run": run, **_WORDS})
 
 
@@ -306,7 +306,7 @@ from generate_series(0, (%(rows)s - 1) / %(size)s) at"""
 
 
 def assign_lanes(db: Connection[Any], run: int, *, serial: bool) -> None:
-    """Put the rows to be sent, each of which stands in a lane of its own, into the lanes they are to share.
+    """Put the rows to be sent, each of which is in a lane of its own, into the lanes they are to share.
 
     See `journal.sqlite.merge_rows.assign_lanes`: rows of one source together, mirrored sources in different waves.
     """

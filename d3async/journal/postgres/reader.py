@@ -184,7 +184,7 @@ class FleetRunReader(ReaderBase):
         return body and unescape(body)
 
     def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        """Rows of one small SQL question; `{run}` in it stands for the run's id, `%s` for each of *values*."""
+        """Rows of one small SQL question; `{run}` in it is the run's id, `%s` each of *values*."""
         with self._translated():
             return self._db.execute(sql.replace("{run}", str(self.id)).encode(), values).fetchall()
 
@@ -313,7 +313,7 @@ class RunStatus:
 
     @property
     def open(self) -> bool:
-        """Whether rows of it are still to be sent by somebody."""
+        """Whether rows of it are still to be sent."""
         return self.to_send > 0 and self.cancelled_at is None
 
 
@@ -330,7 +330,7 @@ class FleetSnapshot:
 
 
 def fleet_snapshot(connection: Connection[Any], *, now: float, name: str | None = None) -> FleetSnapshot:
-    """How the fleet stands at *now* (seconds since 1970), or the run *name* of it alone."""
+    """The state of the fleet at *now* (seconds since 1970), or of its run *name* alone."""
     with connection.transaction():
         connection.execute("set transaction isolation level repeatable read, read only")
         runs = {row[0]: _run(row) for row in connection.execute(_RUNS, {"name": name}).fetchall()}

@@ -30,7 +30,7 @@ from unnest(%s::int[], %s::int[], %s::int[], %s::int[], %s::int[], %s::float8[],
     w(n, run, id, epoch, round, at, again)
 where j.run = w.run and j.id = w.id and j.todo and (j.state <> 'sent' or (j.epoch = w.epoch and w.again))
 returning w.n"""
-# the late word of an owner that was fenced is knowledge, as long as nobody has touched the row since
+# the late answer of an owner that was fenced is knowledge, as long as the row is untouched since
 _MINE = (
     "j.run = w.run and j.id = w.id and j.epoch = w.epoch"
     " and (j.state = 'sent' or (j.state = 'unknown' and j.code = 'interrupted' and not j.todo))"
@@ -57,7 +57,7 @@ from w where {_MINE} returning w.n""".encode()
 
 
 async def claim_rows(db: AsyncConnection[Any], wishes: Sequence[ChunkRequest]) -> list[object]:
-    """Mark the rows of *wishes* as sent, each if nobody else has; None or a `FencedError` for each wish."""
+    """Mark the rows of *wishes* as sent, each if no other owner has; None or a `FencedError` for each wish."""
     rows = [
         (n, wish.owner.run, wish.work.call.job, wish.owner.epoch, wish.owner.round, wish.work.at,
          all_commands()[wish.work.call.command].repeatable)
@@ -68,7 +68,7 @@ async def claim_rows(db: AsyncConnection[Any], wishes: Sequence[ChunkRequest]) -
 
 
 async def release_rows(db: AsyncConnection[Any], wishes: Sequence[ChunkRequest]) -> list[object]:
-    """Undo the latest claims; those of somebody else stand."""
+    """Undo the latest claims; those of other owners are kept."""
     rows = [
         (wish.owner.run, wish.work.call.job, wish.owner.epoch, 0 if wish.work.sent else 1)
         for wish in wishes if isinstance(wish.work, Release)
@@ -97,9 +97,9 @@ async def record_rows(db: AsyncConnection[Any], wishes: Sequence[ChunkRequest]) 
 
 
 def fenced(wish: ChunkRequest) -> FencedError:
-    """What a claim is told that somebody else was faster with."""
+    """The error of a claim that another owner was faster with."""
     label = wish.work.call.label if isinstance(wish.work, Claim | Release | Settle) else ""
-    return FencedError(f"Row about {label} was claimed by somebody else.", code="fenced")
+    return FencedError(f"Row about {label} was claimed by another process.", code="fenced")
 
 
 def _never_sent(wish: ChunkRequest) -> ConservationError:

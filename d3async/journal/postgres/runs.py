@@ -76,7 +76,7 @@ class FleetRun:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A chunk that has rows left to send. *who* has it open since *since* (seconds since 1970), None: nobody."""
+    """A chunk that has rows left to send. *who* has it open since *since* (seconds since 1970), None: not open."""
 
     run: int
     chunk: int
@@ -89,7 +89,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """How one run stands: rows of its file by outcome, rows in flight, rows the present round still has to send.
+    """The state of one run: rows of its file by outcome, rows in flight, rows the present round still has to send.
 
     Rows in flight are among *outcomes* as `unknown`, so that these add up to the rows.
     """
@@ -172,7 +172,7 @@ async def finish(
     exit_code: int,
     facts: Mapping[str, Any],
 ) -> bool:
-    """Write down how the round ended, once: False when somebody has, or when rows are to be sent or in flight.
+    """Write down how the round ended, once: False when that is done already, or when rows are to be sent or in flight.
 
     *facts* are added to those the round began with. Raises `ConservationError` when rows are lost or made up.
     """
@@ -299,7 +299,7 @@ async def next_chunk(connection: AsyncConnection[Any], tenant: str) -> ChunkToRu
 async def so_far(connection: AsyncConnection[Any], at: ChunkToRun) -> RoundCounts:
     """How the present round of the run of *at* goes, all its chunks together; one pass over the rows of the run.
 
-    A run's chunks are worked on one after the other, so whoever opens one can count on from here. Rows that a lost
+    A run's chunks are worked on one after the other, so the next worker can count on from here. Rows that a lost
     worker had in flight are not counted, as those are not of a run on one machine that was killed.
     """
     found = await (await connection.execute(_SO_FAR, {"run": at.run, "round": at.round})).fetchall()
@@ -320,7 +320,7 @@ async def cancelled(connection: AsyncConnection[Any], wanted: Collection[int]) -
 async def give_up(
     connection: AsyncConnection[Any], at: ChunkToRun, code: str, message: str, *, who: str, now: float
 ) -> None:
-    """What is left of a chunk stays unsent, with *code* and *message*; whoever had it open is fenced."""
+    """What is left of a chunk stays unsent, with *code* and *message*; a worker that had it open is fenced."""
     async with connection.transaction():
         owner, _ = await chunk_owners.open_as(connection, at.run, at.chunk, at.round, who=who, now=now)
         told = {"run": at.run, "lo": owner.lo, "hi": owner.hi, "code": code, "message": message}
@@ -341,7 +341,7 @@ async def stop(connection: AsyncConnection[Any], at: ChunkToRun, reason: Stop, *
 
 
 async def at_rest(connection: AsyncConnection[Any], run: int) -> bool:
-    """Whether nobody has a chunk of *run* open."""
+    """Whether no worker has a chunk of *run* open."""
     return await (await connection.execute(_WORKED_ON, (run,))).fetchone() is None
 
 
@@ -355,7 +355,7 @@ async def sweep(connection: AsyncConnection[Any], *, now: float) -> set[str]:
 
 
 async def finish_if_over(connection: AsyncConnection[Any], run: int, *, now: float) -> bool:
-    """Write down how *run* ended, if it is over: told by its rows, never by the queue. Whether it was done now."""
+    """Write down how *run* ended, if it is over, which its rows say, never the queue. Whether it was done now."""
     found = await (await connection.execute(_ENDING.encode(), (run,))).fetchone()
     if found is None:
         return False

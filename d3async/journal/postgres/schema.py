@@ -93,14 +93,14 @@ create index d3async_event_run on d3async_event(run, round);
 #           `uid` is random; `identity` is the version of the identities of its rows, see `convert`
 # round     one `submit` of it; what on one machine is one run over the folder
 # chunk     a slice of the lanes of the last round, `lo` to `hi`. `epoch` is that of its present owner
-#           `untouched` = nobody has opened it since it was cut from a new run of plain rows: none of them stands in job
+#           `untouched` = no worker has opened it since it was cut from a new run of plain rows: none of them is in job
 #           yet; all are pending and to be sent, each in the lane of its own id, and ids are what lo and hi are. Every
 #           row that job does not have is in such a chunk, see `untouched`
 # writer    one process; `written` is the last group it has stored, by which it finds out after a broken connection
 # answer.id of a call with one row the row's, of any other the negative of a number from d3async_call
 # row       what the file says; written once, changed by a re-run alone. `content` is null where it is the identity:
 #           of rows without a key of their own, and of those that are invalid
-#           `sent_raw` is the text of a row as it was sent, null while that is `raw`, "" where nobody knows it
+#           `sent_raw` is the text of a row as it was sent, null while that is `raw`, "" where it is not known
 #           `meant` = the user wants it sent although it looks like a row that was sent
 # similar   what is compared with new rows, of rows that must not be sent twice: see `entered`. The digests are those of
 #           `journal.sqlite.schema`

@@ -155,7 +155,7 @@ class PostgresStage:
     def _copy(self, table: str, columns: Mapping[str, str]) -> Iterator[Callable[[tuple[Any, ...]], None]]:
         statement = f"copy {table}({', '.join(columns)}) from stdin (format binary)"
         with self._db.cursor() as cursor:
-            # the one in C; for this type psycopg takes another one, in Python, unless it is told to
+            # the one in C; for this type psycopg takes another one, in Python, unless it is set to
             cursor.adapters.register_dumper(bytes, BytesBinaryDumper)
             with cursor.copy(statement.encode()) as copy:
                 copy.set_types(list(columns.values()))
@@ -235,7 +235,7 @@ class PostgresStage:
 
 
 def source_number(lane_key: str) -> int:
-    """The number of whoever asks about an incident: 64 bits of a digest; should two ever meet, storing them fails."""
+    """The number of an account and its incident: 64 bits of a digest; should two ever meet, storing them fails."""
     return int.from_bytes(blake2b(lane_key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), signed=True)
 
 

@@ -74,7 +74,7 @@ class Submission:
         # of rows that have just come there are no statistics: the planner takes the whole table for small
         self._db.execute("set local enable_seqscan = off")
         if not self._one(_LOCK, self.name)[0]:
-            raise FolderHeldError(f"{self.name} is being submitted by somebody else at this moment.", code="held")
+            raise FolderHeldError(f"{self.name} is being submitted by another process at this moment.", code="held")
         found = self._db.execute(
             "select id, tenant, meta, round, identity from d3async_run where name = %s for update", (self.name,)
         ).fetchone()
@@ -209,7 +209,7 @@ def submission(
     """Begin to submit the run *name* for *tenant*, in a transaction that locks the name.
 
     Raises `JournalError`: `journal_missing` and `journal_newer` (see `schema.check`), `other_tenant` when the run
-    belongs to another one; `FolderHeldError` when somebody submits it at this moment, or when a worker has a chunk of
+    belongs to another one; `FolderHeldError` when another process submits it now, or when a worker has a chunk of
     it open. With *take_over* such a worker is fenced instead: what it has in flight becomes `unknown`.
     """
     return Submission(connection, name, tenant, now=now, take_over=take_over)

@@ -82,7 +82,7 @@ def _lockable(file: BinaryIO) -> bool:
 
 def let_go(folder: Path, lock: FileLock, *, created: bool) -> None:
     """Give the lock back; a folder that was *created* for nothing goes too."""
-    # its file goes while the lock is still held: later it may be somebody else's
+    # its file goes while the lock is still held: later it may belong to another process
     with suppress(OSError):
         (folder / _LOCK).unlink(missing_ok=True)
     lock.release()

@@ -53,7 +53,7 @@ request_kind = attrgetter("kind")
 
 
 def in_write_order(group: Sequence[WriteRequest]) -> list[WriteRequest]:
-    """*group* as it is fulfilled, without claims that nobody waits for any more."""
+    """*group* as it is fulfilled, without claims that no caller waits for any more."""
     wanted = (wish for wish in group if wish.kind is not RequestKind.CLAIM or not wish.done.cancelled())
     return sorted(wanted, key=request_kind)
 
@@ -202,7 +202,7 @@ class GroupCommitJournal:
             raise self.failure
 
     async def aclose(self) -> None:
-        """Store what is left and end the thread; the connection stays open. Raises what `flush` has not told yet."""
+        """Store what is left and end the thread; the connection stays open. Raises what `flush` has not raised yet."""
         try:
             await self._written()
         finally:
@@ -215,7 +215,7 @@ class GroupCommitJournal:
     async def _written(self) -> None:
         while self._writer is not None:
             await asyncio.shield(self._writer)
-        # what was stored last has been answered, but nobody has been called back yet
+        # what was stored last has been answered, but no caller has been called back yet
         await asyncio.sleep(0)
 
     def _ask(self, kind: RequestKind, what: Any) -> asyncio.Future[Any]:
@@ -375,7 +375,7 @@ class GroupCommitJournal:
                 wish.done.set_result(result)
             else:
                 wish.done.set_exception(result)
-                # whoever asked may have been cancelled meanwhile: a failure nobody waits for is no warning
+                # the caller may have been cancelled meanwhile: a failure that no caller waits for is no warning
                 wish.done.exception()
                 if wish.told:
                     self.failure = self.failure or result

@@ -395,6 +395,6 @@ def correct_index(folder: RunFolder, tell: Tell) -> None:
 
 
 def folder_moved(uid: str, place: Path) -> None:
-    """Tell the index where the run folder of the journal *uid* is now, if it can be told."""
+    """Store in the index where the run folder of the journal *uid* is now, if it can be stored."""
     with suppress(JournalError), SentIndex(index_file()) as index:
         index.moved(uid, place.resolve())

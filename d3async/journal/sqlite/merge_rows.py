@@ -26,7 +26,7 @@ _SHARING = "exists (select 1 from item where item.job = job.id)"
 def assign_lanes(db: sqlite3.Connection, *, serial: bool) -> None:
     """Put the rows to be sent into lanes; until then each has its own. A lane is named after its first row.
 
-    Rows with items share a lane with all others about the same source, whoever asks; with *serial* every row does so
+    Rows with items share a lane with all others of the same source, under any account; with *serial* every row does so
     with those about the same incident; rows of different profiles never share one. Sources that name each other, in
     rows to be sent, stand in different waves: if links are symmetric, the second of two such removals is judged by
     what the first one did.
@@ -270,7 +270,7 @@ def _outcome_from_items(db: sqlite3.Connection, job: int) -> None:
 
 
 def mark_interrupted(db: sqlite3.Connection) -> None:
-    """Rows an earlier owner left `sent`: nobody knows whether they happened."""
+    """Rows that an earlier owner left `sent`: they may have happened."""
     db.execute(
         "update job set state = 'unknown', maybe = 1, code = 'interrupted', done_at = null,"
         " message = 'The run ended after sending and before an answer was recorded.' where state = 'sent'"

@@ -185,7 +185,7 @@ class RowStore:
         ).rowcount
         if not claimed or claimed != wanted:
             labels = ", ".join(call.label for call, _, __ in calls)
-            raise FencedError(f"A row about {labels} was claimed by somebody else.", code="fenced")
+            raise FencedError(f"A row about {labels} was claimed by another process.", code="fenced")
 
     def _count(self, where: str, values: Sequence[Any]) -> int:
         return int(self._db.execute(f"select count(*) from job where {where}", values).fetchone()[0])
@@ -337,7 +337,7 @@ _ROWS = "select id, row, state, code, message, command, params, username, site, 
 
 
 class RowStoreWithOutcomes(RowStore):
-    """A `Store` whose finished rows come with how they are told."""
+    """A `Store` whose finished rows come with their outcomes."""
 
     def __init__(self, db: sqlite3.Connection, *, epoch: int) -> None:
         super().__init__(db, epoch=epoch)

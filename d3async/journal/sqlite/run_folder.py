@@ -213,7 +213,7 @@ class RunFolder:
             self.db.execute("pragma wal_checkpoint(passive)")
 
     def files_before(self) -> dict[str, Any]:
-        """What `note_files` was told by the run before this one; nothing where another one was in between."""
+        """What the run before this one gave to `note_files`; nothing where another one was in between."""
         epoch, files = json.loads(self.meta_of("files") or "[0, {}]")
         return files if epoch == self.epoch - 1 else {}
 

@@ -153,7 +153,7 @@ def uid_of(meta: Mapping[str, str]) -> str:
 
 
 def _identities(db: sqlite3.Connection) -> None:
-    """Digests of version 3 in every row, identities of version 2 in those that are told apart by what they ask for."""
+    """Digests of version 3 in every row, identities of version 2 in those whose identity is what they ask for."""
     meta = dict(db.execute("select key, value from meta"))
     db.execute("insert or replace into meta values ('uid', ?), ('identity', ?)", (uid_of(meta), str(IDENTITY)))
     add_functions(db)

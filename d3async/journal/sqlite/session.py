@@ -150,7 +150,7 @@ def _as_journal_error() -> Iterator[None]:
 def hold(path: Path, *, now: float) -> RunFolder:
     """Hold the run folder *path* and become its owner: what an earlier owner left in the air is unknown from now on.
 
-    Raises `JournalError` when there is no journal, `FolderHeldError` when somebody else holds it.
+    Raises `JournalError` when there is no journal, `FolderHeldError` when another process holds it.
     """
     if not (path / FILE).is_file():
         raise JournalError(f"{path} is no run folder: it has no {FILE}.", code="no_run_folder")

@@ -163,7 +163,7 @@ def test_who_submits_for_a_tenant_waits_for_the_one_before_and_says_so_in_the_en
         with fleet.db.transaction():
             lock_tenant(fleet.db, "another")
             before = time.monotonic()
-            with pytest.raises(FolderHeldError, match="Rows for soc are being submitted by somebody else"):
+            with pytest.raises(FolderHeldError, match="Rows for soc are being submitted by another process"):
                 lock_tenant(fleet.db, "soc", wait=0.2)
             assert time.monotonic() - before >= 0.2
             raise psycopg.Rollback

@@ -113,7 +113,7 @@ def test_a_repeated_id_is_named_itself_not_the_incident_of_its_row(folder: RunFo
     list(stage.duplicates(allow=False))
 
     messages = folder.db.execute("select message from incoming where state = 'invalid'").fetchall()
-    assert messages == [(f'id "{told}": stands on line 2 already (make ids unique)',)]
+    assert messages == [(f'id "{told}": is on line 2 already (make ids unique)',)]
 
 
 def test_invalid_rows_that_look_alike_are_not_duplicates(folder: RunFolder) -> None:
