@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
@@ -48,6 +49,7 @@ ABOUT = {
     "demo": "Run the samples against the sandbox.",
     "login": "Put a key into the system keyring.",
     "logout": "Take a key out of the system keyring.",
+    "completion": "Print the completion script of a shell.",
 }
 
 _FILES = {
@@ -55,7 +57,9 @@ _FILES = {
     "cancel": "submit_worker_cancel",
     "check": "run_and_check",
     "demo": "sandbox",
-    "logout": "login",
+    "doctor": "doctor_and_login",
+    "login": "doctor_and_login",
+    "logout": "doctor_and_login",
     "reconcile": "reconcile_and_settle",
     "report": "status_and_results",
     "results": "status_and_results",
@@ -91,6 +95,17 @@ class _Commands(click.Group):
         command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in ABOUT and not args[0].startswith("-"):
+            from difflib import get_close_matches  # noqa: PLC0415 - for a mistyped command only
+
+            near = get_close_matches(args[0], ABOUT, n=1)
+            meant = f" Did you mean {near[0]}?" if near else ""
+            ctx.fail(f'There is no command "{args[0]}".{meant}')
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
         with formatter.section("Commands"):
             formatter.write_dl(list(ABOUT.items()))
@@ -102,30 +117,61 @@ class _Commands(click.Group):
     epilog=EPILOG,
     help=SUMMARY,
 )
-@click.version_option(__version__, prog_name="d3async", message="%(prog)s %(version)s")
+@click.version_option(__version__, "-V", "--version", prog_name="d3async", message="%(prog)s %(version)s")
 def cli() -> None:
     """List the subcommands."""
 
 
 def main() -> None:
     """Run the command line and exit with the code the README lists."""
+    if os.environ.get("_D3ASYNC_COMPLETE", "").startswith("powershell"):
+        importlib.import_module("d3async.cli.completion").add_powershell()
     sys.exit(exit_code_of(cli))
 
 
 def exit_code_of(command: click.Command, args: list[str] | None = None) -> int:
-    """Run *command* and say in one line what stopped it, if anything did."""
+    """Run *command* and say in one line what stopped it, if anything did.
+
+    What no code foresaw is 70, and raised where D3_DEBUG is 1.
+    """
     try:
         result = command.main(args=args, prog_name="d3async", standalone_mode=False)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except click.ClickException as error:
-        say(f"d3async: {error.format_message()}")
-        if isinstance(error, click.UsageError) and error.ctx is not None:
-            say(f"help: {error.ctx.command_path} --help")
+        _say_usage(error)
         return USAGE
     except D3Error as error:
         say(f"d3async: {error.message}")
         return next((code for kind, code in _CODES if isinstance(error, kind)), USAGE)
     except BrokenPipeError:
         return 141
+    except Exception as error:
+        if os.environ.get("D3_DEBUG") == "1":
+            raise
+        say(_internal(error))
+        result = INTERNAL
     return result if isinstance(result, int) else 0
+
+
+def _say_usage(error: click.ClickException) -> None:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        say(error.format_message())
+        return
+    say(f"d3async: {error.format_message()}")
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        say(f"help: {error.ctx.command_path} --help")
+
+
+def _internal(error: Exception) -> str:
+    """One line about a defect of ours: its kind and place. Its text is left out, as it may hold a secret."""
+    trace, place = error.__traceback__, ""
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__", ""))
+        if module.startswith("d3async"):
+            place = f" in {module}, line {trace.tb_lineno}"
+        trace = trace.tb_next
+    return (
+        f"d3async: internal error: {type(error).__name__}{place}. This is a defect of d3async: please report this line."
+        " What is known of rows is in the run folder; D3_DEBUG=1 shows more, maybe also secrets."
+    )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import NoReturn, Self
 
 _EARLY = (
-    "cli.doctor",
+    "cli.doctor_and_login",
     "cli.reconcile_and_settle",
     "cli.run_and_check",
     "cli.status_and_results",
