@@ -11,8 +11,18 @@ if TYPE_CHECKING:
     from d3async.d3.commands.remove_linked_incidents import RemoveLinkedIncidents as RemoveLinkedIncidents
     from d3async.engine.observers import Observer as Observer
     from d3async.errors import D3Error as D3Error
+    from d3async.errors import FolderGoneError as FolderGoneError
+    from d3async.errors import FolderHeldError as FolderHeldError
+    from d3async.errors import JobFileError as JobFileError
+    from d3async.errors import JournalError as JournalError
     from d3async.errors import LookAlikeError as LookAlikeError
+    from d3async.errors import NotSentError as NotSentError
+    from d3async.errors import RefusedError as RefusedError
+    from d3async.errors import SettingsError as SettingsError
     from d3async.errors import SimilarPair as SimilarPair
+    from d3async.errors import ThrottledError as ThrottledError
+    from d3async.errors import UnauthorizedError as UnauthorizedError
+    from d3async.errors import UnknownOutcomeError as UnknownOutcomeError
     from d3async.journal.model import JobOutcome as JobOutcome
 
 __version__ = "0.1.0"
@@ -21,12 +31,22 @@ _HOMES = {
     "CreateTask": "d3async.d3.commands.create_task",
     "D3Client": "d3async.client",
     "D3Error": "d3async.errors",
+    "FolderGoneError": "d3async.errors",
+    "FolderHeldError": "d3async.errors",
+    "JobFileError": "d3async.errors",
     "JobOutcome": "d3async.journal.model",
+    "JournalError": "d3async.errors",
     "LookAlikeError": "d3async.errors",
+    "NotSentError": "d3async.errors",
     "Observer": "d3async.engine.observers",
+    "RefusedError": "d3async.errors",
     "RemoveLinkedIncidents": "d3async.d3.commands.remove_linked_incidents",
     "Settings": "d3async.config.settings",
+    "SettingsError": "d3async.errors",
     "SimilarPair": "d3async.errors",
+    "ThrottledError": "d3async.errors",
+    "UnauthorizedError": "d3async.errors",
+    "UnknownOutcomeError": "d3async.errors",
 }
 
 

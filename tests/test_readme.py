@@ -99,7 +99,9 @@ def test_the_run_of_the_library_runs_as_printed(
 
 
 def test_the_public_names_are_those_of_the_readme_and_all_of_them_load() -> None:
-    for name in ("CreateTask", "D3Client", "D3Error", "RemoveLinkedIncidents", "Settings", "sandbox"):
+    table = set(re.findall(r"`(\w+Error)`", README))
+    assert "UnknownOutcomeError" in table
+    for name in ("CreateTask", "D3Client", "D3Error", "RemoveLinkedIncidents", "Settings", "sandbox", *sorted(table)):
         assert getattr(d3async, name)
         assert name in dir(d3async)
 
