@@ -171,13 +171,15 @@ def similar_to_sent(
     there = path is not None and (path / FILE).is_file()
     if not there and not knows_any(observer.message):
         return NOTHING_SIMILAR
+    own = servers.own_if_any()
+    if not there and own is None and not examined.routed:
+        return NOTHING_SIMILAR
     try:
         folder = open_folder(path) if there and path is not None else in_memory()
     except FolderHeldError as error:
         observer.message(f"Not compared with rows that were sent before: {error.message}")
         return NOTHING_SIMILAR
     try:
-        own = servers.own_if_any()
         if finished(folder, examined, servers, own) is not None:
             return NOTHING_SIMILAR
         stage = folder.stage()
