@@ -1,7 +1,7 @@
 """Is `check` worth its time? Against the least that does the same validation: csv.reader and pydantic in a loop.
 
-Both run alternating, in processes of their own, on the same file of made-up tasks. The ratio is of processor seconds;
-1/2 is the aim. Memory is the peak of each process, and what 1,000,000 rows need above 10,000.
+Both run alternating, in processes of their own, on the same file of made-up tasks. The ratio is of processor seconds,
+0.8 is the bound. Memory is the peak of each process, and what 1,000,000 rows need above 10,000.
 
     python benchmarks/check_speed.py [ROWS]
 """

@@ -18,9 +18,10 @@ from d3async.policy.look_alikes import ALL
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from d3async.config.settings import Settings
     from d3async.d3.call import Call
     from d3async.journal.model import Changes, Similar
     from d3async.journal.sqlite.reader import Work
@@ -163,16 +164,14 @@ def similar_to_sent(
     Where settings are missing, only what the run folder holds is known.
     """
     from d3async.errors import FolderHeldError  # noqa: PLC0415 - as above
-    from d3async.journal.model import NOTHING_SIMILAR, Selection  # noqa: PLC0415 - as above
-    from d3async.journal.sqlite.look_alikes import LookAlikeGuard, knows_any  # noqa: PLC0415 - as above
+    from d3async.journal.model import NOTHING_SIMILAR  # noqa: PLC0415 - as above
+    from d3async.journal.sqlite.look_alikes import LookAlikeGuard  # noqa: PLC0415 - as above
     from d3async.journal.sqlite.run_folder import FILE, in_memory, open_folder  # noqa: PLC0415 - as above
-    from d3async.operations.load import finished, homes_of  # noqa: PLC0415 - as above
+    from d3async.operations.load import finished  # noqa: PLC0415 - as above
 
     there = path is not None and (path / FILE).is_file()
-    if not there and not knows_any(observer.message):
-        return NOTHING_SIMILAR
     own = servers.own_if_any()
-    if not there and own is None and not examined.routed:
+    if not there and not _rows_to_compare(examined, own, observer):
         return NOTHING_SIMILAR
     try:
         folder = open_folder(path) if there and path is not None else in_memory()
@@ -182,16 +181,36 @@ def similar_to_sent(
     try:
         if finished(folder, examined, servers, own) is not None:
             return NOTHING_SIMILAR
-        stage = folder.stage()
-        stage.add(examined)
-        for _ in stage.duplicates(allow=allow_duplicates):
-            pass
-        places = by_server(homes_of(stage, servers, own))
-        if None in stage.profiles() and own is None:
-            places = {**places, folder.meta().get("base_url", ""): [""]}
-        folder.adopt({})
-        folder.begin(Selection(), now=0.0, facts={})
+        places = _stage(folder, examined, servers, own, allow_duplicates=allow_duplicates)
         with LookAlikeGuard(folder, places, tell=observer.message, change=False) as guard:
             return guard.find(allowed)
     finally:
         folder.abandon()
+
+
+def _rows_to_compare(examined: OpenJobFile, own: Settings | None, observer: OperationObserver) -> bool:
+    """Whether this user has sent rows to a D3 that the file may go to, from any run folder."""
+    from d3async.journal.sqlite.look_alikes import knows_rows_of  # noqa: PLC0415 - as above
+
+    if examined.routed:
+        return knows_rows_of(None, observer.message)
+    return own is not None and knows_rows_of(own.base_url, observer.message)
+
+
+def _stage(
+    folder: RunFolder, examined: OpenJobFile, servers: Servers, own: Settings | None, *, allow_duplicates: bool
+) -> Mapping[str, Sequence[str]]:
+    """Put the rows of the file into *folder* as a run would; the D3s they go to, as `by_server` gives them."""
+    from d3async.journal.model import Selection  # noqa: PLC0415 - as above
+    from d3async.operations.load import homes_of  # noqa: PLC0415 - as above
+
+    stage = folder.stage()
+    stage.add(examined)
+    for _ in stage.duplicates(allow=allow_duplicates):
+        pass
+    places = by_server(homes_of(stage, servers, own))
+    if None in stage.profiles() and own is None:
+        places = {**places, folder.meta().get("base_url", ""): [""]}
+    folder.adopt({})
+    folder.begin(Selection(), now=0.0, facts={})
+    return places

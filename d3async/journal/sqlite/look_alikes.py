@@ -376,12 +376,16 @@ def opened_index(tell: Tell) -> SentIndex | None:
         return None
 
 
-def knows_any(tell: Tell) -> bool:
-    """Whether this user's index knows any row."""
+def knows_rows_of(base_url: str | None, tell: Tell) -> bool:
+    """Whether this user's index knows rows that were sent to the D3 at *base_url*; to any D3 where it is None."""
     if not index_file().is_file() or (index := opened_index(tell)) is None:
         return False
     with index:
-        return index.newest() > 0
+        try:
+            return index.newest() > 0 if base_url is None else index.knows(server_digest(base_url))
+        except JournalError as error:
+            tell(f"{error.message}: {_WITHOUT}")
+            return False
 
 
 def correct_index(folder: RunFolder, tell: Tell) -> None:
