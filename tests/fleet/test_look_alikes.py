@@ -227,6 +227,21 @@ def test_a_row_that_was_changed_is_compared_as_it_is_now(soc: Fleet) -> None:
     stopped(submit(soc, "third", task("20270101-3")), 1)
 
 
+def test_a_row_changed_under_its_id_into_one_that_was_done_and_taken_out_is_a_new_row(soc: Fleet) -> None:
+    header, options = f"key,{HEADER}", ("--id-column", "key")
+    submit(soc, "tasks", f"k1,{task()}", f"k2,{task(name='Other')}", header=header, options=options)
+    sent(soc)
+    with psycopg.connect(soc.database) as db:
+        db.execute("update d3async_job set state = 'failed', epoch = 1 where id = 2")
+
+    again = submit(soc, "tasks", f"k2,{task()}", header=header, options=options)
+
+    stopped(again, 1)
+    assert queued(soc) == 0
+    meant = submit(soc, "tasks", f"k2,{task()}", header=header, options=(*options, "--allow-similar", "2"))
+    assert (meant.code, queued(soc)) == (0, 1), meant.err
+
+
 def test_two_files_of_one_submit_are_compared_with_each_other(soc: Fleet) -> None:
     for name in ("tasks", "copy", "another"):
         (soc.folder / f"{name}.csv").write_text(HEADER + task())

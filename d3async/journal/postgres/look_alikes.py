@@ -112,8 +112,9 @@ select s.id, s.similar_key, s.alike_key, coalesce(s.due_key, 0), r.line, {first}
 from d3async_similar s join d3async_row r on r.run = s.run and r.id = s.id {joined}
 where s.run = %(run)s and r.meant is not true"""
 _OF_NEW_RUN = _WANTED.format(first="true", joined="")
+# a row that was changed has no epoch until it is sent as it is now
 _OF_KNOWN_RUN = _WANTED.format(
-    first="j.attempts = 0",
+    first="j.attempts = 0 or j.epoch is null",
     joined="join d3async_job j on j.run = s.run and j.id = s.id and j.todo and j.state in ('pending', 'failed')",
 )
 _GONE = f"""

@@ -96,7 +96,7 @@ _RENEW = f"""
 delete from d3async_item t using d3async_renewed n, d3async_incoming i, d3async_row r
 where t.run = %(run)s and t.job = n.id and i.row = n.row and r.run = t.run and r.id = t.job
     and (r.command, r.site, r.label) is distinct from (i.command, i.site, i.label);
-update d3async_job j set state = 'pending', code = null, message = null
+update d3async_job j set state = 'pending', epoch = null, code = null, message = null
 from d3async_renewed n, d3async_incoming i, d3async_row r
 where j.run = %(run)s and j.id = n.id and i.row = n.row and r.run = j.run and r.id = j.id
     and not (j.state = 'unknown' and r.command is not distinct from i.command);

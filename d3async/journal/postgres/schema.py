@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from psycopg import errors
@@ -114,15 +115,17 @@ create index d3async_event_run on d3async_event(run, round);
 
 
 async def check(connection: AsyncConnection[Any]) -> None:
-    """Raise `JournalError` unless the database has the tables this d3async knows.
+    """Raise `JournalError` unless the database has the tables this d3async knows, and these are only tables.
 
-    *code* is `journal_missing`, `journal_newer` or `journal_older`; `migrations.migrate` cures the first and the last.
+    *code* is `journal_missing`, `journal_newer`, `journal_older` or `journal_changed`; `migrate` cures the first and
+    the third.
     """
     judge(await version_of(connection))
 
 
 async def version_of(connection: AsyncConnection[Any]) -> int | None:
-    """The version of the tables in the database; None where there are none."""
+    """The version of the database's tables; None where there are none. Raises `JournalError`, `journal_changed`."""
+    judge_part(await (await connection.execute(_FOREIGN_PART)).fetchone())
     exists = await (await connection.execute(_EXISTS)).fetchone()
     if exists is None or not exists[0]:
         return None
@@ -132,6 +135,7 @@ async def version_of(connection: AsyncConnection[Any]) -> int | None:
 
 def check_now(connection: Connection[Any]) -> None:
     """`check` over a connection that blocks."""
+    judge_part(connection.execute(_FOREIGN_PART).fetchone())
     exists = connection.execute(_EXISTS).fetchone()
     found = None
     if exists is not None and exists[0]:
@@ -141,6 +145,33 @@ def check_now(connection: Connection[Any]) -> None:
 
 _EXISTS = "select to_regclass('d3async_schema') is not null"
 _VERSION = "select version from d3async_schema"
+# triggers, rules and policies of others would run inside our statements, with our rights
+_OURS = ",".join(re.findall(r"create table (\w+)", TABLES))
+_FOREIGN_PART = f"""
+select case
+    when c.relkind = 'v' then 'the view "' || c.relname || '"'
+    when c.relkind = 'f' then 'the foreign table "' || c.relname || '"'
+    when c.relkind <> 'r' then '"' || c.relname || '", no plain table,'
+    when t.tgname is not null then 'the trigger "' || t.tgname || '" on "' || c.relname || '"'
+    when w.rulename is not null then 'the rule "' || w.rulename || '" on "' || c.relname || '"'
+    else 'the policy "' || p.polname || '" on "' || c.relname || '"' end
+from unnest('{{{_OURS}}}'::text[]) ours(name)
+join pg_catalog.pg_class c on c.oid = to_regclass(ours.name)
+left join pg_catalog.pg_trigger t on t.tgrelid = c.oid and not t.tgisinternal
+left join pg_catalog.pg_rewrite w on w.ev_class = c.oid
+left join pg_catalog.pg_policy p on p.polrelid = c.oid
+where c.relkind <> 'r' or t.oid is not null or w.oid is not null or p.oid is not null
+order by 1 limit 1""".encode()
+
+
+def judge_part(found: Sequence[Any] | None) -> None:
+    """Raise `JournalError` where a part of the journal was *found* that d3async does not make, such as a trigger."""
+    if found is not None:
+        message = (
+            f"The database holds {found[0]}, which d3async never makes. The journal was changed from outside, so it is"
+            " not used. Let the database's owner drop that part, or restore the database from a backup."
+        )
+        raise JournalError(message, code="journal_changed")
 
 
 def judge(version: int | None) -> None:

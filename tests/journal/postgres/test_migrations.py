@@ -164,3 +164,39 @@ def test_tables_that_others_use_for_long_are_left_as_they_are(
     assert refused.code == "journal_busy"
     assert asked(url, "select version from d3async_schema") == [(2,)]
     assert asyncio.run(migrated(url)) == [None]
+
+
+FOREIGN = {
+    'the trigger "again" on "d3async_job"': """
+create function more() returns trigger language plpgsql as 'begin return new; end';
+create trigger again after update on d3async_job for each row execute function more()""",
+    'the rule "more" on "d3async_job"': "create rule more as on update to d3async_job do also nothing",
+    'the view "d3async_schema"': """
+alter table d3async_schema rename to kept;
+create view d3async_schema as with recursive n(version) as (select 3 union all select version from n)
+select version from n""",
+    'the foreign table "d3async_event"': """
+drop table d3async_event;
+create extension if not exists postgres_fdw;
+create server other foreign data wrapper postgres_fdw;
+create foreign table d3async_event(run integer) server other""",
+    'the policy "more" on "d3async_row"': "create policy more on d3async_row using (true)",
+}
+
+
+@pytest.mark.parametrize(("named", "part"), FOREIGN.items())
+def test_a_database_with_parts_that_d3async_never_makes_is_refused(postgres: Postgres, named: str, part: str) -> None:
+    url = postgres.database()
+    assert asyncio.run(migrated(url)) == [None]
+    with psycopg.connect(url, autocommit=True) as db:
+        schema.check_now(db)
+        try:
+            db.execute(part.encode())
+        except psycopg.errors.FeatureNotSupported as missing:
+            pytest.skip(f"this server has no postgres_fdw: {missing}")
+        with pytest.raises(JournalError, match=named) as error:
+            schema.check_now(db)
+
+    assert error.value.code == "journal_changed"
+    [refused] = asyncio.run(migrated(url))
+    assert getattr(refused, "code", None) == "journal_changed"
