@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(d3async.__file__).parent
-MOST_FILES = 150
+MOST_FILES = 160
 MOST_LINES = 450
 MOST_LINES_OF_A_FUNCTION = 40
 SQL_ROOMS = ("journal/", "ratelimit/sqlite_store.py", "ratelimit/postgres_store.py")

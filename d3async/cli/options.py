@@ -182,6 +182,7 @@ _SETTINGS: tuple[tuple[str, Any, str, str], ...] = (
     ("timeout", DURATION, "D", "One attempt, at most (D3_TIMEOUT).  [default: 60s]"),
     ("max_attempts", click.IntRange(min=1), "N", "Attempts a request (D3_MAX_ATTEMPTS).  [default: 4]"),
     ("max_wait", DURATION, "D", "Longest pause D3 may ask for (D3_MAX_WAIT).  [default: 5m]"),
+    ("max_outage", DURATION, "D", "How long D3 may be away before the run stops (D3_MAX_OUTAGE).  [default: 15m]"),
     ("api_key_header", str, "NAME", "The header a key travels in (D3_API_KEY_HEADER).  [default: d3key]"),
     ("api_key_file", _FILE, "FILE", "A file that holds the key; it comes before every variable."),
     ("jwt_file", _FILE, "FILE", "A file that holds a ready token."),

@@ -19,7 +19,17 @@ if TYPE_CHECKING:
 
 RESERVED = frozenset({"D3_API_KEY_HEADER", "D3_JWT_LIFETIME"})
 SHARED = frozenset(
-    {"rate", "concurrency", "timeout", "max_attempts", "max_wait", "jwt_lifetime", "ca_bundle", "share_limit"}
+    {
+        "rate",
+        "concurrency",
+        "timeout",
+        "max_attempts",
+        "max_wait",
+        "max_outage",
+        "jwt_lifetime",
+        "ca_bundle",
+        "share_limit",
+    }
 )
 """What options and variables say for every D3 of a run; all else is said for one D3, and never tells another."""
 LIMIT_URL = ("limit_url", "limit_url_file")

@@ -217,6 +217,7 @@ SETTINGS = (
     Setting("timeout", _positive_seconds, 60.0),
     Setting("max_attempts", _count, 4),
     Setting("max_wait", _waiting, 300.0),
+    Setting("max_outage", _waiting, 900.0),
     Setting("api_key_header", _header_name, "d3key"),
     Setting("jwt_lifetime", _lifetime, None),
     Setting("ca_bundle", _file, None),

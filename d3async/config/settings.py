@@ -38,6 +38,7 @@ class Settings:
     timeout: float = 60.0
     max_attempts: int = 4
     max_wait: float = 300.0
+    max_outage: float = 900.0
     api_key_header: str = "d3key"
     jwt_lifetime: float | None = None
     ca_bundle: Path | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from codecs import BOM_UTF8
@@ -205,12 +206,48 @@ def read(response: ApiResponse, *, retry_after: float | None = None) -> Answer:
     if status == 401:  # noqa: PLR2004 - RFC 9110
         return Unauthorized(said or "D3 answered 401 Unauthorized.")
     if 400 <= status < 500 and status != 408:  # noqa: PLR2004 - a gateway's 408 may come after D3 was asked
-        return Refused(f"http_{status}", said or f"D3 answered HTTP {status}.", status)
+        return Refused(f"http_{status}", said or f"D3 answered HTTP {status}.{_page(response)}", status)
     if status != 200:  # noqa: PLR2004 - D3's pages know no other success
-        return AmbiguousAnswer(f"http_{status}", said or f"HTTP {status} does not say whether it happened.", status)
+        message = f"HTTP {status} does not say whether it happened.{_page(response)}"
+        return AmbiguousAnswer(f"http_{status}", said or message, status)
     if not isinstance(body, dict):
         return AmbiguousAnswer("bad_response", _unreadable(response, body), status)
     return _read_success(body, said)
+
+
+_TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
+_MARKUP = re.compile(r"<(script|style)\b.*?</\1\s*>|<!--.*?-->|<[^>]*>", re.IGNORECASE | re.DOTALL)
+_SHOWN = 8192
+_SENTENCE = 80
+
+
+def foreign_page(response: ApiResponse) -> str:
+    """What *response* is, in words, where D3 did not write it; "" where D3 may have: JSON, a 401, a 429."""
+    start = response.body[:64].removeprefix(BOM_UTF8).lstrip()
+    if response.status in {401, 429} or start[:1] in {b"{", b"["}:
+        return ""
+    where = response.headers.get("location", "") if 300 <= response.status < 400 else ""  # noqa: PLR2004 - RFC 9110
+    if where:
+        return f"HTTP {response.status} sends to {where.partition('?')[0][:_SENTENCE]}"
+    said = _said(response.body)
+    return f"{said} answers (HTTP {response.status})" if said else f"HTTP {response.status} with an empty answer"
+
+
+def _said(body: bytes) -> str:
+    """The title of a page or the first words of a text, in quotes; "" where there are none."""
+    text = body[:_SHOWN].decode("utf-8", "replace")
+    title = _TITLE.search(text)
+    words = " ".join(html.unescape(_MARKUP.sub(" ", title[1] if title else text)).split())
+    if len(words) > _SENTENCE:
+        words = f"{words[: _SENTENCE - 1]}…"
+    if not words:
+        return "a page without words" if body.strip() else ""
+    return f"a page titled ‘{words}’" if title else f"‘{words}’"
+
+
+def _page(response: ApiResponse) -> str:
+    said = _said(response.body) if foreign_page(response) else ""
+    return f" It {'says' if said.startswith('‘') else 'is'} {said}." if said else ""
 
 
 def returned(response: ApiResponse) -> Any:
@@ -226,7 +263,7 @@ def _unreadable(response: ApiResponse, body: Any) -> str:
         return "The answer is JSON, but not an object: it does not say whether it happened."
     kind = response.headers.get("content-type", "").partition(";")[0] or "no content type"
     what = "empty" if not response.body.strip() else f"not readable JSON ({kind})"
-    return f"HTTP 200 with an answer that is {what}: it does not say whether it happened."
+    return f"HTTP 200 with an answer that is {what}: it does not say whether it happened.{_page(response)}"
 
 
 def error_text(body: Mapping[str, Any]) -> str:

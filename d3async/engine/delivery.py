@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from d3async.d3 import response as d3_response
 from d3async.d3.call import Account, request_for
 from d3async.d3.response import AmbiguousAnswer, Throttled, TransportFailure
+from d3async.engine.d3_presence import PROBE, D3Presence
 from d3async.policy.halt_and_exit_codes import Stop
 from d3async.policy.retry import FINAL, Budget, Final, Policy, Retry, decide, retry_after
 from d3async.ratelimit.choose_store import host_share, library_share
@@ -144,7 +145,8 @@ class Delivery:
         account: Account,
         policy: Policy,
         random: Callable[[], float],
-        max_outages: int = 20,
+        max_outages: int | None = None,
+        max_outage: float = 900.0,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         on_attempt: Callable[[Attempt], None] | None = None,
@@ -156,11 +158,14 @@ class Delivery:
         self._account = account
         self._random = random
         self._max_outages = max_outages
-        self._patience = min(max_outages, _UNTIL_REACHED)
+        self._max_outage = max_outage
+        self._reached = False
+        self._away_since: float | None = None
         self._clock = clock
         self._wall = wall
         self._on_attempt = on_attempt
         self._budget = Budget()
+        self._presence = D3Presence(self._probe, max_outage=max_outage, clock=clock, wall=wall, random=random)
 
     async def deliver(self, call: Call, *, repeatable: bool, log: AttemptLog, stopper: Stopper) -> Delivered:
         """Send *call* until its final answer. Raises `FencedError` and `JournalError` from *log*, `SettingsError`."""
@@ -184,11 +189,15 @@ class Delivery:
         charged, left, first = 1, 0, True
         known = Delivered(call, None, 0)
         while True:
-            granted = await self._turn(call, log, stopper, head=not first)
-            if granted is None:
-                return known
-            answer, response = await self._attempt(call, granted, log, left + 1)
-            left, first = left + _left(answer), False
+            async with self._presence.alone(stopper):
+                granted = await self._turn(call, log, stopper, head=not first)
+                if granted is None:
+                    return known
+                answer, response = await self._attempt(call, granted, log, left + 1)
+                left, first = left + _left(answer), False
+                if response is not None and (wrong := self._presence.heard(response)):
+                    stopper.stop(wrong)
+                    return Delivered(call, answer, left, response)
             decision = self._decide(answer, repeatable=repeatable, attempt=charged)
             if isinstance(decision, Final):
                 return Delivered(call, answer, left, response)
@@ -292,8 +301,10 @@ class Delivery:
     def _report(self, answer: Answer, granted: float) -> None:
         if not _left(answer):
             self.limiter.unreachable(granted)
+            if self._away_since is None:
+                self._away_since = self._clock()
             return
-        self._patience = self._max_outages
+        self._reached, self._away_since = True, None
         if isinstance(answer, Throttled):
             self.limiter.throttled(granted, answer.retry_after)
         elif isinstance(answer, (TransportFailure, AmbiguousAnswer)):
@@ -302,12 +313,31 @@ class Delivery:
             self._budget = self._budget.earned()
             self.limiter.accepted(granted)
 
+    def _away_too_long(self) -> bool:
+        """Whether connections have failed for too long: *max_outages* times in a row, or for *max_outage* seconds."""
+        most = self._max_outages if self._reached else min(_UNTIL_REACHED, self._max_outages or _UNTIL_REACHED)
+        if most is not None and self.limiter.outages >= most:
+            return True
+        return self._away_since is not None and self._clock() - self._away_since >= self._max_outage
+
+    async def _probe(self) -> ApiResponse | TransportFailure | None:
+        """The answer to a request that does nothing; None where there is no key for it."""
+        if not self._auth.can(PROBE.command):
+            return None
+        granted = await self.limiter.token(head=True)
+        who = {"username": self._account.username, "site": self._account.site}
+        headers = self._auth.headers(PROBE.command, **who)
+        response = await self._transport.send(PROBE, headers, on_sent=_Wire(self.limiter, granted, self._clock).left)
+        response = self._masked(response)
+        self._report(response if isinstance(response, TransportFailure) else self._read(response), granted)
+        return response
+
     def _decide(self, answer: Answer, *, repeatable: bool, attempt: int) -> Final | Retry | Stop:
         dice, budget = self._random(), self._budget.left
         decision = decide(answer, repeatable=repeatable, attempt=attempt, policy=self.policy, dice=dice, budget=budget)
         if decision is FINAL:
             return decision
-        if isinstance(answer, TransportFailure) and not answer.sent and self.limiter.outages >= self._patience:
+        if isinstance(answer, TransportFailure) and not answer.sent and self._away_too_long():
             return Stop("unreachable", f"D3 cannot be reached, {self.limiter.outages} times in a row: {answer.message}")
         if isinstance(answer, Throttled) and self.limiter.blocked_for > self.policy.max_wait:
             return Stop("throttled", "D3 has answered nothing but 429 for longer than --max-wait", answer.retry_after)
@@ -354,13 +384,16 @@ def connect(
     *,
     session: ClientSession | None = None,
     limiter: Limiter | None = None,
-    max_outages: int = 20,
+    max_outages: int | None = None,
+    max_outage: float | None = None,
     on_attempt: Callable[[Attempt], None] | None = None,
 ) -> Connection:
     """The parts for *settings*. A *session* or *limiter* passed in is shared, and the session is not closed.
 
     Without a *limiter* of the caller's the limit is shared where *settings* name a `limit_url`.
-    *max_outages*: connection failures in a row after which D3 counts as gone; a few suffice while it was never reached.
+    D3 counts as gone after *max_outage* seconds (default: that of *settings*) in which no connection could be made or
+    something else answered, or after *max_outages* connection failures in a row; a few suffice while it was never
+    reached.
     """
     auth = Auth(settings)
     transport = Transport(
@@ -384,6 +417,7 @@ def connect(
         policy=Policy(settings.max_attempts, settings.max_wait),
         random=random.random,
         max_outages=max_outages,
+        max_outage=settings.max_outage if max_outage is None else max_outage,
         on_attempt=on_attempt,
     )
     return Connection(transport, auth, limiter, delivery)

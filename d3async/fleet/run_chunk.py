@@ -91,8 +91,11 @@ RETRY_BOUNDS = {
     "settings": RetryBounds(30, 300, 24),
     "throttled": RetryBounds(60, 300, 100),
     "unreachable": RetryBounds(15, 300, 100),
+    "not_d3": RetryBounds(60, 300, 100),
 }
 """By the code of the stop. In all: defects two minutes, a wrong key or setting two hours, a D3 that is away eight."""
+_OUTAGES, _OUTAGE = 20, 60.0
+"""Connection failures in a row, and seconds, for which a worker waits for a D3 before other tenants have its place."""
 _UNCOUNTED = {"journal": 2.0, "terminated": 0.0, "interrupted": 0.0}
 """Nothing that the chunk is to blame for: seconds until it may be taken again."""
 
@@ -140,7 +143,13 @@ class Tenants:
         settings = self._settings_of(name)
         async with AsyncExitStack() as stack:
             limiter = await stack.enter_async_context(self._limiter_of(settings))
-            parts = connect(settings, limiter=limiter, on_attempt=lambda attempt: self._heard(name, attempt))
+            parts = connect(
+                settings,
+                limiter=limiter,
+                max_outages=_OUTAGES,
+                max_outage=_OUTAGE,
+                on_attempt=lambda attempt: self._heard(name, attempt),
+            )
             await stack.enter_async_context(parts.transport)
             return Tenant(name, settings, parts), stack.pop_all()
 

@@ -16,6 +16,7 @@ UNAUTHORIZED: Final = "unauthorized"
 """Why nothing more is sent to a D3 that does not accept the key."""
 _HELD_BY: Final[Mapping[str, str]] = {
     "unreachable": "D3 could not be reached",
+    "not_d3": "something else answers at D3's address",
     "throttled": "D3 asked for a longer pause than --max-wait allows",
     "journal": "the run folder could not be written",
 }
@@ -36,7 +37,8 @@ READING: Final[Mapping[str, str]] = {
 SETTINGS: Final[Mapping[str, str]] = {
     "profile": "--profile", "username": "--username", "site": "--site", "rate": "--rate",
     "concurrency": "--concurrency", "timeout": "--timeout", "max_attempts": "--max-attempts",
-    "max_wait": "--max-wait", "jwt_lifetime": "--jwt-lifetime", "share_limit": "--share-limit",
+    "max_wait": "--max-wait", "max_outage": "--max-outage", "jwt_lifetime": "--jwt-lifetime",
+    "share_limit": "--share-limit",
 }  # fmt: skip
 """Settings that a suggested command has."""
 PLACES: Final[Mapping[str, str]] = {

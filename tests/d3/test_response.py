@@ -141,7 +141,7 @@ def test_an_error_text_beside_item_errors_is_told_and_not_lost() -> None:
         ("failed_object", "command_error", 'D3 answered "Failed" without a reason.'),
         ("error_400", "http_400", "The body of the request must be a valid JSON object"),
         ("refused_409", "http_409", "Conflict"),
-        ("refused_404", "http_404", "D3 answered HTTP 404."),
+        ("refused_404", "http_404", "D3 answered HTTP 404. It says ‘Not Found’."),
     ],
 )
 def test_a_refusal_carries_d3s_own_words_where_there_are_any(name: str, code: str, message: str) -> None:
