@@ -19,10 +19,10 @@ from d3async.d3.call import Call, normalize_number
 from d3async.d3.commands import Command, find
 from d3async.d3.commands.create_task import CreateTask
 from d3async.d3.commands.remove_linked_incidents import RemoveLinkedIncidents
-from d3async.d3.response import AmbiguousAnswer, ItemError, Refused, Reply, TransportFailure
+from d3async.d3.response import AmbiguousAnswer, ItemError, Refused, Reply, TransportFailure, Unauthorized
 from d3async.engine.delivery import Stopper, connect
 from d3async.engine.observers import CallbackObserver, ObserverHub, OutcomeSeen, counted
-from d3async.errors import NotSentError, RefusedError, SettingsError, UnknownOutcomeError
+from d3async.errors import NotSentError, RefusedError, SettingsError, UnauthorizedError, UnknownOutcomeError
 from d3async.policy.halt_and_exit_codes import error_for_stop, parse
 from d3async.policy.outcome import judge
 
@@ -399,6 +399,10 @@ class D3Client:
             raise self._told(call, marks.too_late(seconds))
         if stopper.reason is not None and done.answer is None:
             raise self._told(call, error_for_stop(stopper.reason, attempts=done.attempts))
+        if isinstance(done.answer, Unauthorized):
+            kind = UnknownOutcomeError if done.call.maybe else UnauthorizedError
+            error = kind(done.answer.message, code="unauthorized", status=401, attempts=done.attempts, sent=True)
+            raise self._told(call, error)
         return done
 
     def _told(self, call: Call, error: D3Error) -> D3Error:

@@ -55,6 +55,15 @@ def _host(_ctx: click.Context, _param: click.Parameter, text: str) -> str:
     return text
 
 
+def _window(_ctx: click.Context, _param: click.Parameter, text: str | None) -> tuple[int, int]:
+    if text is None:
+        return 0, 0
+    first, _, last = text.partition("-")
+    if not (first.isdecimal() and last.isdecimal()):
+        raise click.BadParameter("FIRST-LAST, numbers of requests, as in 20-60")
+    return int(first), int(last)
+
+
 def _links(_ctx: click.Context, _param: click.Parameter, text: str | None) -> list[tuple[str, str]]:
     if text == "none":
         return []
@@ -100,6 +109,10 @@ What happened: GET /ledger, /ledger?summary=1 without the rows, DELETE /ledger s
 @click.option("--latency", default="0s", show_default=True, type=DURATION, help="how long a request takes")
 @click.option("--jitter", default="0s", show_default=True, type=DURATION, help="how much that varies, up and down")
 @click.option("--fault", "faults", multiple=True, callback=_faults, metavar="NAME=SHARE", help="see below; repeatable")
+@click.option(
+    "--window", callback=_window, metavar="FIRST-LAST", help="requests that a sign-in page answers instead of D3"
+)
+@click.option("--forbidden", multiple=True, metavar="INCIDENT", help="an incident that answers 401; repeatable")
 @click.option("--seed", default=0, show_default=True, help="of the dice for faults and jitter")
 @click.option("--hang-for", default="1h", show_default=True, type=DURATION, help="how long a hanging request hangs")
 @click.option("--key-header", default="d3key", show_default=True, help="the header that carries the key")

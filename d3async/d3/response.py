@@ -223,14 +223,15 @@ _SENTENCE = 80
 
 def foreign_page(response: ApiResponse) -> str:
     """What *response* is, in words, where D3 did not write it; "" where D3 may have: JSON, a 401, a 429."""
+    status = response.status
+    if 300 <= status < 400:  # noqa: PLR2004 - RFC 9110; D3's pages know no redirect
+        where = response.headers.get("location", "").partition("?")[0][:_SENTENCE]
+        return f"HTTP {status} sends to {where or 'nowhere'}"
     start = response.body[:64].removeprefix(BOM_UTF8).lstrip()
-    if response.status in {401, 429} or start[:1] in {b"{", b"["}:
+    if status in {401, 429} or start[:1] in {b"{", b"["}:
         return ""
-    where = response.headers.get("location", "") if 300 <= response.status < 400 else ""  # noqa: PLR2004 - RFC 9110
-    if where:
-        return f"HTTP {response.status} sends to {where.partition('?')[0][:_SENTENCE]}"
     said = _said(response.body)
-    return f"{said} answers (HTTP {response.status})" if said else f"HTTP {response.status} with an empty answer"
+    return f"{said} answers (HTTP {status})" if said else f"HTTP {status} with an empty answer"
 
 
 def _said(body: bytes) -> str:

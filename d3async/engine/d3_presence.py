@@ -26,7 +26,8 @@ PROBE = ApiRequest("CreateTask", b'{"Username":')
 class D3Presence:
     """Whether it is D3 that answers, for all calls of one `Delivery`.
 
-    *probe* sends `PROBE` and returns the answer; None where there is no key for it. *max_outage* in seconds.
+    *probe* sends `PROBE` and returns the answer; None where there is no key for it. *max_outage* in seconds. *tell*
+    gets a line when D3 is waited for, and when it is back.
     """
 
     def __init__(
@@ -38,11 +39,13 @@ class D3Presence:
         wall: Callable[[], float],
         random: Callable[[], float],
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        tell: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._answers = ForeignAnswers()
         self._probe = probe
         self._max_outage = max_outage
         self._clock, self._wall, self._random, self._sleep = clock, wall, random, sleep
+        self._tell = tell
         self._lock = asyncio.Lock()
 
     def heard(self, response: ApiResponse | TransportFailure) -> Stop | None:
@@ -51,6 +54,8 @@ class D3Presence:
             return None
         page = foreign_page(response)
         if not page:
+            if self._answers.waiting:
+                self._tell("D3 answers again")
             self._answers = self._answers.by_d3()
             return None
         self._foreign(page, retry_after(response.headers, now=self._wall()))
@@ -97,4 +102,7 @@ class D3Presence:
                 self.heard(response)
 
     def _foreign(self, page: str, wait: float | None) -> None:
+        before = self._answers.waiting
         self._answers = self._answers.foreign(page, now=self._clock(), retry_after=wait, dice=self._random())
+        if self._answers.waiting and not before and self._answers.d3_answered:
+            self._tell(f"not D3: {page}; no row is sent until D3 answers, for at most {self._max_outage:.0f} s")

@@ -94,10 +94,16 @@ class NoAttemptLog:
 
 
 class Stopper:
-    """Says when to start no new work, and wakes calls that wait before the wire."""
+    """Says when to start no new work, and wakes calls that wait before the wire.
 
-    def __init__(self, on_stop: Callable[[Stop], None] | None = None) -> None:
+    *admit* is asked just before a call is sent, and keeps it back with False.
+    """
+
+    def __init__(
+        self, on_stop: Callable[[Stop], None] | None = None, *, admit: Callable[[Call], bool] = lambda _: True
+    ) -> None:
         self.reason: Stop | None = None
+        self.admit = admit
         self._on_stop = on_stop or (lambda _: None)
         self._waits: set[Interruptible] = set()
 
@@ -125,12 +131,16 @@ class Attempt(NamedTuple):
 
 
 class Delivered(NamedTuple):
-    """The last word about a call. *answer* is None when it was not sent, or provably did not happen, before a stop."""
+    """The final answer to a call; None when it was not sent, or provably did not happen, before a stop.
+
+    *kept_back*: `Stopper.admit` said no; it is to be delivered later.
+    """
 
     call: Call
     answer: Answer | None
     attempts: int
     response: ApiResponse | None = None
+    kept_back: bool = False
 
 
 class Delivery:
@@ -150,6 +160,7 @@ class Delivery:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         on_attempt: Callable[[Attempt], None] | None = None,
+        tell: Callable[[str], object] = lambda _: None,
     ) -> None:
         self.limiter = limiter
         self.policy = policy
@@ -165,7 +176,9 @@ class Delivery:
         self._wall = wall
         self._on_attempt = on_attempt
         self._budget = Budget()
-        self._presence = D3Presence(self._probe, max_outage=max_outage, clock=clock, wall=wall, random=random)
+        self._presence = D3Presence(
+            self._probe, max_outage=max_outage, clock=clock, wall=wall, random=random, tell=tell
+        )
 
     async def deliver(self, call: Call, *, repeatable: bool, log: AttemptLog, stopper: Stopper) -> Delivered:
         """Send *call* until its final answer. Raises `FencedError` and `JournalError` from *log*, `SettingsError`."""
@@ -192,7 +205,7 @@ class Delivery:
             async with self._presence.alone(stopper):
                 granted = await self._turn(call, log, stopper, head=not first)
                 if granted is None:
-                    return known
+                    return known._replace(kept_back=stopper.reason is None)
                 answer, response = await self._attempt(call, granted, log, left + 1)
                 left, first = left + _left(answer), False
                 if response is not None and (wrong := self._presence.heard(response)):
@@ -216,9 +229,12 @@ class Delivery:
                 await asyncio.sleep(decision.delay)
 
     async def _turn(self, call: Call, log: AttemptLog, stopper: Stopper, *, head: bool) -> float | None:
-        """Token, then the durable mark; None when the run stopped meanwhile: then neither is left behind."""
+        """Token, then the durable mark; None when the call may not be sent now: then neither is left behind."""
         granted = await self._token(stopper, head=head)
         if granted is None:
+            return None
+        if not stopper.admit(call):
+            self.limiter.unused(granted)
             return None
         try:
             await log.claim(call, self._wall())
@@ -387,13 +403,14 @@ def connect(
     max_outages: int | None = None,
     max_outage: float | None = None,
     on_attempt: Callable[[Attempt], None] | None = None,
+    tell: Callable[[str], object] = lambda _: None,
 ) -> Connection:
     """The parts for *settings*. A *session* or *limiter* passed in is shared, and the session is not closed.
 
     Without a *limiter* of the caller's the limit is shared where *settings* name a `limit_url`.
     D3 counts as gone after *max_outage* seconds (default: that of *settings*) in which no connection could be made or
     something else answered, or after *max_outages* connection failures in a row; a few suffice while it was never
-    reached.
+    reached. *tell* gets a line when something else answers for D3, and when D3 is back.
     """
     auth = Auth(settings)
     transport = Transport(
@@ -419,6 +436,7 @@ def connect(
         max_outages=max_outages,
         max_outage=settings.max_outage if max_outage is None else max_outage,
         on_attempt=on_attempt,
+        tell=tell,
     )
     return Connection(transport, auth, limiter, delivery)
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Protocol
 import anyio
 
 from d3async.d3.commands import all_commands
-from d3async.d3.response import Reply
+from d3async.d3.response import Reply, Unauthorized
 from d3async.engine.delivery import Stopper
 from d3async.errors import FencedError, FolderGoneError, JournalError, first_failure
 from d3async.journal.model import CallResult, Event
 from d3async.policy.batching import ListLimit, SentPart, wave_of, worth_splitting
 from d3async.policy.halt_and_exit_codes import Stop, reached
 from d3async.policy.outcome import judge
+from d3async.policy.refused_access import MOST_SET_ASIDE, RefusedAccess, same_access
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -39,10 +40,13 @@ if TYPE_CHECKING:
 class WorkQueue:
     """First come, first served; one feeder, many workers. A stream would switch tasks for every lane, this does not."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_dry: Callable[[], None]) -> None:
+        """*on_dry* is called where no lane is left to be taken, and none comes before others are done."""
         self._lanes: deque[Lane] = deque()
+        self._aside: list[Lane] = []
         self._under_way = 0
-        self._over = False
+        self._over = self._awaited = False
+        self._on_dry = on_dry
         self._came = asyncio.Event()
         self._went = asyncio.Event()
 
@@ -55,7 +59,11 @@ class WorkQueue:
     async def take(self) -> Lane | None:
         """The next lane; None when there will be none any more."""
         while not self._lanes:
-            if self._over:
+            if self._over or self._awaited:
+                self._on_dry()
+            if self._lanes:
+                break
+            if self._over and not self._aside:
                 return None
             if self._came.is_set():
                 self._came = asyncio.Event()
@@ -63,6 +71,17 @@ class WorkQueue:
         lane = self._lanes.popleft()
         self._went.set()
         return lane
+
+    def set_aside(self, lane: Lane) -> int:
+        """Keep *lane*, which was taken, until `resume`; how many are kept."""
+        self._aside.append(lane)
+        return len(self._aside)
+
+    def resume(self) -> None:
+        """Let the lanes that were set aside be taken again, before all others."""
+        self._lanes.extendleft(reversed(self._aside))
+        self._aside.clear()
+        self._came.set()
 
     def carried(self) -> None:
         """Note that a lane that was taken is done."""
@@ -77,9 +96,12 @@ class WorkQueue:
 
     async def all_carried(self) -> None:
         """Wait until every lane that was added is done."""
+        self._awaited = True
+        self._came.set()
         while self._under_way:
             self._went = asyncio.Event()
             await self._went.wait()
+        self._awaited = False
 
     def close(self) -> None:
         """No lane comes any more."""
@@ -119,7 +141,10 @@ class Engine:
         on_row: Callable[[RowOutcome], None] | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self.stopper = Stopper(self._stopping)
+        self._access = RefusedAccess()
+        self._refused: list[Delivered] = []
+        self._in_flight = 0
+        self.stopper = Stopper(self._stopping, admit=self._access.admit)
         self.counts: Counter[str] = Counter()
         self._carrier = carrier
         self._journal = journal
@@ -131,7 +156,7 @@ class Engine:
         self._on_row = on_row
         self._wall = wall
         self._scope = anyio.CancelScope()
-        self._line = WorkQueue()
+        self._line = WorkQueue(self._nothing_left_to_try)
 
     async def run(self) -> Stop | None:
         """Send what is to be sent; the reason why it ended early, or None.
@@ -150,11 +175,14 @@ class Engine:
         return self.stopper.reason
 
     async def _send_all(self) -> None:
-        with self._scope:
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._feed)
-                for _ in range(self._workers):
-                    group.start_soon(self._work)
+        try:
+            with self._scope:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(self._feed)
+                    for _ in range(self._workers):
+                        group.start_soon(self._work)
+        finally:
+            self._give_back_refused()
 
     async def _flush(self) -> None:
         try:
@@ -172,6 +200,7 @@ class Engine:
         self._scope.cancel()
 
     def _stopping(self, reason: Stop) -> None:
+        self._line.resume()
         self._journal.note(Event(self._wall(), "stop", reason.retry_after, f"{reason.code}: {reason.message}"))
         self._scope.deadline = anyio.current_time() + self._drain
 
@@ -201,42 +230,92 @@ class Engine:
     async def _work(self) -> None:
         while (taken := await self._line.take()) is not None:
             lane, call = taken
+            done = True
             try:
-                if call is not None:
-                    await self._carry(call)
-                else:
-                    await self._carry_lane(lane)
+                done = await self._carry_lane(lane) if call is None else await self._carry_if_it_may(call)
             except JournalError as error:
                 self._lost_journal(error)
-            self._line.carried()
+            if done:
+                self._line.carried()
+            elif self._line.set_aside(taken) > MOST_SET_ASIDE:
+                self._nothing_left_to_try()
 
     def _lost_journal(self, error: JournalError) -> None:
         code = error.code if isinstance(error, FencedError | FolderGoneError) else "journal"
         self.stopper.stop(Stop(code, error.message))
 
-    async def _carry_lane(self, lane: int) -> None:
-        """Carry the calls of *lane*, one after the other: one source is never in flight twice."""
-        while self.stopper.reason is None:
+    async def _carry_lane(self, lane: int) -> bool:
+        """Carry the calls of *lane*, one after the other: one source is never in flight twice. Whether all are done."""
+        done = True
+        while done and self.stopper.reason is None:
             size = self._limit.size()
             call = await self._journal.take(lane, size)
             if call is None:
                 self._limit.done(size)
-                return
-            await self._carry(call)
+                return True
+            done = await self._carry_if_it_may(call)
             self._limit.done(size)
+        return done
 
-    async def _carry(self, call: Call) -> tuple[SentPart, ...]:
-        """Bring *call* to its outcome; the parts its items were sent in."""
+    async def _carry_if_it_may(self, call: Call) -> bool:
+        """Carry *call*; False while it may not be sent, because a refusal is not explained."""
+        if self.stopper.reason is None and not self._access.may_go(call):
+            return False
+        return await self._carry(call) is not None
+
+    async def _carry(self, call: Call) -> tuple[SentPart, ...] | None:
+        """Bring *call* to its outcome; the parts its items were sent in, None where it is to be carried later."""
         if self.stopper.reason is not None:
             return ()
         repeatable = all_commands()[call.command].repeatable
-        done = await self._carrier.deliver(call, repeatable=repeatable, log=self._journal, stopper=self.stopper)
-        if done.answer is None:
+        self._in_flight += 1
+        try:
+            done = await self._carrier.deliver(call, repeatable=repeatable, log=self._journal, stopper=self.stopper)
+        finally:
+            self._in_flight -= 1
+        self._explain(call, done)
+        if done.kept_back and done.answer is None:
+            return None
+        if done.answer is None or isinstance(done.answer, Unauthorized):
             return ()
         if call.items and worth_splitting(call, done.answer):
             return await self._split(done.call)
         self._settle(done, done.answer)
         return self._learnt(call, done.answer) if call.items else ()
+
+    def _explain(self, call: Call, done: Delivered) -> None:
+        """What the answer to *call* says of rows that were refused with 401."""
+        found = self._access.came(call, done.answer)
+        if isinstance(done.answer, Unauthorized):
+            self._refused.append(done)
+            if found == "refused":
+                self.stopper.stop(Stop("unauthorized", done.answer.message))
+        elif found == "accepted":
+            blamed = [refused for refused in self._refused if same_access(refused.call, call)]
+            self._refused = [refused for refused in self._refused if not same_access(refused.call, call)]
+            for refused in blamed:
+                if refused.answer is not None:
+                    self._settle(refused, refused.answer)
+        if found:
+            self._line.resume()
+
+    def _nothing_left_to_try(self) -> None:
+        """Stop where a refusal cannot be explained: no row is in flight, and none is left that may be sent."""
+        if self._in_flight or not self._refused or self.stopper.reason is not None:
+            return
+        answer = self._refused[0].answer
+        incidents = ", ".join(sorted({refused.call.label for refused in self._refused})[:3])
+        message = f"{answer.message if isinstance(answer, Unauthorized) else ''} It was about {incidents};"
+        self.stopper.stop(Stop("unauthorized", f"{message} no row about another incident was left to try the key with"))
+
+    def _give_back_refused(self) -> None:
+        """Rows whose refusal was not explained did not happen, unless an earlier attempt is in doubt."""
+        for done in self._refused:
+            if done.call.maybe and done.answer is not None:
+                self._settle(done, done.answer)
+            else:
+                self._journal.release(done.call, sent=True)
+        self._refused.clear()
 
     def _learnt(self, call: Call, answer: Answer) -> tuple[SentPart, ...]:
         taken = isinstance(answer, Reply)
@@ -248,7 +327,7 @@ class Engine:
         self._journal.release(call, sent=True)
         parts: tuple[SentPart, ...] = ()
         for half in call.halves():
-            parts += await self._carry(half)
+            parts += await self._carry(half) or ()
         if sum(part.size for part in parts) == len(call.items):
             self._limit.split(len(call.items), parts)
         return parts

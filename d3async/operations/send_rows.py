@@ -102,7 +102,7 @@ class ServerRun:
             return
         settings, key = self.server.settings, limit_key(self.server.settings)
         self.limiter = self._limiters[key] = self._limiters.get(key) or host_limiter(settings, self._say)
-        parts = connect(settings, limiter=self.limiter, on_attempt=self._attempt)
+        parts = connect(settings, limiter=self.limiter, on_attempt=self._attempt, tell=self._say)
         engine = self._engine = Engine(
             carrier=parts.delivery,
             journal=self._journal,

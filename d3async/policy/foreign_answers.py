@@ -8,7 +8,7 @@ from d3async.policy.halt_and_exit_codes import Stop
 
 IN_A_ROW = 3
 """Answers in a row that D3 did not write, after which no row is sent until D3 answers."""
-_FIRST_WAIT = 2.0
+_FIRST_WAIT = 1.0
 _LONGEST_WAIT = 60.0
 
 
@@ -43,7 +43,7 @@ class ForeignAnswers:
     def foreign(self, page: str, *, now: float, retry_after: float | None, dice: float) -> ForeignAnswers:
         """After an answer that D3 did not write; *page* describes it, *dice* is a random number in [0, 1).
 
-        The next try is after the wait that it states, else after 2 s, doubled with each further try up to 60 s.
+        The next try is after the wait that it states, else after 1 s, doubled with each further try up to 60 s.
         """
         stated = now + (retry_after or 0.0)
         if self.waiting and now < self.opens_at:  # it was in flight when the wait began

@@ -9,7 +9,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from d3async.d3.response import AmbiguousAnswer, Throttled, TransportFailure, Unauthorized
+from d3async.d3.response import AmbiguousAnswer, Throttled, TransportFailure
 from d3async.policy.halt_and_exit_codes import Stop
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def decide(
     *budget* is False when the retry budget is spent. The table is in the README ("What is sent again"):
 
     - never left us: again; a 429: again, through the shared gate; neither is charged.
-    - 401: stop. Any other refusal, and any proper answer: settled.
+    - any other refusal, and any proper answer: settled; what a 401 means, `policy.refused_access` finds out.
     - doubt (5xx, time-out after sending, cut or unreadable answer): again if doing it twice is the same as once.
     """
     if isinstance(answer, TransportFailure) and not answer.sent:
@@ -70,8 +70,6 @@ def decide(
             message = f"D3 asks for a pause of {answer.retry_after:.0f} s; --max-wait allows {policy.max_wait:.0f} s"
             return Stop("throttled", message, answer.retry_after)
         return Retry(0.0, happened=False, counts=False)
-    if isinstance(answer, Unauthorized):
-        return Stop("unauthorized", answer.message)
     if (
         isinstance(answer, (AmbiguousAnswer, TransportFailure))
         and repeatable

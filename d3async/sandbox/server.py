@@ -191,7 +191,10 @@ _MARK = "/api/command/"
 
 @dataclass(slots=True)
 class Backend:
-    """One sandbox; *latency* returns the seconds that the next request takes, *limit* None lets everything in."""
+    """One sandbox; *latency* returns the seconds that the next request takes, *limit* None lets everything in.
+
+    Requests number *window* (the first and the last) meet a sign-in page; *forbidden* incidents answer 401.
+    """
 
     world: World
     access: Access
@@ -202,6 +205,8 @@ class Backend:
     look: Look = field(default_factory=Look)
     pace: Pace = field(default_factory=Pace)
     latency: Callable[[], float] | None = None
+    window: tuple[int, int] = (0, 0)
+    forbidden: Collection[str] = ()
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -252,9 +257,11 @@ class Backend:
             ask, problem = None, str(bad)
         if ask:
             entry.incident, entry.items = ask.incident, ask.items
+        if self.window[0] <= entry.n <= self.window[1]:
+            return answers.page(200)
         if wait:
             return self._throttled(wait)
-        if not allowed:
+        if not allowed or (ask and ask.incident in self.forbidden):
             return answers.error(401)
         if not ask:
             return answers.error(400, problem)
@@ -383,14 +390,15 @@ async def serve(
     incidents: Collection[str] = (), missing: Collection[str] = MISSING,
     assignees: Collection[str] | None = None, unknown_assignees: Collection[str] = UNKNOWN_ASSIGNEES,
     zone_label: str = "China Standard Time", log_shape: int = 1, keep: bool = True,
+    window: tuple[int, int] = (0, 0), forbidden: Collection[str] = (),
 ) -> AsyncIterator[Sandbox]:  # fmt: skip
     """Run a D3 look-alike on this event loop; yields its base URL.
 
     *keys* and *secrets* go by command name, `*` means all. *rate* is in requests a second, 0 for no limit;
     times are in seconds. *faults*: shares by name (`{"drop-after": 0.05}`), or one name or None for each request
     in turn, or a function of the request. With *keep* off, requests and tasks are counted but not kept.
-    The rest is explained at `World`, `Look` and `Pace`. Raises OSError when the port is taken, ValueError for a
-    plan of faults that cannot be.
+    The rest is explained at `Backend`, `World`, `Look` and `Pace`. Raises OSError when the port is taken, ValueError
+    for a plan of faults that cannot be.
     """
     dice = random.Random(seed)  # noqa: S311 - faults, not secrets
     backend = Backend(
@@ -406,6 +414,8 @@ async def serve(
         look=Look(zone_label, log_shape),
         pace=Pace(hang_for, drip),
         latency=_uneven(latency, jitter, dice) if latency or jitter else None,
+        window=window,
+        forbidden=frozenset(forbidden),
     )  # fmt: skip
     async with _listening(backend, host, port) as url:
         yield Sandbox.at(url, backend)

@@ -17,6 +17,7 @@ from d3async.d3.response import (
     Reply,
     Throttled,
     Unauthorized,
+    foreign_page,
     read,
     returned,
     same_key,
@@ -244,3 +245,24 @@ def test_a_key_that_decides_may_not_stand_twice_however_it_is_spelt(second: str)
     body = f'{{"error":"","returnData":"Successful","{second}":"Failed"}}'.encode()
 
     assert isinstance(read(ApiResponse(200, {}, body)), AmbiguousAnswer)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "page"),
+    [
+        (200, {}, b'{"error": "", "returnData": "Successful"}', ""),
+        (500, {}, b' \n{"Error": "x"}', ""),
+        (400, {}, b'\xef\xbb\xbf{"Error": "x"}', ""),
+        (401, {}, b"<title>Unauthorized</title>", ""),
+        (429, {}, b"<title>Slow down</title>", ""),
+        (200, {}, b"<html><TITLE lang=en>\n Sign &amp; In </TITLE>", "a page titled ‘Sign & In’ answers (HTTP 200)"),
+        (404, {}, b"<script>var a = 1</script><h1>Not <b>Found</b></h1>", "‘Not Found’ answers (HTTP 404)"),
+        (502, {}, b"<html></html>", "a page without words answers (HTTP 502)"),
+        (204, {}, b"", "HTTP 204 with an empty answer"),
+        (302, {"location": "https://login.example/saml?token=secret"}, b"{}", "HTTP 302 sends to https://login.example/saml"),
+        (304, {}, b"", "HTTP 304 sends to nowhere"),
+        (503, {}, ("é" * 200).encode(), f"‘{'é' * 79}…’ answers (HTTP 503)"),
+    ],
+)  # fmt: skip
+def test_an_answer_that_d3_did_not_write_is_named(status: int, headers: dict[str, str], body: bytes, page: str) -> None:
+    assert foreign_page(ApiResponse(status, headers, body)) == page

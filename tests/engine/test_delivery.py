@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from d3async.d3.call import Account, ApiRequest, Call
-from d3async.d3.response import AmbiguousAnswer, ApiResponse, Refused, Reply, TransportFailure
+from d3async.d3.response import AmbiguousAnswer, ApiResponse, Refused, Reply, TransportFailure, Unauthorized
 from d3async.engine.delivery import STALE_AFTER, Attempt, Delivered, Delivery, Stopper
 from d3async.errors import FencedError, SettingsError
 from d3async.policy.halt_and_exit_codes import Stop
@@ -218,17 +218,23 @@ async def test_after_doubt_the_call_says_that_its_items_were_tried() -> None:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize(("first", "known", "attempts"), [([], None, 1), ([LOST], TransportFailure, 2)])
-async def test_a_401_stops_the_run_and_the_call_is_as_it_was_before(
-    first: list[Any], known: type | None, attempts: int
-) -> None:
+async def test_a_401_is_an_answer_whose_meaning_is_not_decided_here() -> None:
     stopper = Stopper()
-    scene = Scene(*first, answer(401, {"Error": "Invalid authentication key."}))
+    scene = Scene(LOST, answer(401, {"Error": "Invalid authentication key."}))
     done = await deliver(scene, LINKS, stopper=stopper)
 
-    assert stopper.reason == Stop("unauthorized", "Invalid authentication key.")
-    assert (None if done.answer is None else type(done.answer), done.attempts) == (known, attempts)
-    assert scene.noted[-1] == "release, left"
+    assert (stopper.reason, done.answer, done.attempts) == (None, Unauthorized("Invalid authentication key."), 2)
+    assert done.call.maybe
+    assert scene.noted[-1] == "accepted"
+
+
+@pytest.mark.asyncio
+async def test_a_call_that_is_not_admitted_leaves_nothing_behind() -> None:
+    scene = Scene(OK)
+    done = await deliver(scene, stopper=Stopper(admit=lambda _: False))
+
+    assert (done.answer, done.attempts, done.kept_back) == (None, 0, True)
+    assert (scene.noted, scene.slots, scene.tokens) == (["token", "unused"], 0, 0)
 
 
 @pytest.mark.asyncio

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from d3async.d3.call import Call
-from d3async.d3.response import AmbiguousAnswer, Answer, ItemError, Refused, Reply
+from d3async.d3.response import AmbiguousAnswer, Answer, ItemError, Refused, Reply, Unauthorized
 from d3async.engine.delivery import Delivered, Stopper
 from d3async.engine.engine import Engine
 from d3async.errors import ConservationError, FencedError, JournalError
@@ -388,3 +388,108 @@ async def test_answers_are_kept_up_to_a_length() -> None:
         await run.engine.run()
 
         assert run.folder.db.execute("select length(body) from answer").fetchall() == [(16_384,)]
+
+
+class Guarded(Carrier):
+    """A carrier that asks before each call, as delivery does; *forbidden* incidents answer 401."""
+
+    def __init__(self, forbidden: Callable[[Call], bool], **answers: Answer) -> None:
+        super().__init__(lambda call: Unauthorized("No.") if forbidden(call) else answers.get(call.label, OK))
+
+    async def deliver(self, call: Call, *, repeatable: bool, log: AttemptLog, stopper: Stopper) -> Delivered:
+        await asyncio.sleep(0)
+        if stopper.reason is None and not stopper.admit(call):
+            return Delivered(call, None, 0, kept_back=True)
+        return await super().deliver(call, repeatable=repeatable, log=log, stopper=stopper)
+
+
+def about(count: int, incidents: int) -> list[Entry]:
+    return [task(f"t{n}", incident=f"20270101-{n % incidents}") for n in range(count)]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("workers", [1, 4, 32])
+@pytest.mark.parametrize(
+    ("count", "incidents", "forbidden"),
+    [
+        (100, 100, {"20270101-7"}),
+        (100, 100, {"20270101-0"}),
+        (1000, 1000, {f"20270101-{n}" for n in range(5, 1000, 100)}),
+        (90, 9, {"20270101-3"}),  # ten rows about it
+        (200, 200, {f"20270101-{n}" for n in range(50)}),  # half of the first rows
+    ],
+)
+async def test_rows_about_a_forbidden_incident_fail_and_all_others_are_sent_in_the_same_run(
+    count: int, incidents: int, forbidden: set[str], workers: int
+) -> None:
+    carrier = Guarded(lambda call: call.label in forbidden)
+    async with prepared(about(count, incidents), carrier, workers=workers) as run:
+        stop = await run.engine.run()
+
+        if len(forbidden) == 50:  # two refusals about different incidents look like a key that is not accepted
+            assert stop is not None
+            assert len(carrier.carried) <= workers + 1
+            return
+        failed = sum(f"20270101-{n % incidents}" in forbidden for n in range(count))
+        assert stop is None
+        assert run.engine.counts == {"ok": count - failed, "failed": failed}
+        assert len(carrier.carried) == count
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("workers", [1, 4, 32])
+async def test_a_key_that_is_revoked_costs_what_is_in_flight_and_one_more(workers: int) -> None:
+    sent = 0
+
+    def revoked(_: Call) -> bool:
+        nonlocal sent
+        sent += 1
+        return sent > 50
+
+    carrier = Guarded(revoked)
+    async with prepared(about(300, 300), carrier, workers=workers) as run:
+        stop = await run.engine.run()
+
+        assert stop == Stop("unauthorized", "No.")
+        assert run.states().count("ok") == 50
+        assert run.states().count("pending") == 250
+        assert len(carrier.carried) <= 50 + workers + 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("workers", [1, 4])
+async def test_a_refusal_that_no_other_row_can_explain_stops_the_run_and_names_the_incident(workers: int) -> None:
+    carrier = Guarded(lambda call: call.label == "20270101-1")
+    async with prepared([task("a", incident="20270101-1"), task("b", incident="20270101-1")], carrier) as run:
+        stop = await run.engine.run()
+
+        assert stop is not None
+        assert (stop.code, "No. It was about 20270101-1;" in stop.message) == ("unauthorized", True)
+        assert run.states() == ["pending", "pending"]
+        assert len(carrier.carried) <= 2
+
+
+@pytest.mark.asyncio
+async def test_a_forbidden_source_fails_and_links_of_others_are_removed() -> None:
+    entries = [links(f"x-{n}", source=f"s-{n % 10}") for n in range(60)]
+    carrier = Guarded(lambda call: call.label == "s-4")
+    async with prepared(entries, carrier, links_per_call=2) as run:
+        assert await run.engine.run() is None
+
+        assert run.engine.counts == {"ok": 54, "failed": 6}
+
+
+@pytest.mark.asyncio
+async def test_a_run_that_is_stopped_while_a_refusal_is_not_explained_leaves_that_row_as_it_was() -> None:
+    carrier = Guarded(lambda call: call.label == "20270101-0")
+
+    async def stop(call: Call) -> None:
+        if call.label == "20270101-1":
+            run.engine.stop(STOP)
+
+    carrier.on_wire = stop
+    async with prepared(about(40, 40), carrier, workers=1) as run:
+        assert await run.engine.run() == STOP
+
+        assert run.states()[0] in {"pending", "failed"}
+        assert run.states().count("pending") >= 38

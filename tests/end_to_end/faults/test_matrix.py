@@ -254,12 +254,19 @@ def matrix() -> dict[Key, Found]:
     return asyncio.run(all_of_matrix())
 
 
+PAGES = {
+    "502 HTML", "301 to elsewhere", "302 to elsewhere", "307 to elsewhere", "308 to elsewhere",
+    "101 Switching Protocols", "204", "304", "200 HTML", "200 empty",
+}  # fmt: skip
+"""D3 did not write them: before D3 has ever answered, they stop the run."""
+
+
 def rows() -> Iterator[tuple[str, str, bool, str]]:
     for table in (MATRIX, EARLY, ACCEPT):
         for name, _, create, remove in table:
             for command, expected in zip(COMMANDS, (create, remove), strict=True):
                 for reuse in (False,) if table is ACCEPT or name in HEAVY else (False, True):
-                    yield name, command, reuse, expected
+                    yield name, command, reuse, "1 unknown" if name in PAGES and not reuse else expected
 
 
 @pytest.mark.parametrize(
@@ -318,7 +325,7 @@ async def test_links_in_doubt_are_asked_about_again_and_gone_ones_count() -> Non
         async with gate:
             server = Scripted(once(act), effective=True)
             seconds = IMPATIENT if name in SILENT else TIMEOUT
-            return name, str(await outcome_of(server, "RemoveLinkedIncidents", reuse=False, patience=seconds))
+            return name, str(await outcome_of(server, "RemoveLinkedIncidents", reuse=name in PAGES, patience=seconds))
 
     found = await asyncio.gather(*(one(name, act) for name, act, *_ in DOUBTS))
 
