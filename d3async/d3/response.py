@@ -222,13 +222,16 @@ _SENTENCE = 80
 
 
 def foreign_page(response: ApiResponse) -> str:
-    """What *response* is, in words, where D3 did not write it; "" where D3 may have: JSON, a 401, a 429."""
+    """What *response* is, in words, where something else answers for D3; "" where D3 may have written it.
+
+    That is JSON, a 401 and a 429, and a 413, with which a gateway refuses one request for its length.
+    """
     status = response.status
     if 300 <= status < 400:  # noqa: PLR2004 - RFC 9110; D3's pages know no redirect
         where = response.headers.get("location", "").partition("?")[0][:_SENTENCE]
         return f"HTTP {status} sends to {where or 'nowhere'}"
     start = response.body[:64].removeprefix(BOM_UTF8).lstrip()
-    if status in {401, 429} or start[:1] in {b"{", b"["}:
+    if status in {401, 413, 429} or start[:1] in {b"{", b"["}:
         return ""
     said = _said(response.body)
     return f"{said} answers (HTTP {status})" if said else f"HTTP {status} with an empty answer"

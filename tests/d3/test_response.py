@@ -255,6 +255,7 @@ def test_a_key_that_decides_may_not_stand_twice_however_it_is_spelt(second: str)
         (400, {}, b'\xef\xbb\xbf{"Error": "x"}', ""),
         (401, {}, b"<title>Unauthorized</title>", ""),
         (429, {}, b"<title>Slow down</title>", ""),
+        (413, {}, b"<title>Request Entity Too Large</title>", ""),
         (200, {}, b"<html><TITLE lang=en>\n Sign &amp; In </TITLE>", "a page titled ‘Sign & In’ answers (HTTP 200)"),
         (404, {}, b"<script>var a = 1</script><h1>Not <b>Found</b></h1>", "‘Not Found’ answers (HTTP 404)"),
         (502, {}, b"<html></html>", "a page without words answers (HTTP 502)"),
