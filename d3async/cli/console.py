@@ -79,7 +79,7 @@ class Terminal:
             return None
         import click  # noqa: PLC0415 - for a question only
 
-        from d3async.cli.plan_text import question_text  # noqa: PLC0415 - as above
+        from d3async.operations.plan_text import question_text  # noqa: PLC0415 - as above
 
         *lines, asked = question_text(question).split("\n")
         say_all(lines)

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from d3async.cli.console import clean, say
@@ -14,6 +15,7 @@ from d3async.policy.outcome import OUTCOMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
@@ -64,6 +66,8 @@ def seen(server: ServerProgress) -> dict[str, object]:
 
 _PLAIN_EVERY = 10.0
 _JSON_EVERY = 1.0
+_FILE_EVERY = 0.5
+_MESSAGES = 5
 
 
 class ProgressCounts:
@@ -192,6 +196,63 @@ class JsonProgress(NoProgress):
     @staticmethod
     def _event(kind: str, **facts: object) -> None:
         say(json.dumps({"event": kind, **facts}))
+
+
+class FileProgress:
+    """Another progress, whose newest state is also in the file *path*, which is replaced at once, and goes at the end.
+
+    A page shows it: what makes it wait now is in `why`.
+    """
+
+    def __init__(self, shown: Progress, rows: int, path: Path) -> None:
+        self._shown = shown
+        self._tally = ProgressCounts(rows)
+        self._path = path
+        self._next = 0.0
+        self._messages: list[str] = []
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._write([], rows)
+
+    def row(self, row: RowOutcome) -> None:
+        """Count it."""
+        self._tally.counts[row.outcome] += 1
+        self._shown.row(row)
+
+    def tick(self, at: Sequence[ServerProgress], waiting: int) -> None:
+        """Write the file when it is time."""
+        self._shown.tick(at, waiting)
+        if self._tally.elapsed >= self._next:
+            self._next = self._tally.elapsed + _FILE_EVERY
+            self._write(at, waiting)
+
+    def tell(self, text: str) -> None:
+        """Keep the last few texts."""
+        self._messages = [*self._messages, text][-_MESSAGES:]
+        self._shown.tell(text)
+
+    def close(self) -> None:
+        """Remove the file."""
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+        self._shown.close()
+
+    def _write(self, at: Sequence[ServerProgress], waiting: int) -> None:
+        tally, numbers = self._tally, together([server.numbers for server in at])
+        state = {
+            "done": tally.done,
+            "rows": tally.rows,
+            "outcomes": dict(tally.counts),
+            "elapsed_s": round(tally.elapsed, 1),
+            "left_s": tally.left(at, waiting) if at else None,
+            "ceiling": numbers.ceiling if numbers else None,
+            "in_flight": numbers.in_flight if numbers else 0,
+            "why": why_not_faster(at),
+            "messages": self._messages,
+        }
+        aside = self._path.with_suffix(".part")
+        with suppress(OSError):  # a full disk costs the page its numbers, and no row
+            aside.write_text(json.dumps(state), "utf-8")
+            aside.replace(self._path)
 
 
 class BarProgress(NoProgress):

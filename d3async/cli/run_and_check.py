@@ -21,10 +21,10 @@ from d3async.cli.options import (
     servers_from,
     settings_options,
 )
-from d3async.cli.plan_text import plan_lines
-from d3async.cli.progress import chosen
+from d3async.cli.progress import FileProgress, chosen
 from d3async.cli.result_text import finished_lines
 from d3async.files.suggestions import suggested_lines
+from d3async.operations.plan_text import plan_lines
 from d3async.policy.look_alikes import described, mentioned
 from d3async.policy.next_step import Steps
 
@@ -41,8 +41,11 @@ if TYPE_CHECKING:
 class RunTerminal(Terminal):
     """`operations.observer.RunObserver` on stderr. *progress* is the option; *yes* answers what may be answered so."""
 
-    def __init__(self, *, progress: str = "auto", quiet: bool = False, yes: bool = False) -> None:
+    def __init__(
+        self, *, progress: str = "auto", quiet: bool = False, yes: bool = False, state_file: Path | None = None
+    ) -> None:
         super().__init__(quiet=quiet, yes=yes)
+        self._state_file = state_file
         self._progress = progress
 
     def planned(self, plan: Plan) -> None:
@@ -57,7 +60,8 @@ class RunTerminal(Terminal):
 
     def progress(self, rows: int) -> Progress:
         """See `RunObserver.progress`."""
-        return chosen(self._progress, rows, quiet=self._quiet)
+        shown = chosen(self._progress, rows, quiet=self._quiet)
+        return shown if self._state_file is None else FileProgress(shown, rows, self._state_file)
 
 
 def show_result(result: RunResult, *, as_json: bool) -> None:
@@ -92,6 +96,7 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
 @click.option("--fresh", is_flag=True, help="A new run; the old run folder is moved aside. Its rows are sent again.")
 @click.option("--continue", "continues", is_flag=True, help="Only if the run folder is there already.")
 @click.option("--dry-run", is_flag=True, help="Print the requests; send nothing.")
+@click.option("--plan", metavar="DIGEST", help="Send only if the plan is still the one with this digest.")
 @click.option(
     "--progress", type=click.Choice(["auto", "bar", "plain", "json", "none"]), default="auto", show_default=True
 )
@@ -113,10 +118,16 @@ def run_command(file: Path, job_file: JobFileOptions, options: Mapping[str, Any]
     4 some unknown · 5 stopped early · 6 D3 asked for too long a pause · 130/143 interrupted
     """  # noqa: D301 - the \\b is click's mark for lines that are not re-flowed
     from d3async.cli.console import collect_rarely, signals  # noqa: PLC0415 - as above
-    from d3async.operations.run import RunOptions, run  # noqa: PLC0415 - `--help` need not load the engine
+    from d3async.operations.run import RunOptions, default_folder, run  # noqa: PLC0415 - `--help` need not load the engine
+    from d3async.operations.status import progress_file  # noqa: PLC0415 - as above
 
     as_json = given.pop("as_json")
-    terminal = RunTerminal(progress=given.pop("progress"), quiet=given.pop("quiet"), yes=given.pop("yes"))
+    state_file = None
+    if given["plan"] is not None:
+        state_file = progress_file(given["output"] or default_folder(file))
+    terminal = RunTerminal(
+        progress=given.pop("progress"), quiet=given.pop("quiet"), yes=given.pop("yes"), state_file=state_file
+    )
     collect_rarely()
     result = run(file, job_file, servers_from(options), RunOptions(**given), terminal, stops=signals)
     show_result(result, as_json=as_json)

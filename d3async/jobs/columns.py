@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
@@ -156,6 +157,74 @@ def routed(keys: Sequence[str], naming: Naming) -> bool:
 def listed(keys: Sequence[str], most: int = 12) -> str:
     """*keys* for people, cut where they are many."""
     return ", ".join(key.strip()[:40] for key in keys[:most]) + (" …" if len(keys) > most else "")
+
+
+_ALIASES = {
+    "incident": "incident,incidentid,incidentnr,incidentno,incidentkey,caseid,casenumber,ticket,ticketid,ticketnumber,"
+    "parent,parentkey,parentincident,vorfall,vorfallnr,vorfallnummer,vorfallsnummer,ticketnummer,"
+    "numerodincident,nodincident,numerodeincidente,incidente,incidentnummer,meldingnummer",
+    "name": "name,task,tasktitle,title,summary,subject,shortdescription,aufgabe,aufgabenname,titel,betreff,tache,"
+    "nomdelatache,titre,objet,tarea,nombredelatarea,titulo,asunto,taak,taaknaam,onderwerp",
+    "type": "type,tasktype,category,issuetype,aufgabentyp,aufgabenart,art,kategorie,typ,typedetache,categorie,"
+    "tipodetarea,tipo,categoria,taaktype,soort",
+    "description": "description,details,detail,comment,comments,notes,beschreibung,bemerkung,bemerkungen,notizen,"
+    "commentaire,remarques,descripcion,detalles,comentario,omschrijving,beschrijving,opmerking",
+    "assignee": "assignee,assignedto,assigned,owner,responsible,bearbeiter,zugewiesenan,zustandig,zustandiger,"
+    "verantwortlich,verantwortlicher,assignea,assigne,responsable,attribuea,asignadoa,asignado,encargado,"
+    "toegewezenaan,behandelaar,verantwoordelijke,eigenaar",
+    "due": "due,duedate,dueby,dueat,deadline,targetdate,falligkeit,falligam,fallig,fallligkeitsdatum,falligkeitsdatum,"
+    "bis,termin,frist,echeance,dateecheance,datedecheance,datelimite,fechalimite,vencimiento,fechadevencimiento,"
+    "plazo,vervaldatum,einddatum,termijn",
+    "required": "required,mandatory,pflicht,pflichtaufgabe,erforderlich,obligatoire,requis,obligatorio,requerido,"
+    "verplicht,vereist",
+    "source": "source,sourceincident,parent,parentincident,incident,incidentid,quelle,quellvorfall,vorfall,"
+    "incidentsource,incidenteorigen,origen,bron,bronincident",
+    "linked": "linked,linkedincident,linkedincidents,relatedincidents,related,child,childincident,children,"
+    "verknupft,verknupftevorfalle,verknupftervorfall,incidentslies,incidentlie,lies,incidentesvinculados,vinculados,"
+    "gekoppeld,gekoppeldeincidenten",
+}
+"""What columns are called elsewhere, without case, blanks and accents: English, German, French, Spanish, Dutch, and
+exports of Jira, ServiceNow and Sentinel. A name in it is a guess, which a user must confirm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """What the column *key* may be: a *field* of the command, "" for none. A *sure* one is called as the field is."""
+
+    key: str
+    field: str
+    sure: bool
+
+
+def guess(keys: Sequence[str], command: type[Command]) -> list[Guess]:
+    """What each of *keys* may be of *command*. No field is guessed twice: of two candidates none is taken."""
+    known = known_names([command])
+    sure = {key: known[bare(key)] for key in keys if bare(key) in known}
+    open_fields = {name: field for name, field in known.items() if field not in sure.values()}
+    wanted = {key: _alias(key, open_fields) for key in keys if key not in sure}
+    often = list(wanted.values())
+    return [
+        Guess(key, sure[key], sure=True)
+        if key in sure
+        else Guess(key, wanted[key] if often.count(wanted[key]) == 1 else "", sure=False)
+        for key in keys
+    ]
+
+
+def _alias(key: str, open_fields: Mapping[str, str]) -> str:
+    letters = unicodedata.normalize("NFKD", bare(key).replace("ß", "ss"))
+    name = "".join(letter for letter in letters if letter.isalnum())
+    fields = [field for field in dict.fromkeys(open_fields.values()) if name in _ALIASES.get(field, "").split(",")]
+    if fields:
+        return fields[0]
+    near = _near(key, {known: field for known, field in open_fields.items() if field not in ENVELOPE})
+    return next((field for field in open_fields.values() if near and field.casefold() == near.code), "")
+
+
+def likely(keys: Sequence[str]) -> type[Command]:
+    """The command of which *keys* may have the most columns, as a guess."""
+    commands = all_commands().values()
+    return max(commands, key=lambda one: len({found.field for found in guess(keys, one)} & set(_required(one))))
 
 
 def _required(command: type[Command]) -> list[str]:

@@ -118,7 +118,7 @@ def _formatted(text: str, pattern: str, date_format: str) -> datetime:
             return _iso(text)
         if "out of range" in str(error):
             raise _wrong("is no real date") from None
-        choices = _formats(text)
+        choices = formats_of(text)
         raise _wrong(f"is not written as {date_format}", _cure(choices)) from None
 
 
@@ -140,14 +140,14 @@ def _unclear(text: str) -> PydanticCustomError:
     """Why *text* has no certain meaning, and the option that would give it one."""
     if _SERIAL.fullmatch(text):
         return _wrong("is a number, not a date", "format the column as a date in Excel")
-    choices = _formats(text)
+    choices = formats_of(text)
     if not choices or choices[0].startswith("yyyy"):
         return _wrong(_PLAIN, _cure(choices))
     return _wrong("day or month first?", _cure(choices))
 
 
-def _formats(text: str) -> list[str]:
-    """The `--date-format`s that *text* could be written in."""
+def formats_of(text: str) -> list[str]:
+    """The `--date-format`s that *text* could be written in; none for a text that needs no format."""
     found = _SLASHED.fullmatch(text)
     if found is None:
         return []

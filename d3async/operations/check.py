@@ -128,11 +128,13 @@ class CheckOptions:
     """The options of `check` beside those of the job file. *settings* is what `settings_options` gathered.
 
     *lists_all* says that every problem of the report is shown: errors.csv is then written only where *output* is given.
+    *rows_to* is where each invalid row is written with its cells, for `operations.job_file.invalid_rows`.
     """
 
     settings: Mapping[str, Any]
     output: Path | None = None
     lists_all: bool = False
+    rows_to: Path | None = None
     save_mapping: bool = False
     allow_similar: Lines = field(default_factory=Lines)
 
@@ -185,7 +187,7 @@ def check(
     job_file = with_profile_mapping(job_file, servers, save=options.save_mapping)
     with (
         open_job_file(file, job_file, site=site, now=now, route=servers.route(site)) as examined,
-        FileCheck() as review,
+        FileCheck(rows_to=options.rows_to) as review,
         CheckCounts() as counts,
     ):
         saved = save(job_file, examined) if options.save_mapping else ""

@@ -11,7 +11,7 @@ from array import array
 from bisect import bisect_left
 from collections import Counter, deque
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import astuple, replace
 from itertools import chain, islice, pairwise
 from typing import TYPE_CHECKING, Any, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -24,7 +24,7 @@ from d3async.files.feedback_reader import MarkedTable
 from d3async.files.job_file import open_table
 from d3async.files.results_writer import guarded
 from d3async.jobs.dates import Zones, due_reader
-from d3async.jobs.job import Invalid, Job, Row
+from d3async.jobs.job import Invalid, Job, Problem, Row
 from d3async.jobs.problems import COLUMNS, Groups, records
 from d3async.jobs.row_to_job import RowOptions, RowReader
 from d3async.operations.mapping import blaming, form, pairs, read_as, words_for
@@ -166,9 +166,13 @@ _CHUNK = 100
 
 
 class FileCheck:
-    """Watches jobs and invalid rows go by. A context manager: what it keeps on disk is gone with it."""
+    """Watches jobs and invalid rows go by. A context manager: what it keeps on disk is gone with it.
 
-    def __init__(self) -> None:
+    *rows_to* is a file that stays: the invalid rows, as `invalid_rows` reads them.
+    """
+
+    def __init__(self, *, rows_to: Path | None = None) -> None:
+        self._rows = None if rows_to is None else rows_to.open("w", encoding="utf-8", errors="surrogatepass")
         self.rows = 0
         self.invalid = 0
         self.selected = 0
@@ -182,6 +186,8 @@ class FileCheck:
 
     def __exit__(self, *_: object) -> None:
         self._kept.close()
+        if self._rows is not None:
+            self._rows.close()
 
     @property
     def commands(self) -> dict[str, int]:
@@ -231,6 +237,9 @@ class FileCheck:
         self.problems.add(entry.line, entry.problems)
         for record in records(entry):
             self._kept.write(json.dumps(record) + "\n")
+        if self._rows is not None:
+            problems = [astuple(problem) for problem in entry.problems]
+            self._rows.write(json.dumps([entry.row, entry.line, entry.raw, problems]) + "\n")
 
     def lines(self, *, sent: str = "nothing was sent") -> list[str]:
         """What is odd, and what is wrong, in words; *sent* says what becomes of the rows that are wrong."""
@@ -258,6 +267,27 @@ class FileCheck:
         self._kept.seek(0)
         for line in self._kept:
             yield dict(zip(COLUMNS, json.loads(line), strict=True))
+
+
+def invalid_rows(
+    file: Path, *, code: str = "", search: str = "", skip: int = 0, most: int = 50
+) -> tuple[list[Invalid], int]:
+    """Some of the invalid rows that `FileCheck` wrote into *file*, and how many there are in all.
+
+    Only those with a problem `column code` that is *code*, and whose text has *search* in it, without regard to case;
+    the first *skip* are left out, and *most* are given.
+    """
+    found: list[Invalid] = []
+    count, wanted = 0, search.casefold()
+    with file.open(encoding="utf-8", errors="surrogatepass") as lines:
+        for text in lines:
+            row, line, raw, told = json.loads(text)
+            if (code and all(f"{column} {kind}" != code for kind, column, *_ in told)) or wanted not in raw.casefold():
+                continue
+            count += 1
+            if skip < count <= skip + most:
+                found.append(Invalid(row, line, raw, tuple(Problem(*problem) for problem in told)))
+    return found, count
 
 
 def _csv_line(cells: Iterable[object]) -> str:

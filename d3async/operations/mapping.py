@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from d3async.config.config_file import LISTS, TEXTS, save_files
 from d3async.d3.commands import all_commands, find
 from d3async.errors import JobFileError, SettingsError
-from d3async.jobs.columns import bare, known_names, meaning
+from d3async.files.job_file import open_table
+from d3async.jobs.columns import bare, guess, known_names, likely, meaning
+from d3async.jobs.dates import formats_of, strptime_pattern
+from d3async.jobs.job import Row
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
     from d3async.config.config_file import Profile
     from d3async.d3.commands import Command
     from d3async.files.job_file import Table
+    from d3async.jobs.columns import Guess
     from d3async.operations.job_file import OpenJobFile
     from d3async.operations.server_settings import Servers
 
@@ -333,6 +339,109 @@ def _target(job_file: JobFileOptions, table: Table) -> Target:
 
 def _narrowed(target: Target, command: type[Command] | None) -> Target:
     return target._replace(commands=[command]) if command else target
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnView:
+    """A column of a file: its *name*, what it is read as ("" for left alone), why (*origin*), its first cells.
+
+    *origin* is `named` as the field is called, `chosen` by the user or the profile, `guessed`, or "".
+    """
+
+    name: str
+    field: str
+    origin: str
+    samples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnsView:
+    """The columns of a file that is read as *command*, and what D3 needs that none of them is (*missing*).
+
+    *fields* are those of the command by D3's name, *needed* those that must be there. *dates* are the formats that the
+    due dates may be written in, each with how it reads the first of them.
+    """
+
+    command: str
+    form: str
+    columns: tuple[ColumnView, ...]
+    fields: Mapping[str, str]
+    needed: frozenset[str]
+    missing: tuple[str, ...]
+    dates: tuple[tuple[str, str], ...]
+
+
+_SAMPLES = 3
+_LOOKED_AT = 200
+
+
+def view_columns(file: Path, job_file: JobFileOptions) -> ColumnsView:
+    """What the columns of *file* are, or may be. Raises `JobFileError` for what cannot be a job file."""
+    opened: dict[str, Any] = {**form(job_file)}
+    with open_table(file, kind=job_file.format, **opened) as table:
+        rows = [row for row in islice(table, _LOOKED_AT) if isinstance(row, Row)]
+        keys = tuple(table.header) or tuple(dict.fromkeys(key for row in rows for key in row.keys))
+        command = find(job_file.command) or likely(keys)
+        texts = {key: _samples(rows, key) for key in keys}
+        chosen = {bare(name): field for name, field in pairs(job_file.names, "--map").items()}
+        columns = tuple(_view(found, chosen, texts[found.key]) for found in guess(keys, command))
+        fields = {name: str(info.alias) for name, info in command.model_fields.items()}
+        needed = frozenset(name for name, info in command.model_fields.items() if info.is_required())
+        filled = {meaning(name, [command]) for name in pairs(job_file.values, "--set")}
+        read = {column.field for column in columns}
+        due = next((texts[column.name] for column in columns if column.field == _DUE), ())
+        return ColumnsView(
+            command=command.__name__,
+            form=table.format.describe(),
+            columns=columns,
+            fields=fields,
+            needed=needed,
+            missing=tuple(name for name in fields if name in needed - read - filled),
+            dates=_date_formats(due),
+        )
+
+
+def _view(found: Guess, chosen: Mapping[str, str], cells: Sequence[str]) -> ColumnView:
+    shown = tuple(cells[:_SAMPLES])
+    if bare(found.key) in chosen:
+        return ColumnView(found.key, chosen[bare(found.key)], "chosen", shown)
+    origin = "named" if found.sure else "guessed" if found.field else ""
+    return ColumnView(found.key, found.field, origin, shown)
+
+
+def _samples(rows: Sequence[Row], key: str) -> list[str]:
+    cells = [str(row.cells[row.keys.index(key)]) for row in rows if key in row.keys[: len(row.cells)]]
+    return [cell for cell in cells if cell.strip()]
+
+
+def _date_formats(cells: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """The formats that each of *cells* may be written in, and how they read the first one."""
+    found = [choices for cell in cells if (choices := formats_of(cell.strip()))]
+    if not found:
+        return ()
+    common = [choice for choice in found[0] if all(choice in choices for choices in found)]
+    return tuple((choice, spoken_date(cells, choice)) for choice in common or found[0])
+
+
+def spoken_date(cells: Sequence[str], date_format: str) -> str:
+    """`03/04/2026 is 3 April 2026`, of the first of *cells* that is written so."""
+    pattern = strptime_pattern(date_format)
+    for cell in cells:
+        with suppress(ValueError):
+            day = datetime.strptime(cell.strip(), pattern)  # noqa: DTZ007 - only its day is shown
+            return f"{cell.strip()} is {day.day} {day:%B %Y}"
+    return ""
+
+
+def chosen_names(columns: Sequence[tuple[str, str]], command: str) -> tuple[str, ...]:
+    """`--map` for *columns*, each with the field that a user chose for it, "" to leave it alone.
+
+    Nothing is said of a column that is called as its field is, or that is like none and is left alone.
+    """
+    found = {one.key: one for one in guess([name for name, _ in columns], all_commands()[command])}
+    return tuple(
+        f"{name}={field}" for name, field in columns if found[name].field != field or (field and not found[name].sure)
+    )
 
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class Plan:
     """A run about to start. *outcomes* is what earlier runs already know of the file's rows.
 
     *servers* are those with rows to be sent, the one that takes longest first. *other_day* and *other_name* count rows
-    that resemble rows sent before; see `policy.look_alikes.mentioned`.
+    that resemble rows sent before; see `policy.look_alikes.mentioned`. *digest* is that of `digest_of`.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Plan:
     mirrored: int
     other_day: int = 0
     other_name: int = 0
+    digest: str = ""
 
     @property
     def rows(self) -> int:
@@ -65,6 +67,29 @@ class Plan:
         """How long the limits make it take."""
         each = [seconds(server) for server in self.servers]
         return max(max(each, default=0.0), sum(each) / AT_ONCE)
+
+
+OF_THE_FILE = ("sha256", "read_by", "command", "uid")
+"""What a journal says of its file, and of itself, that `digest_of` takes."""
+
+
+def digest_of(plan: Plan, file: Mapping[str, str], chosen: Mapping[str, Any]) -> str:
+    """Names *plan*: another one where the file, how it is read, what is chosen, a server or a row's state differs.
+
+    *file* is what the journal says of `OF_THE_FILE`, *chosen* the options that decide which rows are sent, and how.
+    """
+    known = {
+        "file": [file[name] for name in ("sha256", "read_by", "command")],
+        "run": file["uid"] if plan.rerun else None,
+        "chosen": chosen,
+        "outcomes": dict(plan.outcomes),
+        "works": [[work.command.__name__, work.rows, work.requests, work.items] for work in plan.works],
+        "servers": [
+            [server.profile, server.settings.base_url, server.settings.site, server.settings.username, server.rows]
+            for server in plan.servers
+        ],
+    }
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def shares(

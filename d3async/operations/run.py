@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from d3async.d3.commands import all_commands
@@ -48,7 +49,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """The options of a run beside those of the job file and the settings. Durations in seconds."""
+    """The options of a run beside those of the job file and the settings. Durations in seconds.
+
+    *plan* is the digest that the plan must have; *requests_shown* how many requests a dry run shows, None for all.
+    """
 
     output: Path | None = None
     max_links_per_call: int = 50
@@ -64,6 +68,8 @@ class RunOptions:
     verbose: bool = False
     save_mapping: bool = False
     allow_similar: Lines = field(default_factory=Lines)
+    plan: str | None = None
+    requests_shown: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +83,15 @@ class RunResult:
 class _Run:
     """What one run is given."""
 
-    def __init__(self, servers: Servers, options: RunOptions, observer: RunObserver, stops: StopSource | None) -> None:
+    def __init__(
+        self,
+        servers: Servers,
+        options: RunOptions,
+        observer: RunObserver,
+        stops: StopSource | None,
+        job_file: JobFileOptions,
+    ) -> None:
+        self.chosen = _chosen(job_file, options)
         self.servers = servers
         self.options = options
         self.observer = observer
@@ -99,9 +113,9 @@ def run(
     """
     parent = parent_of(file, options.output, job_file)
     if parent is not None:
-        given = _Run(servers.like(settings_like(parent)), options, observer, stops)
+        given = _Run(servers.like(settings_like(parent)), options, observer, stops, job_file)
         return _run_feedback(file, parent, job_file, given)
-    given = _Run(servers, options, observer, stops)
+    given = _Run(servers, options, observer, stops, job_file)
     kept = options_kept(job_file, servers, options)
     job_file = with_profile_mapping(job_file, servers, save=options.save_mapping)
     own = servers.own_if_any()
@@ -192,12 +206,14 @@ def _agree(folder: RunFolder, loaded: LoadedFile, given: _Run, again: str) -> pl
         similar = guard.find(options.allow_similar)
         if options.mark_tasks or not folder.new:
             mark_tasks(FolderSession(folder), on=options.mark_tasks)
-        planned = _planned(folder, loaded, options, similar)
+        planned = _planned(folder, loaded, given, similar)
         observer.planned(planned)
+        if options.plan is not None and options.plan != planned.digest:
+            raise SettingsError(_OTHER_PLAN, code="plan")
         if options.dry_run:
             if similar.count:
                 raise similar.error()
-            for request in requests(folder, planned, options.max_links_per_call):
+            for request in islice(requests(folder, planned, options.max_links_per_call), options.requests_shown):
                 observer.request(request)
             return None
         planned = _ready(planned, given.servers, verify=options.verify)
@@ -348,10 +364,31 @@ def _move_aside(path: Path, options: RunOptions, observer: RunObserver) -> str |
     return uid
 
 
-def _planned(folder: RunFolder, loaded: LoadedFile, options: RunOptions, similar: Similar) -> plan.Plan:
-    links_per_call = options.max_links_per_call
+_OTHER_PLAN = (
+    "Nothing was sent: the file, its run folder or the settings changed since the plan was made."
+    " Look at the plan again."
+)
+
+
+def _chosen(job_file: JobFileOptions, options: RunOptions) -> dict[str, Any]:
+    """What decides which rows are sent, and how, for `plan.digest_of`."""
+    return {
+        "where": sorted(job_file.where),
+        "limit": job_file.limit,
+        "skip_invalid": job_file.skip_invalid,
+        "duplicates": job_file.allow_duplicates,
+        "similar": str(options.allow_similar),
+        "unknown": options.retry_unknown,
+        "fresh": options.fresh,
+        "links": options.max_links_per_call,
+        "marks": options.mark_tasks,
+    }
+
+
+def _planned(folder: RunFolder, loaded: LoadedFile, given: _Run, similar: Similar) -> plan.Plan:
+    links_per_call = given.options.max_links_per_call
     works = work_to_send(folder.db, links_per_call, routed=len(loaded.homes) > 1)
-    return plan.Plan(
+    planned = plan.Plan(
         name=loaded.name,
         servers=plan.shares(folder.db, loaded.homes, works, links_per_call),
         works=works,
@@ -362,6 +399,9 @@ def _planned(folder: RunFolder, loaded: LoadedFile, options: RunOptions, similar
         other_day=similar.other_day,
         other_name=similar.other_name,
     )
+    # not `meta`, which is empty in a new folder
+    file = {name: folder.meta_of(name) or "" for name in plan.OF_THE_FILE}
+    return replace(planned, digest=plan.digest_of(planned, file, given.chosen))
 
 
 def _agreed(planned: plan.Plan, observer: RunObserver) -> bool:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
+
+import platformdirs
 
 from d3async.errors import JobFileError, JournalError
 from d3async.files.atomic_write import atomic_write, write_lines
@@ -236,3 +241,24 @@ def write_report_to(target: Path | FleetRunName, path: Path) -> None:
     """Write report.html to *path*. Raises `JournalError`."""
     with open_reader(target) as reader, atomic_write(path) as file:
         write_lines(file, report_html(reader))
+
+
+def progress_file(folder: Path) -> Path:
+    """Where the run that holds *folder* keeps its newest progress: in this user's state folder."""
+    name = hashlib.sha256(os.path.realpath(folder).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return platformdirs.user_state_path("d3async", appauthor=False) / "progress" / f"{name}.json"
+
+
+def read_progress(folder: Path) -> dict[str, Any] | None:
+    """The newest progress of the run that holds *folder*; None where it keeps none."""
+    try:
+        found: dict[str, Any] = json.loads(progress_file(folder).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found
+
+
+def run_folders(places: Sequence[Path]) -> list[Path]:
+    """The run folders among *places* and directly inside them, by name."""
+    found = {path.parent for place in places for path in (place / FILE, *place.glob(f"*/{FILE}")) if path.is_file()}
+    return sorted(found)

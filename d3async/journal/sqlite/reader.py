@@ -172,6 +172,36 @@ class FolderReader(ReaderBase):
             from job j {joined} where j.row is not null {chosen} {"group by j.row" if joined else ""} order by j.row"""
         return map(RowRecord._make, self._each(sql, *states))
 
+    def some_rows(
+        self, outcomes: Sequence[str] = (), search: str = "", *, skip: int = 0, most: int = 50
+    ) -> tuple[list[RowRecord], int]:
+        """*most* rows of *outcomes* (all, if there are none) that have *search* in them, after *skip*; how many in all.
+
+        *search* is looked for in the row's text and its message, without regard to the case of ASCII letters.
+        """
+        chosen, states = _chosen(outcomes or None)
+        counts = self.counts()
+        text = "%" + search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+        like, texts = (
+            ("and (j.raw like ? escape '\\' or j.message like ? escape '\\')", (text, text)) if search else ("", ())
+        )
+        among = f"from job j where j.row is not null {chosen} {like}"
+        count = sum(counts[name] for name in outcomes or counts)
+        if search:
+            count = self._number(f"select count(*) {among}", *states, *texts)
+        sql = f"""select j.row, j.line, {_SPOKEN.format("j", INTERRUPTED)}, j.http, j.attempts, j.sent_at, j.done_at,
+            j.raw, null, null, null, j.label, j.answer {among} order by j.row limit ? offset ?"""
+        return list(map(RowRecord._make, self._each(sql, *states, *texts, most, skip))), count
+
+    def one_row(self, number: int) -> tuple[RowRecord, list[ItemRecord]] | None:
+        """Row *number* of the current file and its items; None where there is none."""
+        sql = f"""select j.row, j.line, {_SPOKEN.format("j", INTERRUPTED)}, j.http, j.attempts, j.sent_at, j.done_at,
+            j.raw, null, null, null, j.label, j.answer from job j where j.row = ?"""
+        found = [RowRecord._make(row) for row in self._each(sql, number)]
+        items = f"""select j.row, j.line, coalesce(j.label, ''), i.name, {_SPOKEN.format("i", INTERRUPTED)}
+            from job j join item i on i.job = j.id where j.row = ? order by i.pos"""
+        return (found[0], list(map(ItemRecord._make, self._each(items, number)))) if found else None
+
     def items(self, outcomes: Iterable[str] | None = None) -> Iterator[ItemRecord]:
         """Items of the current file's rows, in the rows' order; only of rows of *outcomes* if any are given."""
         if not self._has_items:

@@ -1,4 +1,4 @@
-"""The plan of a run in words, and the question before anything is sent."""
+"""The plan of a run in words, and the question before anything is sent, for a terminal and for a page."""
 
 from __future__ import annotations
 
@@ -118,15 +118,20 @@ def _rate_words(rate: float | None) -> str:
     return f"{0.98 * rate:.0f} requests/s" if rate else "a rate still to be found"
 
 
-def _send_question(plan: Plan) -> str:
+def send_words(plan: Plan) -> str:
+    """`Create 3,113 tasks`."""
     parts = []
     for work in plan.works:
         count = work.items if work.command.items else work.rows
         parts.append(f"{work.command.verb} {count:,} {work.command.nouns[count != 1]}")
     text = " and ".join(parts)
+    return text[:1].upper() + text[1:]
+
+
+def _send_question(plan: Plan) -> str:
     like = plan.other_day + plan.other_name
     resembling = f" ({like:,} of them resemble tasks sent before)" if like else ""
-    return f"{text[:1].upper()}{text[1:]}{resembling}?"
+    return f"{send_words(plan)}{resembling}?"
 
 
 def question_text(question: Question) -> str:
