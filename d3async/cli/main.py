@@ -42,6 +42,7 @@ ABOUT = {
     "submit": "Put job files into a fleet's database.",
     "worker": "Send what was submitted to a fleet.",
     "cancel": "Stop a run of a fleet.",
+    "web": "The same work in a browser, on this machine.",
     "template": "An empty job file with the right header.",
     "call": "One D3 command; prints the answer as JSON.",
     "doctor": "Check settings, network, key, clock and shared limit.",
@@ -68,6 +69,7 @@ _FILES = {
     "status": "status_and_results",
     "submit": "submit_worker_cancel",
     "template": "call_and_template",
+    "web": "sandbox",
     "worker": "submit_worker_cancel",
 }
 """Subcommands that share a file with another."""

@@ -81,7 +81,7 @@ def settle_command(
     if choice.every and not given["yes"] and not _agreed(target, verdict):
         return INTERRUPTED
     with installed():
-        result = operation.settle(run_or_folder(target, fleet), verdict, choice, by=_hand())
+        result = operation.settle(run_or_folder(target, fleet), verdict, choice, by=by_hand())
     if given["as_json"]:
         _print_json(verdict, result)
     where = "" if address is None else fleet_words(fleet, address)
@@ -110,7 +110,8 @@ def _agreed(target: Path, verdict: Verdict) -> bool:
     return click.confirm(question[verdict], err=True)
 
 
-def _hand() -> Hand:
+def by_hand() -> Hand:
+    """The user of this process, now."""
     try:
         who = getpass.getuser()
     except (OSError, KeyError):

@@ -1,4 +1,4 @@
-"""`d3async sandbox`: a local D3 look-alike; `d3async demo`: the samples run against it."""
+"""Local servers. `d3async sandbox`: a D3 look-alike; `demo`: the samples run against it; `web`: the page."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import threading
+import webbrowser
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -244,3 +245,30 @@ def _sandbox() -> Iterator[Mapping[str, str]]:
         loop.call_soon_threadsafe(over.set)
         thread.join(5)
         loop.close()
+
+
+@click.command("web")
+@click.argument(
+    "folders", nargs=-1, metavar="[FOLDER]...", type=click.Path(path_type=Path, exists=True, file_okay=False)
+)
+@click.option("--port", default=0, type=click.IntRange(0, 65535), metavar="N", help="[default: a free one]")
+@click.option("--no-browser", is_flag=True, help="Print the address only.")
+@click.option("--new-session", is_flag=True, help="End the sessions of browsers that used the page before.")
+def web_command(folders: tuple[Path, ...], *, port: int, no_browser: bool, new_session: bool) -> int:
+    """The same work in a browser: bring a file, check it, send it, see what became of each row.
+
+    Serves this machine only (127.0.0.1), until Ctrl-C. Runs go on without it. Run folders in each FOLDER are listed
+    beside the files that were brought to the page.
+    """
+    from d3async.cli.reconcile_and_settle import by_hand  # noqa: PLC0415 - as above
+    from d3async.web.server import serve as serve_page  # noqa: PLC0415 - `--help` need not load it
+    from d3async.web.session import state_folder  # noqa: PLC0415 - as above
+
+    def opened(address: str, file: Path) -> None:
+        say(f"The page: {address}\nThis address works once, in one browser. Ctrl-C ends the page; runs go on.")
+        if not no_browser:
+            webbrowser.open(file.as_uri())
+
+    with suppress(KeyboardInterrupt):
+        asyncio.run(serve_page(port, folders, state_folder(), opened, who=by_hand().who, new_session=new_session))
+    return 0

@@ -49,7 +49,7 @@ PLACES: Final[Mapping[str, str]] = {
 }  # fmt: skip
 """Settings that say where keys are and where they go: a journal, which others may have written, keeps only names."""
 NEVER: Final = frozenset(
-    {"limit", "where", "allow_duplicates", "allow_similar", "retry_unknown", "fresh", "yes", "dry_run"}
+    {"limit", "where", "allow_duplicates", "allow_similar", "retry_unknown", "fresh", "yes", "dry_run", "plan"}
 )
 """Options that no suggested command has."""
 
